@@ -1,0 +1,35 @@
+# make run: the whole pipeline on the embedded shapes world.   make test: all tests.
+# make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
+PYTHON ?= python3
+BIN := .venv/bin
+# Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup run test check ui lock
+
+setup: .venv/.synced
+
+.venv/.synced: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+run: setup
+	$(BIN)/python -m flows.retrain
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+ui: setup
+	$(BIN)/python -m flows.ui
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --group dev pyproject.toml --output-file requirements.lock

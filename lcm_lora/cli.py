@@ -1,0 +1,236 @@
+"""The command line: one subcommand a stage, and a few for people.
+
+Stage commands read params.yaml in the working folder and the places of `lcm_lora.layout`. Whatever
+a user can mend ends in one line on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+
+from lcm_lora import layout
+from lcm_lora.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil a Stable Diffusion into a few-step LCM-LoRA, and measure what came out.",
+)
+
+_STAGE, _PEOPLE = "Stages (run by `dvc repro` and the retrain flow)", "For people"
+_P = ParamSpec("_P")
+_Name = TypeVar("_Name", bound=str)
+
+
+def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
+    """Register a subcommand that ends in one line where the user can mend what went wrong."""
+
+    def register(body: Callable[_P, None]) -> Callable[_P, None]:
+        @functools.wraps(body)
+        def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            _quiet()
+            try:
+                body(*args, **kwargs)
+            except UserError as error:
+                _fail(str(error))
+            except OSError as error:
+                _fail(_explained(error))
+
+        return app.command(rich_help_panel=panel)(run)
+
+    return register
+
+
+@_command(_STAGE)
+def prepare() -> None:
+    """Source pictures to filtered, cropped, captioned shards."""
+    from lcm_lora.data.prepare import prepare
+    from lcm_lora.params import load_params
+
+    prepare(load_params(layout.PARAMS).prepare, layout.SHARDS)
+
+
+@_command(_STAGE)
+def encode() -> None:
+    """Shards to latent moments and text embeddings."""
+    from lcm_lora.bases import load_base
+    from lcm_lora.data.encode import encode
+    from lcm_lora.params import load_params
+
+    params = load_params(layout.PARAMS)
+    encode(params.encode, load_base(params.base, params.hardware), layout.SHARDS, layout.CACHE)
+
+
+@_command(_STAGE)
+def distill() -> None:
+    """Cached latents to a LoRA adapter; run it again after a kill and it goes on."""
+    from lcm_lora.bases import load_base
+    from lcm_lora.params import load_params
+    from lcm_lora.training.recipe import distill
+
+    params = load_params(layout.PARAMS)
+    distill(
+        params.distill,
+        params.hardware,
+        load_base(params.base, params.hardware),
+        layout.CACHE,
+        layout.CHECKPOINTS / "distill",
+        layout.ADAPTER,
+        layout.TRAINING,
+        _git_commit(),
+    )
+
+
+@_command(_STAGE)
+def generate(
+    sampler: Annotated[str, typer.Argument(help="teacher, lcm, ddim, dpmpp or unipc")],
+) -> None:
+    """Image sets of one sampler, for the held-out captions."""
+    from lcm_lora.bases import load_base
+    from lcm_lora.params import load_params
+    from lcm_lora.sampling import generate
+
+    params = load_params(layout.PARAMS)
+    name = _one_of(sampler, params.generate.cells)
+    base = load_base(params.base, params.hardware)
+    generate(params.generate, name, base, layout.SHARDS, layout.ADAPTER, layout.IMAGES / name)
+
+
+@_command(_STAGE)
+def features(name: Annotated[str, typer.Argument(help="a sampler, or `real`")]) -> None:
+    """Feature vectors and per-picture scores of one image set, or of the held-out pictures."""
+    from lcm_lora.bases import pick_device
+    from lcm_lora.evaluation.features import features
+    from lcm_lora.params import load_params
+
+    params = load_params(layout.PARAMS)
+    name = _one_of(name, [*params.generate.cells, "real"])
+    features(
+        params.score,
+        name,
+        layout.IMAGES / name,
+        layout.SHARDS,
+        params.generate.prompts,
+        layout.FEATURES / name,
+        str(pick_device(params.hardware)),
+    )
+
+
+@_command(_STAGE)
+def score() -> None:
+    """Features to one tidy table, with standard errors and paired differences."""
+    from lcm_lora.evaluation.table import score
+    from lcm_lora.params import load_params
+
+    score(load_params(layout.PARAMS).score, layout.FEATURES, layout.SCORES)
+
+
+@_command(_STAGE)
+def report() -> None:
+    """Figures, grids, the page and the model card."""
+    from lcm_lora.params import load_params
+    from lcm_lora.report.page import report
+
+    report(
+        load_params(layout.PARAMS).report,
+        layout.SCORES,
+        layout.IMAGES,
+        layout.FEATURES,
+        layout.ADAPTER,
+        layout.TRAINING,
+        layout.REPORT,
+    )
+
+
+@_command(_PEOPLE)
+def image(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    steps: Annotated[int, typer.Option(min=1, max=50)] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    adapter: Annotated[Path, typer.Option(help="Folder of an adapter.")] = layout.ADAPTER,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("image.png"),
+) -> None:
+    """Paint one picture with the adapter."""
+    from PIL import Image
+
+    from lcm_lora.bases import load_base
+    from lcm_lora.params import Cell, load_params
+    from lcm_lora.sampling import load_adapter, paint, scheduler_of
+
+    params = load_params(layout.PARAMS)
+    base = load_base(params.base, params.hardware)
+    load_adapter(base, adapter)
+    base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
+    cell = Cell(steps=steps, guidance=1.0)
+    (picture,) = paint(base, [prompt], cell, seed, 1, lambda *_: None)
+    Image.fromarray(picture).save(out)
+    typer.echo(f"{out}: {prompt}, {steps} steps")
+
+
+@_command(_PEOPLE)
+def params(
+    preset: Annotated[str, typer.Argument(help="shapes, sd15, ssd1b or sdxl")],
+) -> None:
+    """Print the params.yaml of a preset."""
+    presets = {path.stem: path for path in (Path(__file__).parent / "presets").glob("*.yaml")}
+    typer.echo(presets[_one_of(preset, presets)].read_text(), nl=False)
+
+
+@_command(_PEOPLE)
+def shapes_teacher(
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write; the shipped one is in the package.")
+    ],
+    effort: Annotated[float, typer.Option(help="Share of the full training steps.")] = 1.0,
+) -> None:
+    """Train the shapes world's Stable Diffusion, CLIP and judge as the package ships them."""
+    from lcm_lora.shapes.teacher import make_weights
+
+    make_weights(out, effort)
+
+
+def _one_of(value: str, known: Iterable[_Name]) -> _Name:
+    for name in known:
+        if name == value:
+            return name
+    raise UserError(f"{value}: not known here; choose one of {', '.join(sorted(known))}")
+
+
+def _git_commit() -> str:
+    """Return the commit of the working folder, or `unknown` outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def _quiet() -> None:
+    """Keep libraries from filling a log with what no user can act on."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", module=r"(?!lcm_lora)")
+
+
+def _explained(error: OSError) -> str:
+    place = error.filename or "a file"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{place}: the disk is full; free some space and run the same command again"
+    if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
+        return f"{place}: cannot be written or read ({error.strerror}); mend its permissions"
+    return f"{place}: {error.strerror or error}"
+
+
+def _fail(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""The embedded world: captioned scenes, a tiny Stable Diffusion, and judges of its pictures."""

@@ -1,0 +1,107 @@
+"""Make all weights that the package ships, and measure how good they are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from lcm_lora.files import new_folder
+from lcm_lora.shapes import architecture, recipe
+from lcm_lora.shapes.judge import AttributeJudge
+from lcm_lora.shapes.scenes import draw_scenes
+
+POOL = 65_536
+STEPS = {"autoencoder": 5000, "reader": 1500, "denoiser": 8000, "clip": 2200, "judge": 2500}
+
+
+def make_weights(out: Path, effort: float = 1.0) -> None:
+    """Train every network of the shapes world and write `base/` and `judges/` under `out`.
+
+    Two cores need about two hours at full effort. Snapshots of the denoiser appear as it trains.
+
+    Args:
+        out: Folder to write.
+        effort: Share of the full training steps.
+    """
+    steps = {name: max(1, round(effort * count)) for name, count in STEPS.items()}
+    words = architecture.tokenizer(s.caption for s in draw_scenes(recipe.TRAIN_SEED, range(2000)))
+    pool = recipe.draw_pool(recipe.TRAIN_SEED, POOL, words)
+    write_judge(out, recipe.train_judge(pool, steps["judge"], _report))
+    write_clip(out, recipe.train_clip(pool, words, steps["clip"], _report), words)
+    vae = recipe.train_autoencoder(pool, steps["autoencoder"], _report)
+    text = recipe.train_reader(pool, words, steps["reader"], _report)
+    latents = recipe.encode(vae, pool.pictures) * vae.config.scaling_factor
+
+    def snapshot(unet: UNet2DConditionModel, reader: CLIPTextModel) -> None:
+        write_base(out, vae, words, reader, unet)
+
+    recipe.train_denoiser(pool, latents, text, words, steps["denoiser"], _report, snapshot)
+
+
+def write_base(
+    out: Path,
+    vae: AutoencoderKL,
+    words: CLIPTokenizer,
+    text: CLIPTextModel,
+    unet: UNet2DConditionModel,
+) -> None:
+    """Write a Stable Diffusion folder `base/` under `out`, in half precision where it is safe.
+
+    The text encoder stays fp32: transformers loads it in the dtype of the file, and a plain
+    `from_pretrained` would then mix dtypes.
+    """
+    with new_folder(out / "base") as folder:
+        StableDiffusionPipeline(
+            vae=vae,
+            text_encoder=text,
+            tokenizer=words,
+            unet=unet,
+            scheduler=architecture.scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
+        for name in ("vae", "unet"):
+            part: Any = {"vae": vae, "unet": unet}[name]
+            save_file(_half(part), folder / name / "diffusion_pytorch_model.safetensors", _FORMAT)
+        _write_old_vocabulary(words, folder / "tokenizer")
+
+
+def write_clip(out: Path, clip: CLIPModel, words: CLIPTokenizer) -> None:
+    """Write the scoring CLIP as a transformers folder `judges/clip` under `out`."""
+    with new_folder(out / "judges" / "clip") as folder:
+        clip.save_pretrained(folder)
+        words.save_pretrained(folder)
+
+
+def write_judge(out: Path, judge: AttributeJudge) -> None:
+    """Write the attribute judge as `judges/judge.safetensors` under `out`."""
+    (out / "judges").mkdir(parents=True, exist_ok=True)
+    save_file(_half(judge), out / "judges" / "judge.safetensors", _FORMAT)
+
+
+_FORMAT = {"format": "pt"}
+
+
+def _half(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.contiguous().to(torch.float16 if value.is_floating_point() else value.dtype)
+        for name, value in module.state_dict().items()
+    }
+
+
+def _write_old_vocabulary(words: CLIPTokenizer, folder: Path) -> None:
+    """Write vocab.json and merges.txt, which tools older than tokenizer.json look for."""
+    words.backend_tokenizer.model.save(str(folder))
+
+
+def _report(network: str, step: int, steps: int, loss: float) -> None:
+    if step % 100 == 0 or step == steps:
+        sys.stderr.write(f"{network}: {step}/{steps} steps, loss {loss:.4f}\n")

@@ -1,0 +1,1 @@
+"""The distillation run: its draws, its state, its loop."""

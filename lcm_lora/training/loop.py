@@ -1,0 +1,241 @@
+"""The distillation run, from cached latents to a written adapter.
+
+Killing it anywhere and running the same command again gives, on the CPU, the same bytes: order and
+randomness are functions of the step, and everything else is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from lcm_lora.adapter import adapter_off, attach
+from lcm_lora.bases import Base
+from lcm_lora.consistency.objective import distance
+from lcm_lora.consistency.schedule import schedule_of, solver_grid
+from lcm_lora.consistency.solver import lcm_range
+from lcm_lora.consistency.step import Conditioning, Denoiser, distillation_step
+from lcm_lora.data.batches import LatentCache, order
+from lcm_lora.errors import UserError
+from lcm_lora.files import write_bytes
+from lcm_lora.params import Distill, Hardware
+from lcm_lora.progress import progress
+from lcm_lora.training.draws import draw
+from lcm_lora.training.state import State, identity, keep_only, restore, save
+
+_STEPS_BETWEEN_READS = 10
+"""Losses stay on the device this long: reading one waits for all the work queued before it."""
+
+
+class Run:
+    """A distillation in progress: the networks, the data, the optimiser and how far they are."""
+
+    def __init__(
+        self, params: Distill, hardware: Hardware, base: Base, latents: LatentCache
+    ) -> None:
+        self.params, self.latents, self.device = params, latents, base.device
+        config = base.pipeline.scheduler.config
+        self.prediction = config.prediction_type
+        self.schedule = schedule_of(config).to(base.device)
+        self.grid = solver_grid(config.num_train_timesteps, params.grid).to(base.device)
+        self.accelerator = Accelerator(
+            cpu=base.device.type == "cpu",
+            mixed_precision="fp16" if hardware.precision == "fp16" else "no",
+        )
+        self.micro = _micro_batch(params, self.accelerator.num_processes)
+
+        attach(base.unet, params.rank, params.alpha, params.seed)
+        base.unet.to(memory_format=torch.channels_last)
+        if params.gradient_checkpointing:
+            base.unet.train()  # diffusers checkpoints in training mode only; there is no dropout
+            base.unet.enable_gradient_checkpointing()
+        named = {name: p for name, p in base.unet.named_parameters() if p.requires_grad}
+        optimiser = torch.optim.AdamW(named.values(), weight_decay=params.weight_decay)
+        trained = self.accelerator.prepare_model(base.unet)
+        self.optimiser = self.accelerator.prepare_optimizer(optimiser)
+        self.trained = trained
+        self.student = _denoiser(trained, base.dtype)
+        self.teacher = _without_adapter(base)
+        self.state = State(named, optimiser, self.accelerator.scaler)
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """Make one optimiser step; return loss and gradient norm before clipping, on the device."""
+        params, state = self.params, self.state
+        warm = min(1.0, (state.step + 1) / params.warm_up) if params.warm_up else 1.0
+        for group in state.optimiser.param_groups:
+            group["lr"] = params.learning_rate * warm
+        total = torch.zeros((), device=self.device)
+        for part in range(params.accumulation):
+            last = part == params.accumulation - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.trained):
+                loss = self._loss(part) / params.accumulation
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        norm = self.accelerator.clip_grad_norm_(list(state.parameters.values()), params.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        state.step += 1
+        return self.accelerator.reduce(total, "mean"), norm
+
+    def _loss(self, part: int) -> Tensor:
+        """Return the loss of this process's share of micro-batch `part`."""
+        params, ranks = self.params, self.accelerator.num_processes
+        first = self.state.step * params.batch
+        first += (part * ranks + self.accelerator.process_index) * self.micro
+        batch = self.latents.rows(order(len(self.latents), params.seed, first, self.micro))
+        draws = draw(
+            params.seed,
+            range(first, first + self.micro),
+            self.latents.shape,
+            params.grid,
+            lcm_range(params.guidance),
+        )
+        x0 = self.latents.scaling_factor * (batch.mean + batch.std * draws.posterior)
+        on_device = draws.step.to(self.device)
+        predictions = distillation_step(
+            self.student,
+            self.teacher,
+            self.schedule,
+            self.grid,
+            self.prediction,
+            x0.to(self.device),
+            {name: value.to(self.device) for name, value in batch.conditioning.items()},
+            {name: value.to(self.device) for name, value in self.latents.empty(self.micro).items()},
+            on_device,
+        )
+        return distance(predictions.online, predictions.target, params.loss, params.huber_c)
+
+
+def train(
+    params: Distill, hardware: Hardware, base: Base, cache: Path, checkpoints: Path
+) -> tuple[LatentCache, list[dict[str, float]]]:
+    """Train a fresh adapter on `base`, or go on where a killed run of the same parameters stopped.
+
+    Args:
+        params: Of the distillation.
+        hardware: The base is already on its device; here it names the precision.
+        base: The frozen teacher; gets the adapter attached and trained.
+        cache: What `encode` wrote.
+        checkpoints: Where the run keeps its state, and `curve.jsonl`, which grows as it goes.
+
+    Returns:
+        The cache that was read, and the curve: one row a step.
+
+    Raises:
+        UserError: A wrong parameter, a cache of another base, or a loss that is not finite.
+    """
+    latents = LatentCache(cache)
+    if latents.kind != base.kind:
+        raise UserError(
+            f"{cache}: holds latents for {latents.kind}, but the base is {base.kind}; "
+            "run `lcm-lora encode`"
+        )
+    run = Run(params, hardware, base, latents)
+    state, is_main = run.state, run.accelerator.is_main_process
+    folder = checkpoints / identity(
+        {
+            # Neither changes what a step computes: a longer run goes on from a shorter one.
+            "params": params.model_dump(exclude={"steps", "checkpoint_every"}),
+            "hardware": hardware.model_dump(),
+            "base": base.fingerprint(),
+            "shards": latents.shards_sha256,
+            "processes": run.accelerator.num_processes,
+        }
+    )
+    live = checkpoints / "curve.jsonl"
+    if restore(state, folder, params.steps):
+        run.accelerator.print(f"distill: resumed from step {state.step} of {params.steps}")
+    if is_main:
+        keep_only(folder)
+        write_bytes(live, curve_lines(state.curve))
+
+    pending: list[tuple[Tensor, Tensor]] = []
+    with progress("distill", params.steps, "steps", state.step) as advance:
+        while state.step < params.steps:
+            pending.append(run.step())
+            at_checkpoint = state.step % params.checkpoint_every == 0 or state.step == params.steps
+            note = ""
+            if at_checkpoint or state.step % _STEPS_BETWEEN_READS == 0:
+                rows = _read(pending, state, params)
+                note = f"loss {rows[-1]['loss']:.5f}"
+                if is_main:
+                    with live.open("ab") as file:
+                        file.write(curve_lines(rows))
+            if at_checkpoint and is_main:
+                save(state, folder)
+            if is_main:
+                advance(1, note)
+    return latents, state.curve
+
+
+def curve_lines(rows: list[dict[str, float]]) -> bytes:
+    """Return rows as JSON lines."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def _read(
+    pending: list[tuple[Tensor, Tensor]], state: State, params: Distill
+) -> list[dict[str, float]]:
+    """Move the pending losses into the curve, and return them as its rows."""
+    rows = []
+    for loss, norm in pending:
+        step = len(state.curve) + 1
+        row = {"step": step, "loss": float(loss), "grad_norm": float(norm)}
+        if not math.isfinite(row["loss"]):
+            raise UserError(
+                f"distill: the loss of step {step} is {row['loss']}; lower distill.learning_rate, "
+                "or look for broken pictures (the last checkpoint before is kept)"
+            )
+        row["learning_rate"] = params.learning_rate * (
+            min(1.0, step / params.warm_up) if params.warm_up else 1.0
+        )
+        state.curve.append(row)
+        rows.append(row)
+    pending.clear()
+    return rows
+
+
+def _micro_batch(params: Distill, processes: int) -> int:
+    """Return the samples of one forward pass of one process."""
+    micro, rest = divmod(params.batch, params.accumulation * processes)
+    if rest:
+        raise UserError(
+            f"distill.batch: {params.batch} is no multiple of {processes} processes times "
+            f"{params.accumulation} micro-batches; make it one"
+        )
+    return micro
+
+
+def _denoiser(unet: nn.Module, dtype: torch.dtype) -> Denoiser:
+    """Return the network as a function in fp32, computing in `dtype` inside."""
+
+    def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        told: dict[str, Any] = {"encoder_hidden_states": conditioning["prompt_embeds"].to(dtype)}
+        if "pooled" in conditioning:
+            # Sizes stay fp32: bf16 cannot tell 1023 from 1024.
+            told["added_cond_kwargs"] = {
+                "text_embeds": conditioning["pooled"].to(dtype),
+                "time_ids": conditioning["time_ids"].float(),
+            }
+        with torch.autocast(z.device.type, dtype, enabled=dtype != torch.float32):
+            output = unet(z.to(dtype), timesteps, **told, return_dict=False)[0]
+        return torch.as_tensor(output).float()
+
+    return denoise
+
+
+def _without_adapter(base: Base) -> Denoiser:
+    plain = _denoiser(base.unet, base.dtype)
+
+    def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        with adapter_off(base.unet):
+            return plain(z, timesteps, conditioning)
+
+    return denoise

@@ -16,6 +16,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lcm_lora.files import sort_header
+
 TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0"),
     *("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
@@ -88,6 +90,7 @@ def write_adapter(unet: Any, folder: Path, dtype: torch.dtype) -> None:
             "target_modules": sorted(TARGETS),
         },
     )
+    sort_header(folder / DIFFUSERS_FILE)
     saved = load_file(folder / DIFFUSERS_FILE)
     kohya = convert_state_dict_to_kohya(saved)
     alpha = torch.tensor(float(config.lora_alpha), dtype=dtype)

@@ -173,7 +173,8 @@ def image(
     load_adapter(base, adapter)
     base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
     cell = Cell(steps=steps, guidance=1.0)
-    (picture,) = paint(base, [prompt], cell, seed, 1, lambda *_: None)
+    size = base.unet.config.sample_size * base.downsampling
+    (picture,) = paint(base, [prompt], cell, size, seed, 1, lambda *_: None)
     Image.fromarray(picture).save(out)
     typer.echo(f"{out}: {prompt}, {steps} steps")
 
@@ -223,11 +224,13 @@ def _quiet() -> None:
 
 
 def _explained(error: OSError) -> str:
-    place = error.filename or "a file"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"{place}: the disk is full; free some space and run the same command again"
+    place = error.filename or "an output file"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"{place}: no space left to write it; free some and run the same command again"
     if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-        return f"{place}: cannot be written or read ({error.strerror}); mend its permissions"
+        return f"{place}: {error.strerror}; mend its permissions and run the same command again"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        return f"{place}: {error.strerror}; move what is there out of the way"
     return f"{place}: {error.strerror or error}"
 
 

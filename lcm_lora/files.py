@@ -35,6 +35,17 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def sort_header(path: Path) -> None:
+    """Rewrite a safetensors file with its metadata in order: safetensors writes it in a random one."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the tensors aligned
+    write_bytes(path, len(text).to_bytes(8, "little") + text + content[start:])
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` if the block ends well, and vanishes otherwise."""

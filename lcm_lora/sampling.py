@@ -30,7 +30,7 @@ from PIL import Image
 
 from lcm_lora.adapter import DIFFUSERS_FILE
 from lcm_lora.bases import Base
-from lcm_lora.data.shards import read_split, write_tar
+from lcm_lora.data.shards import read_manifest, read_split, write_tar
 from lcm_lora.errors import UserError
 from lcm_lora.files import new_folder, write_json
 from lcm_lora.params import Cell, Generate, Sampler
@@ -54,6 +54,7 @@ def generate(
         UserError: There are fewer held-out captions than asked for, or no adapter.
     """
     captions = held_out_captions(shards, params.prompts)
+    size = read_manifest(shards)["resolution"]
     if sampler == "lcm":
         load_adapter(base, adapter)
     cells = params.cells[sampler]
@@ -66,10 +67,10 @@ def generate(
         for cell in cells:
             base.pipeline.scheduler = scheduler_of(sampler, base, adapter)
             started = time.perf_counter()
-            pictures = paint(base, captions, cell, params.seed, params.batch, advance)
+            pictures = paint(base, captions, cell, size, params.seed, params.batch, advance)
             write_tar(made / f"{cell.name}.tar", _as_png(pictures))
             seconds = time.perf_counter() - started
-            write_json(made / f"{cell.name}.json", _record(sampler, cell, base, captions))
+            write_json(made / f"{cell.name}.json", _record(sampler, cell, size, base, captions))
             latency[cell.name] = {
                 "ms_per_image": round(1000 * seconds / len(captions), 3),
                 "device": str(base.device),
@@ -117,15 +118,33 @@ def scheduler_of(sampler: Sampler, base: Base, adapter: Path) -> Any:
 
 
 def paint(
-    base: Base, captions: list[str], cell: Cell, seed: int, batch: int, advance: Advance
+    base: Base,
+    captions: list[str],
+    cell: Cell,
+    size: int,
+    seed: int,
+    batch: int,
+    advance: Advance,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pictures of `captions`, uint8 [H, W, 3], with the base's present scheduler."""
+    """Yield the pictures of `captions`, uint8 [H, W, 3], with the base's present scheduler.
+
+    Args:
+        base: The model.
+        captions: One a picture.
+        cell: Steps, guidance, set of noises.
+        size: H = W.
+        seed: Of all noise.
+        batch: B of one run of the model.
+        advance: Told of every batch.
+    """
     for first in range(0, len(captions), batch):
         part = captions[first : first + batch]
         generators = [_generator(seed, cell.seeds, first + offset) for offset in range(len(part))]
         images = base.pipeline(
             prompt=part,
-            latents=_noise(base, generators),
+            height=size,
+            width=size,
+            latents=_noise(base, size, generators),
             generator=generators,
             num_inference_steps=cell.steps,
             guidance_scale=cell.guidance,
@@ -145,9 +164,9 @@ def _generator(seed: int, seeds: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
-def _noise(base: Base, generators: list[torch.Generator]) -> torch.Tensor:
-    config = base.unet.config
-    shape = (config.in_channels, config.sample_size, config.sample_size)
+def _noise(base: Base, size: int, generators: list[torch.Generator]) -> torch.Tensor:
+    side = size // base.downsampling
+    shape = (base.unet.config.in_channels, side, side)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     return noise.to(base.device, base.dtype)
 
@@ -159,9 +178,10 @@ def _as_png(pictures: Iterator[NDArray[np.uint8]]) -> Iterator[tuple[str, bytes]
         yield f"{index:08d}.png", buffer.getvalue()
 
 
-def _record(sampler: Sampler, cell: Cell, base: Base, captions: list[str]) -> dict[str, Any]:
+def _record(
+    sampler: Sampler, cell: Cell, size: int, base: Base, captions: list[str]
+) -> dict[str, Any]:
     scheduler = base.pipeline.scheduler
-    size = base.unet.config.sample_size * base.downsampling
     return {
         "sampler": sampler,
         "steps": cell.steps,

@@ -17,8 +17,8 @@ from lcm_lora.shapes import architecture, recipe
 from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import draw_scenes
 
-POOL = 65_536
-STEPS = {"autoencoder": 5000, "reader": 1500, "denoiser": 8000, "clip": 2200, "judge": 2500}
+POOL = 32_768
+STEPS = {"autoencoder": 5000, "reader": 1500, "denoiser": 5600, "clip": 1000, "judge": 2500}
 
 
 def make_weights(out: Path, effort: float = 1.0) -> None:

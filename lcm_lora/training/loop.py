@@ -177,7 +177,7 @@ def train(
 
 def curve_lines(rows: list[dict[str, float]]) -> bytes:
     """Return rows as JSON lines."""
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    return b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
 
 
 def _read(

@@ -1,0 +1,110 @@
+"""The commands as users meet them: in a process of their own, in a folder of their own."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lcm_lora.files import sha256
+
+ROOT = Path(__file__).parent.parent
+LCM_LORA = [sys.executable, "-c", "from lcm_lora.cli import app; app()"]
+
+
+def call(
+    *arguments: str, cwd: Path, limit: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LCM_LORA, *arguments], cwd=cwd, text=True, capture_output=True, preexec_fn=limit
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty project with small parameters."""
+    text = (ROOT / "params.yaml").read_text()
+    for old, new in (("count: 8192", "count: 60"), ("held_out: 0.14", "held_out: 0.3")):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text)
+    return tmp_path
+
+
+def complains(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Check that a command ended in one line that holds `words`, and with an exit code."""
+    assert done.returncode == 1
+    *_, last = done.stderr.strip().splitlines()
+    assert last.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in last, last
+
+
+def test_a_misspelt_parameter(project: Path) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("shard_samples", "shard_sample"))
+    complains(call("prepare", cwd=project), "prepare.", "shard_sample", "did you mean")
+
+
+def test_no_parameters(tmp_path: Path) -> None:
+    complains(call("prepare", cwd=tmp_path), "params.yaml: no such file", "lcm-lora params shapes")
+
+
+def test_an_unknown_sampler(project: Path) -> None:
+    complains(call("generate", "ddpm", cwd=project), "ddpm", "choose one of ddim, dpmpp, lcm")
+
+
+def test_an_output_that_cannot_be_written(project: Path) -> None:
+    (project / "data").write_text("in the way")
+    complains(call("prepare", cwd=project), "data", "move what is there out of the way")
+    assert (project / "data").read_text() == "in the way"
+
+
+def test_a_full_disk_keeps_what_was_made(project: Path) -> None:
+    assert call("prepare", cwd=project).returncode == 0
+    before = sha256(project / "data" / "shards")
+
+    def no_file_over_8_kb() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    complains(call("prepare", cwd=project, limit=no_file_over_8_kb), "no space left")
+    assert sha256(project / "data" / "shards") == before
+    assert [path.name for path in (project / "data").iterdir()] == ["shards"]
+
+
+def test_a_truncated_shard(project: Path) -> None:
+    assert call("prepare", cwd=project).returncode == 0
+    shard = project / "data" / "shards" / "train" / "00000.tar"
+    shard.write_bytes(shard.read_bytes()[:5000])
+    complains(call("encode", cwd=project), "00000.tar", "lcm-lora prepare")
+    assert not (project / "data" / "cache").exists()
+
+
+def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Path) -> None:
+    complains(call("encode", cwd=project), "lcm-lora prepare")
+    complains(call("distill", cwd=project), "lcm-lora encode")
+    complains(call("image", "a ring", cwd=project), "lcm-lora distill")
+
+
+def test_presets_are_printed(tmp_path: Path) -> None:
+    done = call("params", "sd15", cwd=tmp_path)
+    assert done.stdout == (ROOT / "lcm_lora" / "presets" / "sd15.yaml").read_text()
+    complains(call("params", "sd3", cwd=tmp_path), "choose one of sd15, sdxl, shapes, ssd1b")
+
+
+def test_a_picture_on_demand(project: Path, cache: Path) -> None:
+    shutil.copytree(cache, project / "data" / "cache")
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(
+        text.replace("steps: 300", "steps: 2").replace("  batch: 64\n  accum", "  batch: 8\n  accum")
+    )
+    assert call("distill", cwd=project).returncode == 0
+    done = call("image", "a small red ring on a navy background", "--seed", "3", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert (project / "image.png").read_bytes()[:4] == b"\x89PNG"
+    full = call("image", "a ring", "--out", "/dev/full", cwd=project)
+    complains(full, "no space left")

@@ -1,0 +1,58 @@
+"""Writes are whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from lcm_lora.files import new_folder, sha256, sort_header, write_bytes, write_json
+
+
+def test_a_failed_folder_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as made:
+        (made / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as made:
+        (made / "a").write_text("new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with new_folder(tmp_path / "out") as made:
+            (made / name).touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
+
+
+def test_json_that_is_not_json_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": 2})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 2, "b": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_the_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
+    def tree(name: str, **files: str) -> str:
+        for file, text in files.items():
+            write_bytes(tmp_path / name / file, text.encode())
+        return sha256(tmp_path / name)
+
+    one = tree("one", a="x", b="y")
+    assert tree("same", b="y", a="x") == one
+    assert len({one, tree("renamed", a="x", c="y"), tree("edited", a="x", b="z")}) == 3
+
+
+def test_a_sorted_header_is_stable_and_keeps_the_tensors(tmp_path: Path) -> None:
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    seen = set()
+    for i in range(8):
+        path = tmp_path / f"{i}.safetensors"
+        save_file({"x": value}, path, {"format": "pt", "one": "1", "two": "ü"})
+        sort_header(path)
+        assert np.array_equal(load_file(path)["x"], value)
+        seen.add(path.read_bytes())
+    assert len(seen) == 1

@@ -1,0 +1,69 @@
+"""Who may import whom; read from the source, so that no import can hide behind a condition."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MATHEMATICS = ROOT / "lcm_lora" / "consistency"
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted(room.rglob("*.py"))
+        for name in sorted(imported(path))
+        if any(name == b or name.startswith(f"{b}.") for b in banned)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("room", "banned"),
+    [
+        ("lcm_lora", ("prefect", "mlflow", "dvc", "tasks", "flows")),
+        ("tasks", ("flows",)),
+        (
+            "lcm_lora/consistency",
+            ("lcm_lora.training", "lcm_lora.data", "lcm_lora.sampling", "lcm_lora.bases"),
+        ),
+        ("lcm_lora/evaluation", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.sampling")),
+        ("lcm_lora/data", ("lcm_lora.training", "lcm_lora.evaluation", "lcm_lora.report")),
+        ("lcm_lora/training", ("lcm_lora.sampling", "lcm_lora.evaluation", "lcm_lora.report")),
+    ],
+)
+def test_arrows_point_down(room: str, banned: tuple[str, ...]) -> None:
+    assert list((ROOT / room).rglob("*.py"))
+    assert offenders(ROOT / room, banned) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['lcm-lora', '--help']\n"
+        "from lcm_lora.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'matplotlib', 'PIL', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_nothing_unpickles() -> None:
+    """torch.load, pickle and their like are nowhere; TorchScript only behind a checked hash."""
+    for path in (ROOT / "lcm_lora").rglob("*.py"):
+        source = path.read_text()
+        assert not imported(path) & {"pickle", "dill", "joblib", "cloudpickle"}, path
+        assert "torch.load(" not in source, path

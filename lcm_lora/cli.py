@@ -164,6 +164,8 @@ def image(
     """Paint one picture with the adapter."""
     from PIL import Image
 
+    if out.suffix not in {".png", ".jpg", ".webp"}:
+        raise UserError(f"{out}: cannot write a picture of this kind; name it .png, .jpg or .webp")
     from lcm_lora.bases import load_base
     from lcm_lora.params import Cell, load_params
     from lcm_lora.sampling import load_adapter, paint, scheduler_of

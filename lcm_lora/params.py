@@ -162,7 +162,7 @@ class Cell(Section):
 class Generate(Section):
     """Image sets of every sampler for the same held-out captions and the same noise."""
 
-    prompts: int = Field(ge=2)
+    prompts: int = Field(ge=4)
     batch: int = Field(64, ge=1)
     seed: int = Field(0, ge=0)
     cells: dict[Sampler, tuple[Cell, ...]]

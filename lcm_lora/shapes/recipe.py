@@ -28,6 +28,9 @@ from lcm_lora.shapes.scenes import Scene, draw_scenes, render
 TRAIN_SEED = 20_260
 """Names the scenes that every network of the shapes world is trained on."""
 
+CLIP_BATCH = 128
+"""Captions that each picture's own must be told from."""
+
 Report = Callable[[str, int, int, float], None]
 """Called with (network, step, steps, loss) as training goes on."""
 
@@ -200,7 +203,7 @@ def train_clip(
         output = model(input_ids=tokens, pixel_values=pictures)
         return contrast(output.logits_per_image.float())
 
-    batches = _alike_batches(pool.scenes, 128, steps, seed)
+    batches = _alike_batches(pool.scenes, CLIP_BATCH, steps, seed)
     _fit("clip", model.parameters(), loss, batches, steps, 1e-3, report)
     return model.eval().requires_grad_(False)
 

@@ -1,0 +1,1 @@
+"""Measure image sets: features, distances, scores of single pictures, and the table of it all."""

@@ -1,0 +1,135 @@
+"""Read the measured image sets that a table compares, and refuse what cannot be compared.
+
+Legend: N pictures, D dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.kernel import FEWEST
+from lcm_lora.params import SAMPLERS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredSet:
+    """What `features` wrote about one image set."""
+
+    record: dict[str, Any]
+    features: NDArray[np.float32]
+    clip: NDArray[np.float32]
+    attributes: NDArray[np.uint8] | None
+
+    @property
+    def sampler(self) -> str:
+        """A sampler, or `real`."""
+        return str(self.record["sampler"])
+
+    @property
+    def seeds(self) -> int:
+        """Which set of initial noises; for real pictures, which set of pictures."""
+        return int(self.record["seeds"])
+
+    @property
+    def title(self) -> str:
+        """The set in messages to the user."""
+        record = self.record
+        return f"{record['sampler']} at {record['steps']} steps, guidance {record['guidance']:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All sets of a table, comparable: one network, one list of captions, one N."""
+
+    real: MeasuredSet
+    real_other: MeasuredSet | None
+    teacher: MeasuredSet
+    """The teacher's reference set: its first noises, most evaluations."""
+    cells: list[MeasuredSet]
+    """All generated sets, the teacher's reference included, in the order of a table's rows."""
+
+    @property
+    def sets(self) -> list[MeasuredSet]:
+        """All sets, the real ones first."""
+        return [self.real, *([self.real_other] if self.real_other else []), *self.cells]
+
+
+def read_measured(folder: Path) -> Measured:
+    """Read all features in `folder`.
+
+    Raises:
+        UserError: Some are missing, broken, or made with other networks or captions.
+    """
+    real = read_set(folder / "real" / "real.safetensors")
+    other = folder / "real" / "real_other.safetensors"
+    real_other = read_set(other) if other.is_file() else None
+    cells = [
+        read_set(path)
+        for sampler in SAMPLERS
+        for path in sorted((folder / sampler).glob("*.safetensors"))
+    ]
+    cells.sort(key=_place)
+    references = [cell for cell in cells if cell.sampler == "teacher" and cell.seeds == 0]
+    if not references:
+        raise UserError(
+            f"{folder}/teacher: holds no image set with seeds 0, the reference; "
+            "add one to generate.cells.teacher and run `lcm-lora features teacher`"
+        )
+    teacher = max(references, key=lambda cell: float(cell.record["nfe"]))
+    measured = Measured(real, real_other, teacher, cells)
+    _check_comparable(measured)
+    return measured
+
+
+def read_set(path: Path) -> MeasuredSet:
+    """Read one file of features."""
+    mend = f"run `lcm-lora features {path.parent.name}`"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {mend}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            record = json.loads(file.metadata()["record"])
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+        return MeasuredSet(record, tensors["features"], tensors["clip"], tensors.get("attributes"))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a file of features ({error!r}); {mend}") from None
+
+
+def _place(cell: MeasuredSet) -> tuple[int, int, float, int]:
+    record = cell.record
+    return SAMPLERS.index(cell.sampler), record["steps"], record["guidance"], cell.seeds
+
+
+def _check_comparable(measured: Measured) -> None:
+    for what, read in _MUST_AGREE.items():
+        expected = read(measured.real)
+        for cell in measured.sets:
+            if cell is measured.real_other and what == "captions":
+                continue  # other pictures, so other captions
+            if read(cell) != expected:
+                raise UserError(
+                    f"{cell.title}: its {what} are not those of the real pictures; run "
+                    f"`lcm-lora features real` and `lcm-lora features {cell.sampler}` again"
+                )
+    if len(measured.real.features) < FEWEST:
+        count = len(measured.real.features)
+        raise UserError(f"generate.prompts: {count} are too few for standard errors; take {FEWEST}")
+
+
+_MUST_AGREE: dict[str, Callable[[MeasuredSet], Any]] = {
+    "numbers of pictures": lambda cell: len(cell.features),
+    "feature networks": lambda cell: cell.record["network"],
+    "CLIP networks": lambda cell: cell.record["clip"],
+    "captions": lambda cell: cell.record["captions_sha256"],
+    "judged attributes": lambda cell: cell.attributes is not None,
+}

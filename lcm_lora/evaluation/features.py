@@ -1,0 +1,203 @@
+"""Turn image sets into what all metrics are computed from; pictures are not looked at again.
+
+Features go through clean-fid's reading and resizing, with our network in the place of its own.
+
+Legend: N pictures, D dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from cleanfid.fid import get_files_features
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.attributes import attributes_of_captions
+from lcm_lora.evaluation.clip_score import clip_scores
+from lcm_lora.evaluation.image_sets import (
+    ImageSet,
+    captions_sha256,
+    generated_sets,
+    real_sets,
+)
+from lcm_lora.evaluation.networks import (
+    ClipScorer,
+    FeatureNetwork,
+    load_clip_scorer,
+    load_feature_network,
+    resize,
+    to_shapes_input,
+)
+from lcm_lora.files import new_folder
+from lcm_lora.params import Score
+from lcm_lora.progress import Advance, progress
+from lcm_lora.shapes.judge import AttributeJudge, load_judge
+
+JUDGES = Path(__file__).parents[1] / "shapes" / "weights" / "judges"
+
+_BATCH = 64
+
+
+def features(
+    score: Score,
+    name: str,
+    images: Path | None,
+    shards: Path,
+    prompts: int,
+    out: Path,
+    device: str,
+    judges: Path = JUDGES,
+) -> None:
+    """Write features and per-picture scores of the image sets of `name` into the folder `out`.
+
+    Args:
+        score: Which networks look.
+        name: A sampler, or `real` for the held-out pictures.
+        images: The sampler's folder of image sets; not read for `real`.
+        shards: What `prepare` wrote; read for `real` only.
+        prompts: How many held-out pictures are the reference.
+        out: Folder to write.
+        device: Of torch.
+        judges: Folder of the networks that the shapes world ships.
+
+    Raises:
+        UserError: An image set or a network is missing or wrong, or captions are not of the shapes
+            world although score.attributes asks for them.
+    """
+    if name == "real":
+        sets = real_sets(shards, prompts)
+    elif images is not None:
+        sets = generated_sets(images, name)
+    else:
+        raise UserError(f"features {name}: needs the folder of its image sets")
+    place = torch.device(device)
+    network = load_feature_network(score.features, judges, place)
+    clip = load_clip_scorer(score.clip, judges, place)
+    judge = _load_judge(judges).to(place) if score.attributes else None
+    total = sum(len(image_set.captions) for image_set in sets)
+    # TF32 would cost a third of the digits on a GPU, for a stage that takes no time.
+    with (
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        new_folder(out) as made,
+        progress(f"features {name}", total, "pictures") as advance,
+    ):
+        for image_set in sets:
+            with tempfile.TemporaryDirectory(dir=made) as folder:
+                files = _unpack(image_set, Path(folder))
+                tensors = _judge_pairs(files, image_set, clip, judge, place)
+                tensors["features"] = extract(files, network, _BATCH, place, advance)
+                _write(made, image_set, files, tensors, network, clip)
+
+
+def extract(
+    files: list[Path], network: FeatureNetwork, batch: int, device: torch.device, advance: Advance
+) -> NDArray[np.float32]:
+    """Return the features, float32 [N, D], of picture files."""
+
+    def embed(pictures: Tensor) -> Tensor:
+        embeddings = network.embed(pictures)
+        advance(len(pictures))
+        return embeddings
+
+    found = get_files_features(
+        [str(file) for file in files],
+        model=embed,
+        mode="clean",
+        custom_fn_resize=resize(network.pixels),
+        num_workers=0,
+        batch_size=batch,
+        device=device,
+        verbose=False,
+    )
+    return np.asarray(found, np.float32)
+
+
+def _unpack(images: ImageSet, folder: Path) -> list[Path]:
+    files = []
+    for index, content in enumerate(images.pngs()):
+        files.append(folder / f"{index:08d}.png")
+        files[-1].write_bytes(content)
+    return files
+
+
+def _judge_pairs(
+    files: list[Path],
+    images: ImageSet,
+    clip: ClipScorer,
+    judge: AttributeJudge | None,
+    device: torch.device,
+) -> dict[str, NDArray[np.generic]]:
+    """Return what is known of each picture with its caption: `clip`, and `attributes` if judged."""
+    embeddings = torch.cat([clip.pictures(pictures) for pictures in _opened(files)])
+    captions = clip.captions(images.captions)
+    scores = clip_scores(embeddings.numpy(), captions.numpy()).astype(np.float32)
+    if judge is None:
+        return {"clip": scores}
+    promised = attributes_of_captions(images.captions)
+    kept = []
+    for start, pictures in zip(range(0, len(files), _BATCH), _opened(files), strict=True):
+        part = slice(start, start + len(pictures))
+        seen = judge.read(to_shapes_input(pictures).to(device))
+        wanted = type(seen)(promised.figures[part].to(device), promised.ground[part].to(device))
+        kept.append(wanted.agree(seen).cpu())
+    return {"clip": scores, "attributes": torch.cat(kept).numpy().astype(np.uint8)}
+
+
+def _opened(files: list[Path]) -> Iterator[list[Image.Image]]:
+    for start in range(0, len(files), _BATCH):
+        yield [Image.open(file).convert("RGB") for file in files[start : start + _BATCH]]
+
+
+def _write(
+    out: Path,
+    images: ImageSet,
+    files: list[Path],
+    tensors: dict[str, NDArray[np.generic]],
+    network: FeatureNetwork,
+    clip: ClipScorer,
+) -> None:
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
+            raise UserError(f"{images.name}: {name} are not finite; check the network's weights")
+    record = images.record | {
+        "captions_sha256": captions_sha256(images.captions),
+        "images_sha256": _pixels_sha256(files),
+        "network": {
+            "name": network.name,
+            "sha256": network.sha256,
+            "preprocessing": network.preprocessing,
+        },
+        "clip": {"name": clip.name, "sha256": clip.sha256},
+    }
+    path = out / f"{images.name}.safetensors"
+    save_file(tensors, path, metadata={"record": json.dumps(record, sort_keys=True)})
+
+
+def _pixels_sha256(files: list[Path]) -> str:
+    """Return a SHA-256 over decoded pictures, which no PNG encoder's version changes."""
+    digest = hashlib.sha256()
+    for pictures in _opened(files):
+        for picture in pictures:
+            digest.update(repr(picture.size).encode())
+            digest.update(picture.tobytes())
+    return digest.hexdigest()
+
+
+def _load_judge(judges: Path) -> AttributeJudge:
+    try:
+        return load_judge(judges)
+    except FileNotFoundError:
+        raise UserError(
+            f"{judges / 'judge.safetensors'}: no such file; set score.attributes to false, "
+            "or run `lcm-lora shapes-teacher`"
+        ) from None

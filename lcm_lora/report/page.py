@@ -1,0 +1,160 @@
+"""The report: one page that works offline, the model card, the table as CSV, figures and a grid."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.cells import read_set
+from lcm_lora.evaluation.image_sets import captions_of, read_pictures
+from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table, load_table
+from lcm_lora.files import new_folder, write_bytes
+from lcm_lora.params import Cell, Report
+from lcm_lora.report import style, verdict
+from lcm_lora.report.card import model_card
+from lcm_lora.report.figures import quality_by_evaluations, quality_by_steps, training_curve
+from lcm_lora.report.grids import DARK, comparison_columns, comparison_grid, tar_of
+from lcm_lora.report.templates import render
+
+
+def report(
+    params: Report,
+    scores: Path,
+    images: Path,
+    features: Path,
+    adapter: Path,
+    training: Path,
+    out: Path,
+) -> None:
+    """Write the folder `out` from the table and what stands behind it.
+
+    Args:
+        params: Title and how many pictures.
+        scores: The table, a file.
+        images: Folder of the samplers' image sets.
+        features: Folder of their features, for the worst pictures.
+        adapter: Folder with the recipe.
+        training: Folder with the curve.
+        out: Folder to write.
+
+    Raises:
+        UserError: Something of this is missing or broken.
+    """
+    table = load_table(scores)
+    recipe = json.loads(_read(adapter / "recipe.json", "distill"))
+    curve = [json.loads(line) for line in _read(training / "curve.jsonl", "distill").splitlines()]
+    captions = captions_of(images / ADAPTER)
+    columns = comparison_columns(table, images, params.rows)
+    figures = {
+        "quality_by_steps": quality_by_steps(table),
+        "quality_by_evaluations": quality_by_evaluations(table),
+        "training": training_curve(curve),
+    }
+    grid = comparison_grid(columns, captions)
+    page = render(
+        "page.html.j2",
+        title=params.title,
+        table=table,
+        recipe=recipe,
+        verdict=verdict,
+        style=style,
+        z=Z,
+        figures={name: _inline(svg, name) for name, svg in figures.items()},
+        grid=_data_url(grid),
+        dark_grid=_data_url(comparison_grid(columns, captions, DARK)),
+        grid_size=grid.size,
+        grid_rows=len(columns[0].pictures),
+        worst=_worst(table, images, features, params.worst, captions),
+        pairs=_by_metric(table),
+    )
+    card = model_card(params.title, table, recipe, captions[0])
+    with new_folder(out) as made:
+        write_bytes(made / "index.html", page.encode())
+        write_bytes(made / "model_card.md", card.encode())
+        write_bytes(made / "scores.csv", _csv(table).encode())
+        write_bytes(made / "grid.png", _png(grid))
+        for name, svg in figures.items():
+            write_bytes(made / "figures" / f"{name}.svg", svg.encode())
+
+
+def worst_pictures(clip: np.ndarray[Any, Any], attributes: Any, count: int) -> list[int]:
+    """Return the indices of the worst pictures: wrong attributes first, then least CLIP score."""
+    right = np.zeros(len(clip)) if attributes is None else np.asarray(attributes)
+    return [int(i) for i in np.lexsort((clip, right))[:count]]
+
+
+def _worst(
+    table: Table, images: Path, features: Path, count: int, captions: list[str]
+) -> list[dict[str, Any]]:
+    row = verdict.recommended(table)
+    cell = Cell(steps=row.steps, guidance=row.guidance, seeds=row.seeds)
+    found = read_set(features / ADAPTER / f"{cell.name}.safetensors")
+    indices = worst_pictures(found.clip, found.attributes, count)
+    return [
+        {
+            "picture": _data_url(picture),
+            "size": picture.size,
+            "caption": captions[i],
+            "clip": found.clip[i],
+            "is_right": None if found.attributes is None else bool(found.attributes[i]),
+        }
+        for i, picture in zip(indices, read_pictures(tar_of(images, row), indices), strict=True)
+    ]
+
+
+def _by_metric(table: Table) -> dict[str, list[tuple[Pair, Row, Row]]]:
+    """Return (pair, the adapter's row, the solver's row) of each metric, cheapest first."""
+    found: dict[str, list[tuple[Pair, Row, Row]]] = {}
+    for pair in sorted(table.paired, key=lambda pair: pair.nfe):
+        a, b = (
+            table.select(metric=pair.metric, seeds=0, **side.model_dump())[0]
+            for side in (pair.a, pair.b)
+        )
+        found.setdefault(pair.metric, []).append((pair, a, b))
+    return found
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.model_dump() for row in table.rows)
+    return text.getvalue()
+
+
+def _inline(svg: str, name: str) -> Markup:
+    """Return an SVG for use within a page: in the page's colours, with ids of its own."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = svg.replace(style.INK, "currentColor").replace(f"fill: {style.PAPER}", "fill: none")
+    # Several figures in one page must not share ids.
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    return Markup(svg)
+
+
+def _data_url(picture: Image.Image) -> str:
+    return f"data:image/png;base64,{base64.b64encode(_png(picture)).decode()}"
+
+
+def _png(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def _read(path: Path, stage: str) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `lcm-lora {stage}`") from None

@@ -1,0 +1,241 @@
+"""The laws of the table: which rows and pairs it holds, and what may not be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.frechet import frechet_distance
+from lcm_lora.evaluation.metrics import INCEPTION
+from lcm_lora.evaluation.table import load_table, score
+from lcm_lora.params import Cell, Score
+
+N, D = 40, 6
+CELLS = [
+    ("teacher", Cell(steps=50, guidance=3.0), 0.1),
+    ("teacher", Cell(steps=50, guidance=3.0, seeds=1), 0.1),
+    ("lcm", Cell(steps=2, guidance=1.0), 0.2),
+    ("lcm", Cell(steps=4, guidance=1.0), 0.15),
+    ("ddim", Cell(steps=2, guidance=3.0), 1.0),
+    ("ddim", Cell(steps=4, guidance=1.0), 1.2),
+    ("dpmpp", Cell(steps=4, guidance=3.0), 0.5),
+    ("unipc", Cell(steps=1, guidance=3.0), 2.0),
+]
+
+
+def draw(sampler: str, seed: int, noise: float) -> dict[str, Any]:
+    prompts = np.random.default_rng(0).normal(size=(N, D))
+    rng = np.random.default_rng((len(sampler), seed, round(100 * noise)))
+    return {
+        "features": ((1 + noise) * prompts + noise * rng.normal(size=(N, D))).astype(np.float32),
+        "clip": rng.uniform(20, 90, N).astype(np.float32) / np.float32(1 + noise),
+        "attributes": (rng.uniform(size=N) > noise / 2).astype(np.uint8),
+    }
+
+
+def write(path: Path, tensors: dict[str, Any], **record: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {
+        "steps": 0,
+        "guidance": 0.0,
+        "nfe": 0,
+        "seeds": 0,
+        "ms_per_image": None,
+        "captions_sha256": "captions",
+        "images_sha256": "images",
+        "network": {"name": "shapes", "sha256": "f", "preprocessing": "p"},
+        "clip": {"name": "shapes", "sha256": "c"},
+    }
+    save_file(tensors, path, metadata={"record": json.dumps(about | record)})
+
+
+def write_cell(folder: Path, sampler: str, cell: Cell, noise: float, **record: Any) -> None:
+    tensors = draw(sampler, cell.seeds + 7 * cell.steps, noise)
+    about = cell.model_dump() | {"sampler": sampler, "nfe": cell.nfe, "ms_per_image": 3.5} | record
+    write(folder / sampler / f"{cell.name}.safetensors", tensors, **about)
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    folder = tmp_path / "features"
+    write(folder / "real" / "real.safetensors", draw("real", 0, 0.0), sampler="real")
+    for sampler, cell, noise in CELLS:
+        write_cell(folder, sampler, cell, noise)
+    return folder
+
+
+def make(features: Path, **params: Any) -> Any:
+    out = features.parent / "scores.json"
+    score(Score(resamples=50, **params), features, out)
+    return load_table(out)
+
+
+def test_every_set_has_a_row_for_every_metric_that_says_something(features: Path) -> None:
+    table = make(features)
+    full = {
+        "fd_shapes:real",
+        "kid_shapes:real",
+        "fd_shapes:teacher",
+        "kid_shapes:teacher",
+        "clip_score",
+        "attributes",
+    }
+    for sampler, cell, _ in CELLS:
+        rows = table.select(sampler=sampler, **cell.model_dump())
+        is_reference = sampler == "teacher" and cell.seeds == 0
+        expected = {m for m in full if not (is_reference and m.endswith(":teacher"))}
+        assert {row.metric for row in rows} == expected
+        assert {row.nfe for row in rows} == {cell.nfe}
+        assert {row.ms for row in rows} == {3.5}
+        assert {row.n for row in rows} == {N}
+        assert all(row.se > 0 for row in rows if row.metric != "attributes")
+    assert {row.metric for row in table.select(sampler="real")} == {"clip_score", "attributes"}
+
+
+def test_other_real_pictures_are_the_floor(features: Path) -> None:
+    write(
+        features / "real" / "real_other.safetensors",
+        draw("real", 1, 0.02),
+        sampler="real",
+        seeds=1,
+        captions_sha256="others",
+    )
+    rows = make(features).select(sampler="real", seeds=1)
+    assert {row.metric for row in rows} == {"fd_shapes:real", "kid_shapes:real"}
+
+
+def test_values_are_those_of_the_features(features: Path) -> None:
+    table = make(features)
+    (row,) = table.select(sampler="lcm", steps=4, metric="fd_shapes:real")
+    expected = frechet_distance(draw("lcm", 28, 0.15)["features"], draw("real", 0, 0.0)["features"])
+    assert row.value == pytest.approx(expected, rel=1e-12)
+    (row,) = table.select(sampler="lcm", steps=4, metric="attributes")
+    assert row.value == draw("lcm", 28, 0.15)["attributes"].mean()
+
+
+def test_pairs_are_the_adapter_against_solvers_of_equal_evaluations(features: Path) -> None:
+    table = make(features)
+    found = {
+        (p.nfe, p.a.sampler, p.a.steps, p.b.sampler, p.b.steps, p.b.guidance) for p in table.paired
+    }
+    assert found == {
+        (2, "lcm", 2, "unipc", 1, 3.0),
+        (4, "lcm", 4, "ddim", 2, 3.0),
+        (4, "lcm", 4, "ddim", 4, 1.0),
+    }
+    assert {p.metric for p in table.paired} == {
+        "fd_shapes:real",
+        "fd_shapes:teacher",
+        "clip_score",
+        "attributes",
+    }
+    for pair in table.paired:
+        (a,) = table.select(metric=pair.metric, **pair.a.model_dump())
+        (b,) = table.select(metric=pair.metric, **pair.b.model_dump())
+        assert pair.difference == a.value - b.value
+        assert pair.low < pair.difference < pair.high
+
+
+def test_better_needs_the_whole_interval_on_the_good_side(features: Path) -> None:
+    pairs = make(features).paired
+    for pair in pairs:
+        good = pair.high < 0 if pair.metric.startswith("fd") else pair.low > 0
+        assert pair.better == good
+    assert any(pair.better for pair in pairs if pair.metric == "fd_shapes:real")
+
+
+def test_a_sampler_that_differs_in_nothing_is_not_better(features: Path) -> None:
+    tensors = draw("lcm", 28, 0.15)
+    cell = Cell(steps=4, guidance=1.0)
+    about = cell.model_dump() | {"sampler": "ddim", "nfe": 4}
+    write(features / "ddim" / f"{cell.name}.safetensors", tensors, **about)
+    same = [p for p in make(features).paired if p.b.steps == 4]
+    assert {(p.difference, p.low, p.high, p.better) for p in same} == {(0, 0, 0, False)}
+
+
+def test_same_features_give_the_same_bytes_and_the_protocol_names_the_set(features: Path) -> None:
+    first = make(features)
+    content = (features.parent / "scores.json").read_bytes()
+    assert make(features) == first
+    assert (features.parent / "scores.json").read_bytes() == content
+    assert make(features, seed=1).protocol["sha256"] != first.protocol["sha256"]
+    assert first.protocol["reference"]["teacher"] == {"steps": 50, "guidance": 3.0, "seeds": 0}
+    assert first.protocol["n"] == N
+
+
+def test_only_the_2015_inception_is_called_fid(features: Path) -> None:
+    import shutil
+
+    network = {"name": INCEPTION, "sha256": "f", "preprocessing": "p"}
+    shutil.rmtree(features)
+    write(
+        features / "real" / "real.safetensors",
+        draw("real", 0, 0.0),
+        sampler="real",
+        network=network,
+    )
+    for sampler, cell, noise in CELLS:
+        write_cell(features, sampler, cell, noise, network=network)
+    table = make(features)
+    names = {row.metric for row in table.rows}
+    assert names == {
+        "fid:real",
+        "fid:teacher",
+        "kid:real",
+        "kid:teacher",
+        "clip_score",
+        "attributes",
+    }
+    assert {p.metric for p in table.paired} == names - {"kid:real", "kid:teacher"}
+
+
+@pytest.mark.parametrize(
+    ("record", "what"),
+    [
+        ({"network": {"name": "shapes", "sha256": "x", "preprocessing": "p"}}, "feature networks"),
+        ({"clip": {"name": "shapes", "sha256": "x"}}, "CLIP networks"),
+        ({"captions_sha256": "x"}, "captions"),
+    ],
+)
+def test_what_was_measured_otherwise_is_refused(
+    features: Path, record: dict[str, Any], what: str
+) -> None:
+    write_cell(features, "ddim", Cell(steps=4, guidance=1.0), 1.0, **record)
+    with pytest.raises(UserError, match=f"ddim at 4 steps, guidance 1: its {what} are not"):
+        make(features)
+
+
+def test_other_numbers_of_pictures_are_refused(features: Path) -> None:
+    tensors = {name: values[:-1] for name, values in draw("ddim", 0, 1.0).items()}
+    cell = Cell(steps=4, guidance=1.0)
+    about = cell.model_dump() | {"sampler": "ddim", "nfe": 4}
+    write(features / "ddim" / f"{cell.name}.safetensors", tensors, **about)
+    with pytest.raises(UserError, match="its numbers of pictures are not"):
+        make(features)
+
+
+def test_a_missing_reference_is_named(features: Path) -> None:
+    (features / "teacher" / "steps-50_guidance-3.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no image set with seeds 0"):
+        make(features)
+    (features / "real" / "real.safetensors").unlink()
+    with pytest.raises(UserError, match="run `lcm-lora features real`"):
+        make(features)
+
+
+def test_a_broken_file_of_features_or_scores_is_named(features: Path) -> None:
+    (features / "ddim" / "steps-4_guidance-1.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match="not a file of features"):
+        make(features)
+    scores = features.parent / "scores.json"
+    with pytest.raises(UserError, match="no such file"):
+        load_table(scores)
+    scores.write_text('{"rows": 3}')
+    with pytest.raises(UserError, match="not a table of scores"):
+        load_table(scores)

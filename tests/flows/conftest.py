@@ -1,0 +1,165 @@
+"""A toy project with real tools: git, DVC, Prefect's own server, MLflow on SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+TOY = Path(__file__).parent / "toy"
+PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+_BIN = str(Path(sys.executable).parent)
+
+
+@dataclass
+class Project:
+    """A toy project's folder, and what one does in it."""
+
+    root: Path
+
+    def set(self, name: str, value: Any) -> None:
+        """Change a parameter, such as `distill.seed`."""
+        path = self.root / "params.yaml"
+        params = json.loads(path.read_text())
+        *sections, last = name.split(".")
+        section = params
+        for key in sections:
+            section = section[key]
+        section[last] = value
+        path.write_text(json.dumps(params))
+
+    def started(self) -> list[str]:
+        """Return the stages whose commands have started since the last call, in order."""
+        notes = self.root / ".checkpoints" / "started"
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        notes.unlink(missing_ok=True)
+        return lines
+
+    def call(self, *command: str) -> str:
+        """Run a command in the folder; it must succeed."""
+        environment = {
+            **os.environ,
+            "PATH": f"{_BIN}:{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+        }
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """Return a copy of a project whose MLflow, which knows absolute paths, is its own."""
+    shutil.copytree(project.root, folder, symlinks=True)
+    database = folder / ".mlflow" / "mlflow.db"
+    if database.exists():
+        with contextlib.closing(sqlite3.connect(database)) as source:
+            script = "\n".join(source.iterdump()).replace(str(project.root), str(folder))
+        database.unlink()
+        with contextlib.closing(sqlite3.connect(database)) as target:
+            target.executescript(script)
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a committed project that has never run; do not change it."""
+    project = Project(tmp_path_factory.mktemp("fresh") / "project")
+    project.root.mkdir()
+    project.call("git", "init", "--quiet", "--initial-branch", "main")
+    project.call("dvc", "init", "--quiet")
+    for name in ("dvc.yaml", "toy.py"):
+        shutil.copy(TOY / name, project.root)
+    params = YAML(typ="safe").load(PRESET.read_text())
+    (project.root / "params.yaml").write_text(json.dumps(params))
+    project.set("distill.seed", 20)
+    project.set("registry.gate", {"steps": 4, "metric": "fd_shapes:real", "limit": 30.0})
+    ignored = ("/data/", "/artifacts/", "/.checkpoints/", "/.mlflow/", "/.prefect/")
+    (project.root / ".gitignore").write_text("\n".join(ignored) + "\n")
+    project.call("git", "add", ".")
+    who = ("-c", "user.name=Toy", "-c", "user.email=toy@example.com")
+    project.call("git", *who, "commit", "--quiet", "--message", "The toy project")
+    return project
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Project], None]:
+    """Return a function that makes a project the place of all that follows."""
+
+    def go(project: Project) -> None:
+        monkeypatch.chdir(project.root)
+        database = project.root / ".mlflow" / "mlflow.db"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+
+    return go
+
+
+@dataclass
+class Done:
+    """A project after its first run, and what MLflow showed during its training."""
+
+    project: Project
+    live_steps: list[int]
+    live_status: str
+
+
+@pytest.fixture(scope="session")
+def done(fresh: Project, prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """Return a project whose first run has ended well; do not change it."""
+    from flows.retrain import retrain
+
+    project = copy_of(fresh, tmp_path_factory.mktemp("done") / "project")
+    uri = f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.chdir(project.root)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        seen = pool.submit(hold_until_curve_is_seen, project, uri)
+        state = retrain(return_state=True)
+        assert state.is_completed(), state.message
+        return Done(project, *seen.result())
+
+
+def hold_until_curve_is_seen(project: Project, uri: str) -> tuple[list[int], str]:
+    """Keep the training from ending until its curve is in MLflow; return steps and run status."""
+    from mlflow import MlflowClient
+
+    notes = project.root / ".checkpoints"
+    hold, started = notes / "hold", notes / "started"
+    notes.mkdir(exist_ok=True)
+    hold.touch()
+    end = time.monotonic() + 120
+    try:
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            if not started.exists() or "distill" not in started.read_text():
+                continue
+            client = MlflowClient(uri)
+            for run in client.search_runs(["1"]):
+                if "train/loss" in run.data.metrics:
+                    history = client.get_metric_history(run.info.run_id, "train/loss")
+                    return [metric.step for metric in history], run.info.status
+        return [], "never seen"
+    finally:
+        hold.unlink()

@@ -1,0 +1,205 @@
+"""The flow on a toy project: what runs, what does not, what is left, who is champion."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Done, Project, copy_of
+from mlflow import MlflowClient
+
+from flows import retrain as retraining
+from flows.retrain import retrain
+from tasks.graph import plan
+
+NAME = "lcm-lora-shapes"
+Enter = Callable[[Project], None]
+
+
+@pytest.fixture
+def project(done: Done, enter: Enter, tmp_path: Path) -> Project:
+    """Return a copy of the project after its first run, entered, with no stage noted as started."""
+    own = copy_of(done.project, tmp_path / "project")
+    own.started()
+    enter(own)
+    return own
+
+
+def client(project: Project) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}")
+
+
+def agrees_with_dvc(project: Project) -> bool:
+    return project.call("dvc", "status", "--json").strip() == "{}"
+
+
+def test_first_run_runs_every_stage_and_leaves_only_the_lock(done: Done) -> None:
+    notes = (done.project.root / ".checkpoints" / "started").read_text().splitlines()
+    generated = {"generate teacher", "generate ddim"}
+    assert set(notes) == {"prepare", "distill", "score", "report"} | generated
+    assert notes[0] == "prepare"
+    assert notes[-2:] == ["score", "report"]
+    assert done.project.call("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
+    assert agrees_with_dvc(done.project)
+
+
+def test_curve_is_in_mlflow_while_the_stage_still_trains(done: Done) -> None:
+    assert done.live_status == "RUNNING"
+    assert done.live_steps == [0, 1]
+    mlflow = client(done.project)
+    (run,) = mlflow.search_runs(["1"])
+    history = mlflow.get_metric_history(run.info.run_id, "train/loss")
+    assert [metric.step for metric in history] == [0, 1, 2]
+
+
+def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
+    mlflow = client(done.project)
+    version = mlflow.get_model_version_by_alias(NAME, "champion")
+    run = mlflow.get_run(version.run_id)
+    lock = (done.project.root / "dvc.lock").read_text()
+    assert version.tags["adapter_md5"] in lock
+    assert version.tags["data_md5"] in lock
+    assert version.tags["git_sha"] == done.project.call("git", "rev-parse", "HEAD").strip()
+    assert version.tags["git_dirty"] == "false"
+    assert version.tags["base_model"] == "team/base"
+    assert version.tags["evaluation"] == "protocol-0"
+    assert "nobody was champion" in version.tags["gate"]
+    assert len(version.tags["params_sha256"]) == 64
+    assert run.data.params["distill.seed"] == "20"
+    assert run.data.metrics["fd_shapes.real/lcm"] == 20.0
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.source_type == "dvc"
+    assert json.loads(data.dataset.source) == {
+        "path": "data/shards",
+        "md5": version.tags["data_md5"],
+    }
+    stored = {file.path for file in mlflow.list_artifacts(run.info.run_id, "report")}
+    assert stored == {"report/index.html", "report/grid.png"}
+    assert {"params.yaml", "dvc.lock", "scores"} <= {
+        file.path for file in mlflow.list_artifacts(run.info.run_id)
+    }
+
+
+def test_second_run_starts_nothing_and_registers_nothing(project: Project) -> None:
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == []
+    assert len(client(project).search_model_versions(f"name = '{NAME}'")) == 1
+    (run,) = client(project).search_runs(["1"])
+    history = client(project).get_metric_history(run.info.run_id, "fd_shapes.real/lcm")
+    assert len(history) == 1
+
+
+def test_changed_evaluation_reruns_what_follows_and_reverting_restores(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.set("score.seed", 5)
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["score", "report"]
+    (version,) = client(project).search_model_versions(f"name = '{NAME}'")
+    assert version.tags["evaluation"] == "protocol-5"
+
+    project.set("score.seed", 0)
+    capsys.readouterr()
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == []
+    assert "Restored" in capsys.readouterr().out
+    assert agrees_with_dvc(project)
+
+
+def test_failing_stage_is_one_line_and_the_next_run_goes_on(
+    project: Project,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    project.set("score.seed", 6)
+    project.set("report.title", "bad")
+    assert retraining.main() == 1
+    printed = capfd.readouterr().err
+    assert printed == "error: report: report.title is bad; choose another\n"
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert logged == ["Finished in state Failed('report.title is bad; choose another')"]
+    assert project.started() == ["score", "report"]
+    assert (project.root / "artifacts" / "scores" / "scores.json").exists()
+
+    project.set("report.title", "good")
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["report"]
+
+
+def test_champion_moves_only_to_a_better_adapter(project: Project) -> None:
+    mlflow = client(project)
+    holders = []
+    for seed in (25, 10):
+        project.set("distill.seed", seed)
+        assert retrain(return_state=True).is_completed()
+        holders.append(dict(mlflow.get_registered_model(NAME).aliases))
+    assert holders == [{"champion": "1", "challenger": "2"}, {"champion": "3"}]
+
+
+def test_clone_with_pulled_data_has_nothing_to_run(
+    done: Done, enter: Enter, tmp_path: Path
+) -> None:
+    origin, clone = copy_of(done.project, tmp_path / "origin"), Project(tmp_path / "clone")
+    storage = tmp_path / "storage"
+    origin.call("dvc", "remote", "add", "--default", "storage", str(storage))
+    origin.call("dvc", "push")
+    origin.call("git", "add", ".")
+    who = ("-c", "user.name=Toy", "-c", "user.email=toy@example.com")
+    origin.call("git", *who, "commit", "--quiet", "--message", "The lock")
+    origin.call("git", "clone", "--quiet", ".", str(clone.root))
+    assert any(stage.changes for stage in plan(clone.root))
+    clone.call("dvc", "pull")
+    assert not any(stage.changes for stage in plan(clone.root))
+
+    enter(clone)
+    assert retrain(return_state=True).is_completed()
+    assert clone.started() == []
+    version = client(clone).get_model_version_by_alias(NAME, "champion")
+    history = client(clone).get_metric_history(version.run_id, "train/loss")
+    assert [metric.step for metric in history] == [0, 1, 2]
+    assert clone.call("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("registry.gate.steps", 3, "registry.gate.steps is 3"),
+        ("registry.gate.metric", "beauty", "registry.gate.metric beauty"),
+        ("distill.stepz", 3, "distill.stepz: no such parameter"),
+    ],
+)
+def test_wrong_parameters_end_before_any_work(
+    fresh: Project,
+    prefect_server: None,
+    enter: Enter,
+    tmp_path: Path,
+    name: str,
+    value: object,
+    message: str,
+) -> None:
+    project = copy_of(fresh, tmp_path / "project")
+    project.set(name, value)
+    enter(project)
+    state = retrain(return_state=True)
+    assert message in str(state.message)
+    assert project.started() == []
+
+
+def test_unreachable_mlflow_is_one_line_before_any_work(
+    fresh: Project,
+    prefect_server: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    project = copy_of(fresh, tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert retraining.main() == 1
+    last = capfd.readouterr().err.rstrip().splitlines()[-1]
+    assert last.startswith("error: MLflow at http://127.0.0.1:9 does not answer")
+    assert project.started() == []
+    shutil.rmtree(project.root)

@@ -1,0 +1,132 @@
+"""A child process ends as a family, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks import process
+
+# A child that ignores SIGTERM, and a grandchild that does too, in a session of its own.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(os.path.join(sys.argv[1], str(os.getpid())), "w").close()
+if len(sys.argv) == 2:
+    subprocess.Popen([sys.executable, __file__, sys.argv[1], "last"], start_new_session=True)
+    print("started", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> list[str]:
+    script = tmp_path / "stubborn.py"
+    script.write_text(STUBBORN)
+    (tmp_path / "pids").mkdir()
+    return [sys.executable, str(script), str(tmp_path / "pids")]
+
+
+def family(command: list[str]) -> list[int]:
+    """Wait for the child and the grandchild; return their ids."""
+    while len(pids := os.listdir(command[-1])) < 2:
+        time.sleep(0.02)
+    return [int(pid) for pid in pids]
+
+
+def survivors(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def run(command: list[str], folder: Path, **options: object) -> list[str]:
+    lines: list[str] = []
+    settings = {"stop": threading.Event(), "grace": 0.3, "on_line": lines.append} | options
+    process.run(command, folder=folder, environment=os.environ, **settings)
+    return lines
+
+
+def test_lines_of_both_streams_and_the_exit_status(tmp_path: Path) -> None:
+    code = "import sys; print('one', flush=True); print('two', file=sys.stderr); sys.exit(3)"
+    lines: list[str] = []
+    status = process.run(
+        [sys.executable, "-c", code],
+        lines.append,
+        folder=tmp_path,
+        environment=os.environ,
+        stop=threading.Event(),
+    )
+    assert (lines, status) == (["one", "two"], 3)
+
+
+def test_lines_come_while_the_process_runs(tmp_path: Path) -> None:
+    code = (
+        "import os, time; print('go', flush=True)\n"
+        "while not os.path.exists('seen'): time.sleep(0.02)"
+    )
+    seen = tmp_path / "seen"
+    run([sys.executable, "-c", code], tmp_path, on_line=lambda line: seen.touch())
+    assert seen.exists()
+
+
+def test_a_deadline_leaves_no_survivors(stubborn: list[str], tmp_path: Path) -> None:
+    with pytest.raises(process.OverdueError, match="1 s"):
+        run(stubborn, tmp_path, deadline=1)
+    assert survivors(family(stubborn)) == []
+
+
+def test_a_stop_leaves_no_survivors(stubborn: list[str], tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Thread(target=lambda: (family(stubborn), stop.set())).start()
+    with pytest.raises(process.StoppedError):
+        run(stubborn, tmp_path, stop=stop)
+    assert survivors(family(stubborn)) == []
+
+
+def test_an_exception_leaves_no_survivors(stubborn: list[str], tmp_path: Path) -> None:
+    def fail(line: str) -> None:
+        family(stubborn)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stubborn, tmp_path, on_line=fail)
+    assert survivors(family(stubborn)) == []
+
+
+def test_a_process_that_ends_takes_what_it_left_behind_along(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        "print(child.pid)"
+    )
+    (pid,) = run([sys.executable, "-c", code], tmp_path)
+    assert survivors([int(pid)]) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_death_of_the_owner_leaves_no_survivors(
+    stubborn: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    code = (
+        "import os, pathlib, sys, threading; from tasks import process\n"
+        "process.run(sys.argv[1:], print, folder=pathlib.Path('.'), environment=os.environ,"
+        " stop=threading.Event(), grace=0.3)"
+    )
+    root = Path(process.__file__).parents[1]
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, *stubborn],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.DEVNULL,
+    )
+    pids = family(stubborn)
+    owner.send_signal(number)
+    owner.wait()
+    psutil.wait_procs([psutil.Process(pid) for pid in survivors(pids)], timeout=30)
+    assert survivors(pids) == []

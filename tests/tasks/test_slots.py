@@ -1,0 +1,46 @@
+"""Places to compute: never more than there are, and the most awaited stage is next."""
+
+from __future__ import annotations
+
+import threading
+
+from tasks.slots import Slots
+
+
+def test_the_highest_priority_is_next() -> None:
+    slots, order = Slots(1), list[int]()
+
+    def work(priority: int) -> None:
+        with slots.place(priority):
+            order.append(priority)
+
+    threads = [threading.Thread(target=work, args=(priority,)) for priority in (1, 3, 2)]
+    with slots.place(0):
+        for thread in threads:
+            thread.start()
+        while len(slots._waiting) < 3:
+            pass
+    for thread in threads:
+        thread.join()
+    assert order == [3, 2, 1]
+
+
+def test_equal_priorities_fill_every_place_and_no_more() -> None:
+    slots, inside, lock = Slots(2), [0, 0], threading.Lock()
+    together = threading.Barrier(2)
+
+    def work() -> None:
+        with slots.place(1):
+            with lock:
+                inside[0] += 1
+                inside[1] = max(inside)
+            together.wait(timeout=30)  # passes only when two are inside at once
+            with lock:
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == [0, 2]

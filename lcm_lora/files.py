@@ -36,7 +36,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sort_header(path: Path) -> None:
-    """Rewrite a safetensors file with its metadata in order: safetensors writes it in a random one."""
+    """Rewrite a safetensors file with its metadata sorted; safetensors' own order is random."""
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])

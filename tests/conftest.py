@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a small project on the shapes world, prepared and encoded once."""
+"""What several rooms' tests share: a small project on the shapes world, encoded once."""
 
 from pathlib import Path
 

@@ -26,7 +26,8 @@ def test_the_shapes_base_is_frozen_and_in_fp32(base: Base) -> None:
 
 def test_the_empty_branch_of_stable_diffusion_is_the_empty_caption(base: Base) -> None:
     assert torch.equal(base.embed_empty()["prompt_embeds"], base.embed([""])["prompt_embeds"])
-    assert base.embed(["a small red ring on a navy background"])["prompt_embeds"].shape == (1, 24, 128)
+    told = base.embed(["a small red ring on a navy background"])
+    assert told["prompt_embeds"].shape == (1, 24, 128)
 
 
 def test_a_folder_and_its_name_load_the_same_base(base: Base) -> None:

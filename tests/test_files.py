@@ -13,9 +13,14 @@ from lcm_lora.files import new_folder, sha256, sort_header, write_bytes, write_j
 def test_a_failed_folder_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as made:
         (made / "a").write_text("old")
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as made:
-        (made / "a").write_text("new")
-        raise KeyboardInterrupt
+
+    def fail_half_way() -> None:
+        with new_folder(tmp_path / "out") as made:
+            (made / "a").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
     assert (tmp_path / "out" / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

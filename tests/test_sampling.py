@@ -1,4 +1,4 @@
-"""Image sets: the same noise everywhere, no trace of the batch, and others get the same pictures."""
+"""Image sets: the same noise everywhere, no trace of the batch, the same pictures elsewhere."""
 
 import json
 import subprocess
@@ -38,9 +38,7 @@ def pictures(base: Base, sampler: str, adapter: Path, cell: Cell, batch: int) ->
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_picture_does_not_depend_on_its_batch(
-    sampler: str, base: Base, adapter: Path
-) -> None:
+def test_a_picture_does_not_depend_on_its_batch(sampler: str, base: Base, adapter: Path) -> None:
     if sampler == "lcm":
         load_adapter(base, adapter)
     cell = Cell(steps=3, guidance=1.0 if sampler == "lcm" else 3.0)
@@ -48,9 +46,7 @@ def test_a_picture_does_not_depend_on_its_batch(
     assert np.abs(together - alone).max() <= 1  # other kernels for other batches: the last bit
 
 
-def test_one_step_of_every_classical_solver_is_the_same_estimate(
-    base: Base, adapter: Path
-) -> None:
+def test_one_step_of_every_classical_solver_is_the_same_estimate(base: Base, adapter: Path) -> None:
     """From pure noise each one's first step is DDIM's; so all start from equal noise at t = 999."""
     cell = Cell(steps=1, guidance=3.0)
     ddim, dpmpp, unipc = (

@@ -22,5 +22,5 @@ def lcm_range(guidance: Guidance) -> tuple[float, float]:
 
 
 def jump(x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """Return alpha_s x0 + sigma_s eps: the DDIM step to noise level s (Song et al. 2021, eq. 12)."""
+    """Return alpha_s x0 + sigma_s eps: the DDIM step to level s (Song et al. 2021, eq. 12)."""
     return alpha * x0 + sigma * eps

@@ -133,31 +133,37 @@ def train_reader(
 
 
 def train_denoiser(
+    denoiser: UNet2DConditionModel,
+    text: CLIPTextModel,
     pool: Pool,
     latents: Tensor,
-    text: CLIPTextModel,
     words: CLIPTokenizer,
     steps: int,
+    peak: float,
     report: Report,
-    snapshot: Callable[[UNet2DConditionModel, CLIPTextModel], None],
+    snapshot: Callable[[], None],
     seed: int = 3,
 ) -> None:
-    """Train the denoiser and the text encoder together, with min-SNR weights.
+    """Train a denoiser and its text encoder together in place, with min-SNR weights.
+
+    At the end both hold the average of their weights over the last few thousand steps.
 
     Args:
+        denoiser: Fresh, or to be trained further.
+        text: A text encoder that can read.
         pool: Scenes; only their tokens are read here.
         latents: float [N, C, h, w], scaled.
-        text: A text encoder that can read.
         words: Gives the tokens of the empty caption, which replaces one caption in ten.
         steps: Steps of batch 64.
+        peak: The highest learning rate.
         report: Progress.
-        snapshot: Called every thousand steps, and at the end, with averaged weights.
+        snapshot: Called every thousand steps while both hold averaged weights.
         seed: Of weights and batches.
 
     Source: Hang et al. 2023 (min-SNR, gamma 5); Ho and Salimans 2022 (caption dropout).
     """
     torch.manual_seed(seed)
-    denoiser = architecture.unet().to(memory_format=torch.channels_last)
+    denoiser.to(memory_format=torch.channels_last)
     schedule = architecture.scheduler()
     empty = tokenise(words, [""])
     parts = nn.ModuleList([denoiser, text])
@@ -176,14 +182,16 @@ def train_denoiser(
 
     def after(step: int) -> None:
         average.step(parts.parameters())
-        if step % 1000 == 0 or step == steps:
+        if step % 1000 == 0 and step < steps:
             average.store(parts.parameters())
             average.copy_to(parts.parameters())
-            snapshot(denoiser, text)
+            snapshot()
             average.restore(parts.parameters())
 
     batches = _uniform_batches(len(pool), 64, steps, seed)
-    _fit("denoiser", parts.parameters(), loss, batches, steps, 1e-3, report, after)
+    _fit("denoiser", parts.parameters(), loss, batches, steps, peak, report, after)
+    average.copy_to(parts.parameters())
+    snapshot()
 
 
 def train_clip(

@@ -40,6 +40,7 @@ PAIRS = tuple((shape, colour) for shape in SHAPES for colour in COLOURS)
 """Every kind of figure a caption can name; a scene never holds one kind twice."""
 
 _GAP = 0.03
+_TILT = math.pi / 8
 _COLOUR_JITTER = 9.0
 
 
@@ -81,7 +82,7 @@ class Scene:
 def draw_scene(seed: int, index: int) -> Scene:
     """Return scene `index` of the endless sequence that `seed` names."""
     rng = np.random.default_rng((seed, index))
-    count = int(rng.choice((1, 2, 3), p=(0.35, 0.40, 0.25)))
+    count = int(rng.choice((1, 2, 3), p=(0.50, 0.35, 0.15)))
     kinds = [PAIRS[i] for i in rng.choice(len(PAIRS), size=count, replace=False)]
     sizes = [str(size) for size in rng.choice(tuple(RADII), size=count)]
     ground = str(rng.choice(tuple(GROUNDS)))
@@ -93,7 +94,7 @@ def draw_scene(seed: int, index: int) -> Scene:
             x=x,
             y=y,
             radius=radius,
-            angle=float(rng.uniform(0, 2 * math.pi)),
+            angle=float(rng.uniform(-_TILT, _TILT)),
             rgb=_jittered(COLOURS[colour], rng),
         )
         for (shape, colour), size, (x, y, radius) in zip(

@@ -17,8 +17,10 @@ from lcm_lora.shapes import architecture, recipe
 from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import draw_scenes
 
-POOL = 32_768
-STEPS = {"autoencoder": 5000, "reader": 1500, "denoiser": 5600, "clip": 1000, "judge": 2500}
+POOL = 24_576
+STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 1000, "judge": 2500}
+CYCLES = ((5000, 1e-3), (900, 6e-4))
+"""Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
 
 
 def make_weights(out: Path, effort: float = 1.0) -> None:
@@ -38,11 +40,17 @@ def make_weights(out: Path, effort: float = 1.0) -> None:
     vae = recipe.train_autoencoder(pool, steps["autoencoder"], _report)
     text = recipe.train_reader(pool, words, steps["reader"], _report)
     latents = recipe.encode(vae, pool.pictures) * vae.config.scaling_factor
+    torch.manual_seed(0)
+    unet = architecture.unet()
 
-    def snapshot(unet: UNet2DConditionModel, reader: CLIPTextModel) -> None:
-        write_base(out, vae, words, reader, unet)
+    def snapshot() -> None:
+        write_base(out, vae, words, text, unet)
 
-    recipe.train_denoiser(pool, latents, text, words, steps["denoiser"], _report, snapshot)
+    for seed, (count, peak) in enumerate(CYCLES, 10):
+        cycle = max(1, round(effort * count))
+        recipe.train_denoiser(
+            unet, text, pool, latents, words, cycle, peak, _report, snapshot, seed
+        )
 
 
 def write_base(

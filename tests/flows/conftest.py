@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 from ruamel.yaml import YAML
 
 TOY = Path(__file__).parent / "toy"
@@ -112,6 +114,8 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Project], None]:
         monkeypatch.chdir(project.root)
         database = project.root / ".mlflow" / "mlflow.db"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+        # Copies of a project hold runs of equal ids, and MLflow remembers the places of ids.
+        monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
 
     return go
 

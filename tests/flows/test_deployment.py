@@ -8,32 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def prefect_command(prefect_server: None) -> list[str]:
-    return [str(Path(sys.executable).parent / "prefect"), "--no-prompt"]
-
-
-def test_every_deployment_can_be_deployed(prefect_command: list[str]) -> None:
+def test_every_deployment_can_be_deployed(prefect_server: None) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.settings import PREFECT_API_URL
 
-    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    for arguments in (["work-pool", "create", "cpu", "--type", "process"], ["deploy", "--all"]):
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="cpu", type="process"))
         done = subprocess.run(
-            [*prefect_command, *arguments],
+            [Path(sys.executable).parent / "prefect", "--no-prompt", "deploy", "--all"],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name("retrain/nightly")
     assert deployment.work_pool_name == "cpu"
     assert [schedule.schedule.cron for schedule in deployment.schedules] == ["0 2 * * *"]

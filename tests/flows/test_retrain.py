@@ -135,8 +135,9 @@ def test_champion_moves_only_to_a_better_adapter(project: Project) -> None:
     for seed in (25, 10):
         project.set("distill.seed", seed)
         assert retrain(return_state=True).is_completed()
-        holders.append(dict(mlflow.get_registered_model(NAME).aliases))
-    assert holders == [{"champion": "1", "challenger": "2"}, {"champion": "3"}]
+        aliases = mlflow.get_registered_model(NAME).aliases
+        holders.append({alias: int(version) for alias, version in aliases.items()})
+    assert holders == [{"champion": 1, "challenger": 2}, {"champion": 3}]
 
 
 def test_clone_with_pulled_data_has_nothing_to_run(

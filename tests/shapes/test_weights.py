@@ -126,7 +126,7 @@ def dropped(pictures: Tensor, level: int) -> Tensor:
 
 
 @pytest.mark.parametrize("corrupt", [blurred, noisy, dropped], ids=lambda f: f.__name__)
-def test_the_features_order_corruptions(corrupt, clip: CLIPModel) -> None:  # noqa: ANN001
+def test_the_features_order_corruptions(corrupt, clip: CLIPModel) -> None:
     scenes = draw_scenes(HELD_OUT, range(1024))
     reference, pictures = pictures_of(scenes[:512]), pictures_of(scenes[512:])
     real = features(clip, reference)

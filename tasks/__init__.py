@@ -1,0 +1,1 @@
+"""The effects: Prefect tasks around DVC stages, MLflow runs and model versions."""

@@ -1,0 +1,92 @@
+"""Read dvc.yaml into a plan: the stages, what each waits for, and whether DVC would run it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+from ruamel.yaml import YAML
+
+from lcm_lora.errors import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of dvc.yaml."""
+
+    name: str
+    upstream: tuple[str, ...]
+    """Stages whose outputs it reads."""
+    outputs: tuple[Path, ...]
+    """What it makes, relative to the project's folder."""
+    chain: int
+    """Stages in the longest chain that waits for it: the more, the sooner it should run."""
+    changes: tuple[str, ...]
+    """Why DVC would run it, one reason each; empty when it is up to date."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """What dvc.yaml says about running it, such as its worker pool."""
+
+
+def plan(root: Path) -> list[Stage]:
+    """Return the stages in an order in which they can run.
+
+    Needs no data: DVC compares hashes, so this works in a clone that has pulled nothing.
+
+    Raises:
+        UserError: There is no dvc.yaml, it is wrong, or another DVC command holds the project.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            status = repo.status()
+    except DvcException as error:
+        raise UserError(
+            f"{root}: DVC cannot read the graph: {' '.join(str(error).split())}"
+        ) from None
+    # DVC's edges point from a stage to what it needs.
+    needs = {stage: set(graph.successors(stage)) for stage in graph}
+    order = list(TopologicalSorter(needs).static_order())
+    chains: dict[Any, int] = {}
+    for stage in reversed(order):
+        chains[stage] = max((chains[user] + 1 for user in graph.predecessors(stage)), default=0)
+    return [
+        Stage(
+            name=stage.name,
+            upstream=tuple(sorted(needed.name for needed in graph.successors(stage))),
+            outputs=tuple(Path(out.fs_path).relative_to(root.resolve()) for out in stage.outs),
+            chain=chains[stage],
+            changes=tuple(_reasons(status.get(stage.addressing, []))),
+            meta=stage.meta or {},
+        )
+        for stage in order
+        if isinstance(stage, PipelineStage)
+    ]
+
+
+def _reasons(changes: list[Any]) -> list[str]:
+    """Flatten DVC's status of a stage, such as [{"changed deps": {"data": "modified"}}]."""
+    reasons: list[str] = []
+    for change in changes:
+        if isinstance(change, str):
+            reasons.append(change)
+            continue
+        for what in change.values():
+            for name, how in what.items():
+                inner = how.items() if isinstance(how, dict) else [(name, how)]
+                reasons.extend(f"{path} {verb}" for path, verb in inner)
+    return reasons
+
+
+def locked(root: Path) -> dict[Path, str]:
+    """Return the hash of every output that dvc.lock names, by its path in the project."""
+    lock = root / "dvc.lock"
+    if not lock.exists():
+        return {}
+    stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
+    return {Path(out["path"]): out["md5"] for stage in stages for out in stage.get("outs", [])}

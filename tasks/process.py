@@ -1,0 +1,105 @@
+"""Run a child process with live lines, a deadline, and no survivors."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_GUARD = Path(__file__).with_name("guard.py")
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class StoppedError(Exception):
+    """The process was ended because its owner asked for it."""
+
+
+class OverdueError(Exception):
+    """The process was ended because it ran longer than it may."""
+
+
+def run(
+    command: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    stop: threading.Event,
+    deadline: float | None = None,
+    grace: float = 10.0,
+) -> int:
+    """Run `command` to its end and return its exit status.
+
+    However this call ends, by an exception of `on_line` or by the death of this very process, no
+    descendant of the command is left: see `tasks/guard.py`.
+
+    Args:
+        command: Program and arguments.
+        on_line: Gets every line of standard output and standard error, as they come.
+        folder: Where the command runs.
+        environment: All its variables.
+        stop: Once set, from any thread, the command is ended.
+        deadline: Seconds the command may take.
+        grace: Seconds between SIGTERM and SIGKILL.
+
+    Raises:
+        StoppedError: `stop` was set.
+        OverdueError: The deadline has passed.
+    """
+    if stop.is_set():
+        raise StoppedError("stopped")
+    child = subprocess.Popen(
+        [sys.executable, str(_GUARD), str(grace), *command],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        _follow(child.stdout, on_line, stop, deadline)
+    finally:
+        child.stdin.close()  # the guard takes this as the order to stop
+        status = child.wait()
+    return status
+
+
+def _follow(
+    output: IO[str],
+    on_line: Callable[[str], None],
+    stop: threading.Event,
+    deadline: float | None,
+) -> None:
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_pump, args=(output, lines), daemon=True).start()
+    end = time.monotonic() + deadline if deadline is not None else float("inf")
+    while True:
+        try:
+            line = lines.get(timeout=_SECONDS_BETWEEN_LOOKS)
+        except queue.Empty:
+            line = ""
+        if line is None:
+            return
+        if line:
+            on_line(line.rstrip("\n"))
+        if stop.is_set():
+            raise StoppedError("stopped")
+        if time.monotonic() > end:
+            raise OverdueError(f"still running after {deadline:.0f} s")
+
+
+def _pump(output: IO[str], lines: queue.SimpleQueue[str | None]) -> None:
+    with output:
+        for line in output:
+            lines.put(line)
+    lines.put(None)

@@ -1,0 +1,156 @@
+"""Model versions: one for each adapter, found by its content; and who is champion."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lcm_lora import layout
+from lcm_lora.params import Gate, Params
+from tasks.gate import Decision, decide
+from tasks.graph import locked
+from tasks.tracking import SCORES_ARTIFACT, Tracker, git_state, params_sha256
+
+_SERVED = Path(__file__).with_name("served_model.py")
+_NEEDED = (
+    "mlflow",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "pandas",
+    "pillow",
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of the registered model."""
+
+    name: str
+    version: str
+    is_new: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+@task(task_run_name="register", cache_policy=NO_CACHE)
+def register(tracker: Tracker, run_id: str, params: Params, scores: dict[str, Any]) -> Registered:
+    """Return the adapter's version; the same adapter is never registered twice."""
+    client, name = tracker.client, params.registry.name
+    hashes = locked(tracker.root)
+    known = client.search_model_versions(
+        f"name = '{name}' and tag.adapter_md5 = '{hashes[layout.ADAPTER]}'"
+    )
+    if known:
+        version = known[0]
+    else:
+        recipe = json.loads((tracker.root / layout.ADAPTER / "recipe.json").read_text())
+        state = git_state(tracker.root)
+        tags = {
+            "git_sha": state["mlflow.source.git.commit"],
+            "git_dirty": state["git_dirty"],
+            "adapter_md5": hashes[layout.ADAPTER],
+            "data_md5": hashes[layout.SHARDS],
+            "params_sha256": params_sha256(params),
+            "base_model": str(recipe["base"]["model"]),
+            "base_revision": str(recipe["base"]["revision"]),
+        }
+        version = mlflow.register_model(_log_model(tracker, run_id, recipe), name, tags=tags)
+    # The same adapter may be scored anew, on another evaluation set.
+    evaluation = scores["protocol"]["sha256"]
+    client.set_model_version_tag(name, version.version, "evaluation", evaluation)
+    return Registered(name, str(version.version), is_new=not known)
+
+
+def judge(
+    tracker: Tracker, registered: Registered, scores: dict[str, Any], rules: Gate
+) -> Decision:
+    """Compare a version with the champion, whose scores are in its run.
+
+    Raises:
+        UserError: The scores do not hold what the gate asks for.
+    """
+    champion = _holder(tracker, registered.name, "champion")
+    if champion is None:
+        return decide(scores, None, rules)
+    if str(champion.version) == registered.version:
+        return Decision(False, f"{registered} is the champion already")
+    path = tracker.client.download_artifacts(champion.run_id, SCORES_ARTIFACT)
+    return decide(scores, json.loads(Path(path).read_text()), rules)
+
+
+@task(task_run_name="promote", cache_policy=NO_CACHE)
+def promote(tracker: Tracker, registered: Registered, decision: Decision) -> None:
+    """Carry out a decision: the winner is champion, anyone else is the challenger."""
+    client, name, version = tracker.client, registered.name, registered.version
+    aliases = client.get_registered_model(name).aliases
+    if str(aliases.get("champion")) == version:
+        return
+    client.set_model_version_tag(name, version, "gate", decision.reason)
+    client.set_registered_model_alias(
+        name, "champion" if decision.promote else "challenger", version
+    )
+    if decision.promote and "challenger" in aliases:
+        client.delete_registered_model_alias(name, "challenger")
+
+
+def _holder(tracker: Tracker, name: str, alias: str) -> ModelVersion | None:
+    if alias not in tracker.client.get_registered_model(name).aliases:
+        return None
+    return tracker.client.get_model_version_by_alias(name, alias)
+
+
+def _log_model(tracker: Tracker, run_id: str, recipe: dict[str, Any]) -> str:
+    artifacts = {"adapter": str(tracker.root / layout.ADAPTER)}
+    if base := _local_base(tracker.root, recipe["base"]["model"]):
+        artifacts["base"] = str(base)
+    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+        # An example would make MLflow draw a picture here and now; the signature says enough.
+        warnings.filterwarnings("ignore", message="An input example was not provided")
+        logged = mlflow.pyfunc.log_model(
+            name="adapter",
+            python_model=str(_SERVED),
+            artifacts=artifacts,
+            signature=signature(recipe["recommended"]),
+            pip_requirements=[f"{part}=={importlib.metadata.version(part)}" for part in _NEEDED],
+        )
+    return str(logged.model_uri)
+
+
+def _local_base(root: Path, model: str) -> Path | None:
+    """Return the base's files, which the version then carries; None for a hub id."""
+    from lcm_lora.bases import SHAPES
+
+    path = SHAPES if model == "shapes" else root / model
+    return path if path.exists() else None
+
+
+def signature(recommended: dict[str, Any]) -> ModelSignature:
+    """Return what the model takes and gives; defaults are the recipe's recommendation."""
+    steps = 4 if 4 in recommended["steps"] else int(recommended["steps"][-1])
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "prompt")]),
+        outputs=Schema([ColSpec(DataType.string, "image")]),
+        params=ParamSchema(
+            [
+                ParamSpec("num_inference_steps", DataType.long, steps),
+                ParamSpec("seed", DataType.long, 0),
+                ParamSpec("guidance_scale", DataType.double, float(recommended["guidance"])),
+            ]
+        ),
+    )

@@ -1,0 +1,32 @@
+"""Give out the machine's few places to compute, first to those on whom most others wait."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+
+class Slots:
+    """A semaphore with priorities."""
+
+    def __init__(self, count: int) -> None:
+        """Open `count` places."""
+        self._free = count
+        self._waiting: list[int] = []
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def place(self, priority: int) -> Iterator[None]:
+        """Hold a place during a block; of those who wait, the highest priority is next."""
+        with self._changed:
+            self._waiting.append(priority)
+            self._changed.wait_for(lambda: self._free > 0 and priority >= max(self._waiting))
+            self._waiting.remove(priority)
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._changed.notify_all()

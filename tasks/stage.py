@@ -1,0 +1,164 @@
+"""Run one stage of dvc.yaml as a Prefect task: DVC decides, a child process works."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from tasks import process
+from tasks.graph import Stage
+from tasks.slots import Slots
+
+Verdict = Literal["Ran", "Restored", "Unchanged"]
+
+_VERDICTS: dict[Verdict, re.Pattern[str]] = {
+    "Ran": re.compile(r"Running stage '.+':$"),
+    "Restored": re.compile(r"Stage '.+' is cached - skipping run"),
+    "Unchanged": re.compile(r"Stage '.+' didn't change, skipping$"),
+}
+_CHATTER = re.compile(
+    r"\s*$|> |(Generating|Updating) lock file|To track the changes|\s+git add "
+    r"|To enable auto staging|\s+dvc config|Use `dvc push`|Data and pipelines are up to date"
+)
+_DVC_ERROR = "ERROR: "
+
+# Prefect says a failed state twice, the first time with the traceback of no exception.
+logging.getLogger("prefect.task_runs").addFilter(
+    lambda record: not str(record.msg).startswith("Task run failed with state")
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a stage."""
+
+    name: str
+    verdict: Verdict
+    seconds: float = 0.0
+
+
+class StageError(Exception):
+    """A stage ended badly; the message is its own last word."""
+
+
+class Workshop:
+    """What the stages of one run share."""
+
+    def __init__(self, root: Path, workers: int) -> None:
+        """Let `workers` stages compute at once in the project folder `root`."""
+        self.root = root
+        self.slots = Slots(workers)
+        self.stop = threading.Event()
+
+    @contextlib.contextmanager
+    def no_survivors(self) -> Iterator[None]:
+        """End every stage when the block ends by an exception, a signal's included."""
+        try:
+            yield
+        except BaseException:
+            self.stop.set()
+            raise
+
+
+Watch = Callable[[], AbstractContextManager[None]]
+
+
+@task(name="stage", task_run_name="{stage.name}", cache_policy=NO_CACHE)
+def run_stage(
+    stage: Stage, workshop: Workshop, upstream: list[Outcome], watch: Watch | None = None
+) -> State[Any]:
+    """Bring one stage up to date; the state is Ran, Restored, Unchanged or Failed.
+
+    Args:
+        stage: What to run.
+        workshop: Where to run it.
+        upstream: What became of the stages that it needs.
+        watch: Opened while the stage's command really runs.
+    """
+    if not stage.changes and all(outcome.verdict == "Unchanged" for outcome in upstream):
+        return Completed(name="Unchanged", data=Outcome(stage.name, "Unchanged"))
+    try:
+        with workshop.slots.place(stage.chain):
+            outcome = reproduce(stage, workshop, get_run_logger().info, watch)
+    except (StageError, process.OverdueError, process.StoppedError) as error:
+        return Failed(message=str(error))
+    message = f"{outcome.seconds:.0f} s"
+    return Completed(name=outcome.verdict, message=message, data=outcome)
+
+
+def reproduce(
+    stage: Stage, workshop: Workshop, on_line: Callable[[str], None], watch: Watch | None
+) -> Outcome:
+    """Let DVC run, restore or skip a stage.
+
+    Raises:
+        StageError: The stage's command or DVC ended in an error.
+    """
+    started = time.monotonic()
+    with contextlib.ExitStack() as watching:
+        output = _Output(on_line, lambda: watch and watching.enter_context(watch()))
+        status = process.run(
+            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name],
+            output.take,
+            folder=workshop.root,
+            environment=_environment(),
+            stop=workshop.stop,
+            deadline=stage.meta.get("deadline"),
+        )
+        if status or not output.verdict:
+            raise StageError(output.last_word())
+    return Outcome(stage.name, output.verdict, time.monotonic() - started)
+
+
+def _environment() -> dict[str, str]:
+    # The stages' commands are those of this very installation.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+class _Output:
+    """Tells DVC's words from the stage's."""
+
+    def __init__(self, on_line: Callable[[str], None], on_running: Callable[[], object]) -> None:
+        self.verdict: Verdict | None = None
+        self._on_line = on_line
+        self._on_running = on_running
+        self._last = {"stage's error": "", "DVC's error": "", "line": ""}
+
+    def take(self, line: str) -> None:
+        """Pass on a line of the stage; understand a line of DVC."""
+        for verdict, pattern in _VERDICTS.items():
+            if pattern.match(line):
+                self.verdict = verdict
+                if verdict == "Ran":
+                    self._on_running()
+                return
+        if _CHATTER.match(line):
+            return
+        if line.startswith(_DVC_ERROR):
+            self._last["DVC's error"] = line.removeprefix(_DVC_ERROR)
+            return
+        self._last["line"] = line
+        if line.startswith("error: "):
+            self._last["stage's error"] = line.removeprefix("error: ")
+        self._on_line(line)
+
+    def last_word(self) -> str:
+        """Return the most telling line of a failure."""
+        return next((line for line in self._last.values() if line), "ended without a word")

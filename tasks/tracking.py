@@ -1,0 +1,268 @@
+"""MLflow runs: one for each adapter, with its curve, scores, pictures and origin."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lcm_lora import layout
+from lcm_lora.errors import UserError
+from lcm_lora.params import Params
+from tasks.curve import Curve
+from tasks.graph import locked
+
+LIVE_CURVE = layout.CHECKPOINTS / "distill" / "curve.jsonl"
+SCORES_ARTIFACT = "scores/scores.json"
+
+_SECONDS_BETWEEN_BATCHES = 3.0
+_BATCH = 100
+"""MLflow takes no more parameters in one call."""
+
+
+class DvcSource(DatasetSource):
+    """A data set as DVC knows it: its path in the project, and the hash it is found by."""
+
+    def __init__(self, path: str, md5: str) -> None:
+        """Name a DVC output."""
+        self.path = path
+        self.md5 = md5
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "dvc"
+
+    def load(self) -> Any:
+        """Refuse: DVC fetches data, MLflow only names it."""
+        raise NotImplementedError(
+            f"check out the run's commit and its dvc.lock, then dvc pull {self.path}"
+        )
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:
+        return False
+
+    @classmethod
+    def _resolve(cls, raw_source: Any) -> DvcSource:
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes."""
+        return {"path": self.path, "md5": self.md5}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[Any, Any]) -> DvcSource:
+        """Return the source that `to_dict` described."""
+        return cls(source_dict["path"], source_dict["md5"])
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """One project's place in one MLflow."""
+
+    client: MlflowClient
+    experiment_id: str
+    root: Path
+
+    def find_run(self, adapter_md5: str) -> Run | None:
+        """Return the finished run of an adapter, by the adapter's content."""
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            f"tags.adapter_md5 = '{adapter_md5}' and attributes.status = 'FINISHED'",
+            max_results=1,
+        )
+        return runs[0] if runs else None
+
+    @contextlib.contextmanager
+    def follow_training(self) -> Iterator[None]:
+        """Keep a run that gets the curve live while the block trains.
+
+        A lost MLflow stops no training: `log_results` makes a run afterwards.
+        """
+        try:
+            run_id = self._new_run()
+        except MlflowException:
+            yield
+            return
+        curve, done = Curve(self.client, run_id), threading.Event()
+        watch = (self.root / LIVE_CURVE, _SECONDS_BETWEEN_BATCHES, done)
+        thread = threading.Thread(target=curve.follow, args=watch, daemon=True)
+        thread.start()
+        succeeded = False
+        try:
+            yield
+            succeeded = True
+        finally:
+            done.set()
+            thread.join()
+            with contextlib.suppress(MlflowException):
+                if succeeded:
+                    self._finish(run_id, curve)
+                else:
+                    self.client.set_terminated(run_id, "FAILED")
+
+    def adopt_training(self) -> str:
+        """Make a run for an adapter that was trained without this MLflow; return its id."""
+        run_id = self._new_run()
+        self._finish(run_id, Curve(self.client, run_id))
+        return run_id
+
+    def _new_run(self) -> str:
+        run = self.client.create_run(self.experiment_id, tags=git_state(self.root))
+        return str(run.info.run_id)
+
+    def _finish(self, run_id: str, curve: Curve) -> None:
+        curve.catch_up(self.root / layout.TRAINING / "curve.jsonl")
+        self.client.set_tag(run_id, "adapter_md5", locked(self.root)[layout.ADAPTER])
+        self.client.set_terminated(run_id)
+
+
+def connect(root: Path, experiment: str) -> Tracker:
+    """Return the tracker of `experiment`, which is made if it is new.
+
+    Raises:
+        UserError: No MLflow answers at MLFLOW_TRACKING_URI.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    database = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    # A server has a place of its own for artifacts; a bare database needs one.
+    place = (root / ".mlflow" / "artifacts").as_uri() if database else None
+    try:
+        if database:
+            Path(database).parent.mkdir(parents=True, exist_ok=True)
+        with _impatience():
+            mlflow.set_tracking_uri(uri)
+            client = MlflowClient()
+            found = client.get_experiment_by_name(experiment)
+            made = found.experiment_id if found else client.create_experiment(experiment, place)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"MLflow at {uri} does not answer: {reason}; start it, or unset MLFLOW_TRACKING_URI to "
+            "keep runs in .mlflow"
+        ) from None
+    return Tracker(client, made, root)
+
+
+@contextlib.contextmanager
+def _impatience() -> Iterator[None]:
+    """Give up on a silent server in seconds; MLflow's own patience is minutes."""
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@task(task_run_name="log results", cache_policy=NO_CACHE)
+def log_results(tracker: Tracker, params: Params) -> str:
+    """Give the adapter's run its scores, report and origin, once for each score table.
+
+    Returns:
+        The run's id.
+    """
+    hashes = locked(tracker.root)
+    found = tracker.find_run(hashes[layout.ADAPTER])
+    run_id = str(found.info.run_id) if found else tracker.adopt_training()
+    done = found.data.tags if found else {}
+    client = tracker.client
+    if done.get("scores_md5") != hashes[layout.SCORES]:
+        _log_scores(tracker, run_id)
+        client.set_tag(run_id, "scores_md5", hashes[layout.SCORES])
+    if done.get("report_md5") == hashes[layout.REPORT]:
+        return run_id
+    # Parameters of a run are written once; what an adapter was made with never changes.
+    known = set(found.data.params) if found else set()
+    flat = [Param(k, v) for k, v in flatten(params.model_dump(mode="json")) if k not in known]
+    for start in range(0, len(flat), _BATCH):
+        client.log_batch(run_id, params=flat[start : start + _BATCH])
+    for name in (layout.PARAMS, Path("dvc.lock")):
+        client.log_artifact(run_id, str(tracker.root / name))
+    client.log_artifacts(run_id, str(tracker.root / layout.REPORT), "report")
+    shards = str(layout.SHARDS)
+    data = MetaDataset(DvcSource(shards, hashes[layout.SHARDS]), shards, hashes[layout.SHARDS][:32])
+    context = [InputTag("mlflow.data.context", "training")]
+    client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), context)])
+    # Last, so that an interrupted call is made good by the next.
+    client.set_tag(run_id, "report_md5", hashes[layout.REPORT])
+    return run_id
+
+
+def _log_scores(tracker: Tracker, run_id: str) -> None:
+    path = tracker.root / layout.SCORES
+    tracker.client.log_batch(run_id, metrics=score_metrics(json.loads(path.read_text())["rows"]))
+    tracker.client.log_artifact(run_id, str(path), "scores")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted names and texts of nested parameters; lists stay whole, as JSON."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def score_metrics(rows: list[dict[str, Any]]) -> list[Metric]:
+    """Return the table as metrics `METRIC/SAMPLER` whose step is the number of sampling steps.
+
+    A sampler that is measured at several guidances has one curve each.
+    """
+    now = int(time.time() * 1000)
+    guidances: dict[str, set[float]] = {}
+    for row in rows:
+        guidances.setdefault(row["sampler"], set()).add(row["guidance"])
+    metrics = []
+    for row in rows:
+        name = f"{row['metric']}/{row['sampler']}"
+        if len(guidances[row["sampler"]]) > 1:
+            name += f"_guidance-{row['guidance']:g}"
+        if row["seeds"]:
+            name += f"_seeds-{row['seeds']}"
+        # MLflow on Windows refuses the colon of fd_shapes:real.
+        name = re.sub(r"[^\w\-. /]", ".", name)
+        metrics.append(Metric(name, row["value"], now, row["steps"]))
+    return metrics
+
+
+def params_sha256(params: Params) -> str:
+    """Return the identity of the parameters, whatever their file's layout and comments."""
+    return hashlib.sha256(params.model_dump_json().encode()).hexdigest()
+
+
+def git_state(root: Path) -> dict[str, str]:
+    """Return the commit, and whether anything but dvc.lock differs from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    return {
+        "mlflow.source.git.commit": git("rev-parse", "--verify", "--quiet", "HEAD") or "none",
+        "git_dirty": str(bool(dirty)).lower(),
+    }

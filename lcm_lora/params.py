@@ -9,16 +9,16 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lcm_lora.errors import UserError
 
-SAMPLERS = ("teacher", "lcm", "ddim", "dpmpp", "unipc")
-"""Every sampler that is measured: the teacher, the distilled adapter, three classical solvers."""
-
 Sampler = Literal["teacher", "lcm", "ddim", "dpmpp", "unipc"]
+
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+"""Every sampler that is measured: the teacher, the distilled adapter, three classical solvers."""
 
 
 class Section(BaseModel):

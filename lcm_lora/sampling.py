@@ -84,7 +84,7 @@ def held_out_captions(shards: Path, count: int) -> list[str]:
     captions = [sample.caption for sample in read_split(shards, "held_out", count)]
     if len(captions) < count:
         raise UserError(
-            f"generate.prompts: {count} asked for, but {shards} holds out {len(captions)} pictures; "
+            f"generate.prompts: {count} asked for, but {shards} holds out {len(captions)}; "
             "lower it, or raise prepare.held_out or the number of source pictures"
         )
     return captions

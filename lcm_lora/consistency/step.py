@@ -90,7 +90,8 @@ def distillation_step(
             name: torch.cat([told, empty.get(name, told)]) for name, told in conditioning.items()
         }
         output = teacher(torch.cat([z_t, z_t]), torch.cat([t, t]), both)
-        guided = guide(*output.chunk(2), draws.w)
+        conditional, unconditional = output.chunk(2)
+        guided = guide(conditional, unconditional, draws.w)
         z_u = jump(*convert(guided, z_t, alpha_t, sigma_t, prediction), *schedule.at(u))
 
         # 4. the student's consistency function at (z_u, u): the target

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +171,7 @@ def _coverage(shape: str, figures: Sequence[Figure], pixels: int) -> NDArray[np.
 
 def _signed_distance(
     shape: str, u: NDArray[np.float32], v: NDArray[np.float32]
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating[Any]]:
     """Return the distance to the shape's edge, negative inside, for a circumscribed radius of 1."""
     match shape:
         case "circle":
@@ -191,7 +192,7 @@ def _signed_distance(
 
 def _box(
     u: NDArray[np.float32], v: NDArray[np.float32], half_u: float, half_v: float
-) -> NDArray[np.float32]:
+) -> NDArray[np.floating[Any]]:
     """Return the signed distance to an axis-aligned box about the origin."""
     a, b = np.abs(u) - half_u, np.abs(v) - half_v
     return np.hypot(np.maximum(a, 0), np.maximum(b, 0)) + np.minimum(np.maximum(a, b), 0)

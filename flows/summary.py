@@ -51,5 +51,5 @@ def show_decision(console: Console, root: Path, version: Registered, decision: D
     console.print(f"Report    {root / layout.REPORT / 'index.html'}", soft_wrap=True)
     known = "registered" if version.is_new else "registered before, the same adapter"
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
-    verdict = "new champion" if decision.promote else "champion stays"
+    verdict = "new champion" if decision.promote else "no new champion"
     console.print(f"Gate      {verdict}: {decision.reason}", soft_wrap=True)

@@ -68,7 +68,10 @@ def test_the_judge_is_not_fooled(judge: AttributeJudge) -> None:
 
 
 def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
-    """At 50 guided DDIM steps nine pictures in ten hold exactly the figures and the ground."""
+    """At 50 guided DDIM steps most pictures hold exactly the figures and the ground.
+
+    87 % did when the weights were made (n = 150); 80 % is three standard errors below.
+    """
     scenes = draw_scenes(HELD_OUT, range(200))
     pipe = StableDiffusionPipeline.from_pretrained(str(SHAPES), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
@@ -84,7 +87,7 @@ def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
     ).images
     painted = torch.from_numpy((images * 255).round()).permute(0, 3, 1, 2).float() / 127.5 - 1
     right = judge.read(painted).agree(Attributes.of(scenes))
-    assert float(right.float().mean()) >= 0.90
+    assert float(right.float().mean()) >= 0.80
 
 
 def test_the_autoencoder_keeps_every_attribute(judge: AttributeJudge) -> None:

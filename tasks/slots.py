@@ -10,9 +10,13 @@ from collections.abc import Iterator
 class Slots:
     """A semaphore with priorities."""
 
-    def __init__(self, count: int) -> None:
-        """Open `count` places."""
+    def __init__(self, count: int, pause: float = 0.0) -> None:
+        """Open `count` places, each given away no sooner than `pause` seconds after it is left.
+
+        What just ended makes others ready; the pause lets them queue before a lesser one is served.
+        """
         self._free = count
+        self._pause = pause
         self._waiting: list[int] = []
         self._changed = threading.Condition()
 
@@ -27,6 +31,11 @@ class Slots:
         try:
             yield
         finally:
-            with self._changed:
-                self._free += 1
-                self._changed.notify_all()
+            leave = threading.Timer(self._pause, self._leave)
+            leave.daemon = True
+            leave.start()
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._free += 1
+            self._changed.notify_all()

@@ -63,7 +63,7 @@ class Workshop:
     def __init__(self, root: Path, workers: int) -> None:
         """Let `workers` stages compute at once in the project folder `root`."""
         self.root = root
-        self.slots = Slots(workers)
+        self.slots = Slots(workers, pause=1.0)
         self.stop = threading.Event()
 
     @contextlib.contextmanager

@@ -25,6 +25,23 @@ def test_the_highest_priority_is_next() -> None:
     assert order == [3, 2, 1]
 
 
+def test_a_better_one_that_comes_in_the_pause_is_served_first() -> None:
+    slots, order = Slots(1, pause=0.5), list[int]()
+
+    def work(priority: int) -> None:
+        with slots.place(priority):
+            order.append(priority)
+
+    lesser = threading.Thread(target=work, args=(1,))
+    with slots.place(0):
+        lesser.start()
+        while not slots._waiting:
+            pass
+    work(2)
+    lesser.join()
+    assert order == [2, 1]
+
+
 def test_equal_priorities_fill_every_place_and_no_more() -> None:
     slots, inside, lock = Slots(2), [0, 0], threading.Lock()
     together = threading.Barrier(2)

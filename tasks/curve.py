@@ -41,12 +41,14 @@ class Curve:
         if records:
             self._last_step = records[-1]["step"]
 
-    def follow(self, path: Path, seconds: float, done: threading.Event) -> None:
-        """Catch up every few seconds until `done` is set; a lost MLflow is tried again."""
-        # What an earlier training left there is no part of this curve until it is written to again.
-        started = time.time()
+    def follow(self, path: Path, since: float, seconds: float, done: threading.Event) -> None:
+        """Catch up every few seconds until `done` is set; a lost MLflow is tried again.
+
+        What an earlier training left there, before the time `since`, is no part of this curve
+        until it is written to again.
+        """
         while not done.wait(seconds):
-            if not path.exists() or path.stat().st_mtime < started:
+            if not path.exists() or path.stat().st_mtime < since:
                 continue
             try:
                 self.catch_up(path)

@@ -97,13 +97,15 @@ class Tracker:
 
         A lost MLflow stops no training: `log_results` makes a run afterwards.
         """
+        # Making the run takes a while on a busy machine; the training has begun meanwhile.
+        since = time.time() - _SECONDS_BETWEEN_BATCHES
         try:
             run_id = self._new_run()
         except MlflowException:
             yield
             return
         curve, done = Curve(self.client, run_id), threading.Event()
-        watch = (self.root / LIVE_CURVE, _SECONDS_BETWEEN_BATCHES, done)
+        watch = (self.root / LIVE_CURVE, since, _SECONDS_BETWEEN_BATCHES, done)
         thread = threading.Thread(target=curve.follow, args=watch, daemon=True)
         thread.start()
         succeeded = False

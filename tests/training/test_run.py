@@ -85,9 +85,10 @@ def test_a_run_with_other_parameters_does_not_resume(cache: Path, tmp_path: Path
 def test_accumulation_does_not_change_the_run(cache: Path, tmp_path: Path) -> None:
     whole = load_file(run(tmp_path / "1", cache) / "pytorch_lora_weights.safetensors")
     cut = load_file(run(tmp_path / "4", cache, accumulation=4) / "pytorch_lora_weights.safetensors")
-    for name, value in whole.items():
-        # Adam divides by the gradient's own size, so rounding shows where that is tiny.
-        torch.testing.assert_close(cut[name], value, rtol=1e-2, atol=2e-4)
+    # As a whole: Adam divides by the gradient's own size, so rounding shows where that is tiny.
+    apart = sum(float((cut[name] - value).square().sum()) for name, value in whole.items())
+    moved = sum(float(v.square().sum()) for name, v in whole.items() if "lora_B" in name)
+    assert apart < 0.01 * moved
 
 
 def test_every_weight_of_the_adapter_moves(cache: Path, tmp_path: Path) -> None:

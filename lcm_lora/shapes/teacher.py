@@ -26,7 +26,8 @@ CYCLES = ((5000, 1e-3), (900, 6e-4))
 def make_weights(out: Path, effort: float = 1.0) -> None:
     """Train every network of the shapes world and write `base/` and `judges/` under `out`.
 
-    Two cores need about two hours at full effort. Snapshots of the denoiser appear as it trains.
+    Snapshots of the denoiser appear as it trains. The shipped weights were made by these functions
+    stage by stage, the early stages on scenes with free rotation and more figures.
 
     Args:
         out: Folder to write.

@@ -53,7 +53,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield made
-        made.chmod(0o755)
+        for entry in [made, *made.rglob("*")]:  # some writers let the owner alone read
+            entry.chmod(0o755 if entry.is_dir() else 0o644)
         if path.exists():
             shutil.rmtree(path)
         made.rename(path)

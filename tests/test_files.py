@@ -32,6 +32,14 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
 
 
+def test_a_folder_can_be_read_by_everybody(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as made:
+        (made / "sub").mkdir(mode=0o700)
+        save_file({"x": np.zeros(2, np.float32)}, made / "sub" / "x.safetensors")
+    entries = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert [oct(entry.stat().st_mode & 0o777) for entry in entries] == ["0o755", "0o755", "0o644"]
+
+
 def test_json_that_is_not_json_is_refused_and_the_old_file_stays(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"b": 1, "a": 2})
     with pytest.raises(ValueError, match="JSON compliant"):

@@ -178,5 +178,3 @@ def _is_finite(batch: Tensor) -> Tensor:
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
-    # safetensors makes files that only their owner can read; workers may be others.
-    path.chmod(0o644)

@@ -36,7 +36,7 @@ class MeasuredSet:
 
     @property
     def seeds(self) -> int:
-        """Which set of initial noises; for real pictures, which set of pictures."""
+        """Which set of initial noises."""
         return int(self.record["seeds"])
 
     @property
@@ -50,17 +50,19 @@ class MeasuredSet:
 class Measured:
     """All sets of a table, comparable: one network, one list of captions, one N."""
 
+    reference: MeasuredSet
+    """Real pictures of other captions."""
     real: MeasuredSet
-    real_other: MeasuredSet | None
+    """Real pictures of the captions: what no sampler can be expected to beat."""
     teacher: MeasuredSet
-    """The teacher's reference set: its first noises, most evaluations."""
+    """The teacher's set that others are compared with: its first noises, most evaluations."""
     cells: list[MeasuredSet]
     """All generated sets, the teacher's reference included, in the order of a table's rows."""
 
     @property
     def sets(self) -> list[MeasuredSet]:
-        """All sets, the real ones first."""
-        return [self.real, *([self.real_other] if self.real_other else []), *self.cells]
+        """All sets that are measured, the real one first."""
+        return [self.real, *self.cells]
 
 
 def read_measured(folder: Path) -> Measured:
@@ -70,22 +72,21 @@ def read_measured(folder: Path) -> Measured:
         UserError: Some are missing, broken, or made with other networks or captions.
     """
     real = read_set(folder / "real" / "real.safetensors")
-    other = folder / "real" / "real_other.safetensors"
-    real_other = read_set(other) if other.is_file() else None
+    reference = read_set(folder / "real" / "reference.safetensors")
     cells = [
         read_set(path)
         for sampler in SAMPLERS
         for path in sorted((folder / sampler).glob("*.safetensors"))
     ]
     cells.sort(key=_place)
-    references = [cell for cell in cells if cell.sampler == "teacher" and cell.seeds == 0]
-    if not references:
+    teachers = [cell for cell in cells if cell.sampler == "teacher" and cell.seeds == 0]
+    if not teachers:
         raise UserError(
             f"{folder}/teacher: holds no image set with seeds 0, the reference; "
             "add one to generate.cells.teacher and run `lcm-lora features teacher`"
         )
-    teacher = max(references, key=lambda cell: float(cell.record["nfe"]))
-    measured = Measured(real, real_other, teacher, cells)
+    teacher = max(teachers, key=lambda cell: float(cell.record["nfe"]))
+    measured = Measured(reference, real, teacher, cells)
     _check_comparable(measured)
     return measured
 
@@ -113,9 +114,9 @@ def _place(cell: MeasuredSet) -> tuple[int, int, float, int]:
 def _check_comparable(measured: Measured) -> None:
     for what, read in _MUST_AGREE.items():
         expected = read(measured.real)
-        for cell in measured.sets:
-            if cell is measured.real_other and what == "captions":
-                continue  # other pictures, so other captions
+        for cell in [measured.reference, *measured.cells]:
+            if cell is measured.reference and what == "captions":
+                continue  # on purpose others
             if read(cell) != expected:
                 raise UserError(
                     f"{cell.title}: its {what} are not those of the real pictures; run "

@@ -62,10 +62,10 @@ def features(
 
     Args:
         score: Which networks look.
-        name: A sampler, or `real` for the held-out pictures.
+        name: A sampler, or `real` for the held-out pictures and the reference.
         images: The sampler's folder of image sets; not read for `real`.
         shards: What `prepare` wrote; read for `real` only.
-        prompts: How many held-out pictures are the reference.
+        prompts: How many held-out pictures are looked at, and as many others as reference.
         out: Folder to write.
         device: Of torch.
         judges: Folder of the networks that the shapes world ships.

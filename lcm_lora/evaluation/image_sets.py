@@ -18,6 +18,15 @@ from PIL import Image
 from lcm_lora.data.shards import encode_png, read_split, read_tar_members
 from lcm_lora.errors import UserError
 
+_REAL: dict[str, Any] = {
+    "sampler": "real",
+    "steps": 0,
+    "guidance": 0.0,
+    "nfe": 0,
+    "seeds": 0,
+    "ms_per_image": None,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
@@ -74,22 +83,21 @@ def generated_sets(folder: Path, sampler: str) -> list[ImageSet]:
 
 
 def real_sets(shards: Path, prompts: int) -> list[ImageSet]:
-    """Return the first `prompts` held-out pictures, and as many others where there are enough.
+    """Return the held-out pictures of the prompts, `real`, and the next as many, `reference`.
 
-    The second set says how far real pictures are from other real pictures: no sampler can be
-    expected nearer.
+    Samplers are compared with pictures of other captions than theirs: against the pictures of their
+    own, a distance would count each prompt's likeness twice and come out too low.
     """
     captions = [sample.caption for sample in read_split(shards, "held_out", 2 * prompts)]
-    if len(captions) < prompts:
+    if len(captions) < 2 * prompts:
         raise UserError(
-            f"generate.prompts: {prompts} asked for, but {shards} holds out only {len(captions)}"
-            "; lower it, or raise prepare.held_out"
+            f"generate.prompts: {prompts} asked for, and as many other pictures as reference, but "
+            f"{shards} holds out only {len(captions)}; lower it, or raise prepare.held_out"
         )
-    sets = [ImageSet("real", _real_record(0), captions[:prompts], shards=shards)]
-    if len(captions) == 2 * prompts:
-        others = captions[prompts:]
-        sets.append(ImageSet("real_other", _real_record(1), others, shards=shards, first=prompts))
-    return sets
+    return [
+        ImageSet("real", dict(_REAL), captions[:prompts], shards=shards),
+        ImageSet("reference", dict(_REAL), captions[prompts:], shards=shards, first=prompts),
+    ]
 
 
 def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
@@ -114,17 +122,6 @@ def captions_of(folder: Path) -> list[str]:
 def captions_sha256(captions: list[str]) -> str:
     """Return a SHA-256 over captions and their order."""
     return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
-
-
-def _real_record(seeds: int) -> dict[str, Any]:
-    return {
-        "sampler": "real",
-        "steps": 0,
-        "guidance": 0.0,
-        "nfe": 0,
-        "seeds": seeds,
-        "ms_per_image": None,
-    }
 
 
 def _read_json(path: Path, mend: str) -> Any:

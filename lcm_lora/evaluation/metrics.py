@@ -34,14 +34,13 @@ class References:
     @classmethod
     def of(cls, measured: Measured) -> Self:
         """Prepare the references for all sets of a table."""
-        real = FrechetReference.of(measured.real.features)
+        real = FrechetReference.of(measured.reference.features)
         return cls(measured, real, FrechetReference.of(measured.teacher.features))
 
     def of_set(self, cell: MeasuredSet) -> Iterator[tuple[str, MeasuredSet, FrechetReference]]:
         """Yield (name, set, factored) of each reference that says something about `cell`."""
-        real, teacher = self.measured.real, self.measured.teacher
-        if cell is not real:
-            yield "real", real, self.real
+        teacher = self.measured.teacher
+        yield "real", self.measured.reference, self.real
         # The teacher with other noises is the floor; with the same ones it is the reference.
         if cell.sampler != "real" and (cell.sampler != "teacher" or cell.seeds != teacher.seeds):
             yield "teacher", teacher, self.teacher
@@ -69,8 +68,6 @@ def measure(
             kernel_distance(cell.features, reference.features),
             kernel_standard_error(cell.features, reference.features),
         )
-    if cell is references.measured.real_other:
-        return  # its captions are others
     clip = cell.clip.astype(np.float64)
     yield "clip_score", float(np.mean(clip)), resample_mean(clip, counts)
     if cell.attributes is not None:

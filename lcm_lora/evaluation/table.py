@@ -167,15 +167,15 @@ def _pairs(resampled: list[tuple[Row, Array]]) -> Iterator[Pair]:
 
 
 def _protocol(params: Score, measured: Measured) -> dict[str, Any]:
-    real, teacher = measured.real.record, measured.teacher.record
+    real, teacher = measured.reference.record, measured.teacher.record
     protocol = {
-        "n": len(measured.real.features),
+        "n": len(measured.reference.features),
         "features": real["network"],
         "clip": real["clip"],
-        "attributes": measured.real.attributes is not None,
+        "attributes": measured.reference.attributes is not None,
         "resamples": params.resamples,
         "seed": params.seed,
-        "captions_sha256": real["captions_sha256"],
+        "captions_sha256": measured.real.record["captions_sha256"],
         "reference": {
             "real": real["images_sha256"],
             "teacher": {key: teacher[key] for key in ("steps", "guidance", "seeds")},

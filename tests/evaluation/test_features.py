@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
+from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
 from lcm_lora.data.shards import read_split
@@ -24,6 +25,7 @@ from lcm_lora.shapes.judge import Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes
 
 CPU = torch.device("cpu")
+Measured = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 
 def run(images: Path | None, out: Path, judges: Path, name: str = "lcm", **score: Any) -> Path:
@@ -31,7 +33,7 @@ def run(images: Path | None, out: Path, judges: Path, name: str = "lcm", **score
     return next(iter(sorted(out.glob("*.safetensors"))))
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read(path: Path) -> Measured:
     with safe_open(path, framework="numpy") as file:
         names = file.keys()
         return {name: file.get_tensor(name) for name in names}, json.loads(
@@ -65,12 +67,23 @@ def test_other_captions_are_refused(caption: str) -> None:
         attributes_of_captions([fine, caption])
 
 
+@pytest.fixture
+def measured(image_sets: Any, judges: Path, tmp_path: Path) -> Measured:
+    """Return what the stage writes about `pictures`."""
+    return read(run(image_sets(), tmp_path / "out", judges))
+
+
+@pytest.fixture(scope="module")
+def pixels(pictures: NDArray[np.uint8]) -> Tensor:
+    """Return `pictures` as every judge takes them, float32 [N, 3, H, W] in -1..1."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def test_features_equal_a_direct_call_of_the_network(
-    image_sets: Any, judges: Path, tmp_path: Path, pictures: NDArray[np.uint8]
+    measured: Measured, judges: Path, pixels: Tensor
 ) -> None:
-    tensors, record = read(run(image_sets(), tmp_path / "out", judges))
+    tensors, record = measured
     model = CLIPModel.from_pretrained(judges / "clip").eval()
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
         direct = model.get_image_features(pixels).pooler_output
     assert tensors["features"].dtype == np.float32
@@ -81,34 +94,22 @@ def test_features_equal_a_direct_call_of_the_network(
 
 
 def test_clip_equals_the_models_own_logits(
-    image_sets: Any,
-    judges: Path,
-    tmp_path: Path,
-    pictures: NDArray[np.uint8],
-    scenes: list[Scene],
+    measured: Measured, judges: Path, pixels: Tensor, scenes: list[Scene]
 ) -> None:
-    tensors, _ = read(run(image_sets(), tmp_path / "out", judges))
     model = CLIPModel.from_pretrained(judges / "clip").eval()
     words = CLIPTokenizer.from_pretrained(judges / "clip")
     tokens = words([s.caption for s in scenes], padding=True, return_tensors="pt")
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.inference_mode():
         output = model(**tokens, pixel_values=pixels)
         cosines = output.logits_per_image.diagonal() / model.logit_scale.exp()
-    assert tensors["clip"] == pytest.approx(100 * cosines.clamp(min=0).numpy(), abs=1e-3)
+    assert measured[0]["clip"] == pytest.approx(100 * cosines.clamp(min=0).numpy(), abs=1e-3)
 
 
 def test_attributes_are_the_judges_agreement(
-    image_sets: Any,
-    judges: Path,
-    tmp_path: Path,
-    pictures: NDArray[np.uint8],
-    scenes: list[Scene],
+    measured: Measured, judges: Path, pixels: Tensor, scenes: list[Scene]
 ) -> None:
-    tensors, _ = read(run(image_sets(), tmp_path / "out", judges))
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     agreed = load_judge(judges).read(pixels).agree(Attributes.of(scenes))
-    assert np.array_equal(tensors["attributes"], agreed.numpy())
+    assert np.array_equal(measured[0]["attributes"], agreed.numpy())
 
 
 def test_extraction_does_not_depend_on_the_batch(
@@ -148,10 +149,10 @@ def test_real_pictures_come_in_two_disjoint_sets(
 ) -> None:
     features(Score(), "real", None, shards, 8, tmp_path / "real", "cpu", judges)
     tensors, record = read(tmp_path / "real" / "real.safetensors")
-    others, other = read(tmp_path / "real" / "real_other.safetensors")
+    others, other = read(tmp_path / "real" / "reference.safetensors")
     assert tensors["features"].shape == others["features"].shape == (8, 64)
-    assert record["sampler"] == "real"
-    assert (record["seeds"], other["seeds"]) == (0, 1)
+    assert record["sampler"] == other["sampler"] == "real"
+    assert record["captions_sha256"] != other["captions_sha256"]
     network = load_feature_network("shapes", judges, CPU)
     samples = list(read_split(shards, "held_out", 16))
     pixels = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float()
@@ -160,14 +161,11 @@ def test_real_pictures_come_in_two_disjoint_sets(
     assert np.vstack([tensors["features"], others["features"]]) == pytest.approx(direct, abs=1e-5)
 
 
-def test_a_small_held_out_set_has_no_others_and_a_smaller_one_is_refused(
-    shards: Path, judges: Path, tmp_path: Path
-) -> None:
-    held_out = len(list(read_split(shards, "held_out")))
-    features(Score(), "real", None, shards, held_out // 2 + 1, tmp_path / "real", "cpu", judges)
-    assert [p.name for p in (tmp_path / "real").iterdir()] == ["real.safetensors"]
+def test_too_few_held_out_pictures_are_refused(shards: Path, judges: Path, tmp_path: Path) -> None:
+    most = len(list(read_split(shards, "held_out"))) // 2
+    features(Score(), "real", None, shards, most, tmp_path / "real", "cpu", judges)
     with pytest.raises(UserError, match=r"generate.prompts: .* holds out only"):
-        features(Score(), "real", None, shards, held_out + 1, tmp_path / "x", "cpu", judges)
+        features(Score(), "real", None, shards, most + 1, tmp_path / "x", "cpu", judges)
 
 
 def test_long_captions_are_cut_and_keep_their_end(judges: Path) -> None:

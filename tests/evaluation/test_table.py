@@ -61,10 +61,17 @@ def write_cell(folder: Path, sampler: str, cell: Cell, noise: float, **record: A
     write(folder / sampler / f"{cell.name}.safetensors", tensors, **about)
 
 
+def write_real(folder: Path, **record: Any) -> None:
+    real, others = draw("real", 0, 0.02), {"captions_sha256": "others"}
+    write(folder / "real" / "real.safetensors", real, sampler="real", **record)
+    reference = draw("real", 0, 0.0)
+    write(folder / "real" / "reference.safetensors", reference, sampler="real", **record, **others)
+
+
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
     folder = tmp_path / "features"
-    write(folder / "real" / "real.safetensors", draw("real", 0, 0.0), sampler="real")
+    write_real(folder)
     for sampler, cell, noise in CELLS:
         write_cell(folder, sampler, cell, noise)
     return folder
@@ -95,19 +102,8 @@ def test_every_set_has_a_row_for_every_metric_that_says_something(features: Path
         assert {row.ms for row in rows} == {3.5}
         assert {row.n for row in rows} == {N}
         assert all(row.se > 0 for row in rows if row.metric != "attributes")
-    assert {row.metric for row in table.select(sampler="real")} == {"clip_score", "attributes"}
-
-
-def test_other_real_pictures_are_the_floor(features: Path) -> None:
-    write(
-        features / "real" / "real_other.safetensors",
-        draw("real", 1, 0.02),
-        sampler="real",
-        seeds=1,
-        captions_sha256="others",
-    )
-    rows = make(features).select(sampler="real", seeds=1)
-    assert {row.metric for row in rows} == {"fd_shapes:real", "kid_shapes:real"}
+    floor = {m for m in full if not m.endswith(":teacher")}
+    assert {row.metric for row in table.select(sampler="real")} == floor
 
 
 def test_values_are_those_of_the_features(features: Path) -> None:
@@ -174,12 +170,7 @@ def test_only_the_2015_inception_is_called_fid(features: Path) -> None:
 
     network = {"name": INCEPTION, "sha256": "f", "preprocessing": "p"}
     shutil.rmtree(features)
-    write(
-        features / "real" / "real.safetensors",
-        draw("real", 0, 0.0),
-        sampler="real",
-        network=network,
-    )
+    write_real(features, network=network)
     for sampler, cell, noise in CELLS:
         write_cell(features, sampler, cell, noise, network=network)
     table = make(features)

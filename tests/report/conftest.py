@@ -97,12 +97,12 @@ def _write_cell(folder: Path, sampler: str, cell: Cell, clean: NDArray[np.uint8]
 def _write_real(folder: Path) -> None:
     prompts = np.random.default_rng(0).normal(size=(N, D))
     nothing = {"sampler": "real", "steps": 0, "guidance": 0.0, "nfe": 0, "ms_per_image": None}
-    for name, seeds, features in (
-        ("real", 0, prompts),
-        ("real_other", 1, np.random.default_rng(9).normal(size=(N, D))),
+    for name, features in (
+        ("real", prompts),
+        ("reference", np.random.default_rng(9).normal(size=(N, D))),
     ):
         path = folder / "features" / "real" / f"{name}.safetensors"
-        _write_features(path, features, np.full(N, 92.0), np.ones(N), nothing | {"seeds": seeds})
+        _write_features(path, features, np.full(N, 92.0), np.ones(N), nothing | {"seeds": 0})
 
 
 def _write_features(

@@ -188,7 +188,7 @@ def train_denoiser(
             snapshot()
             average.restore(parts.parameters())
 
-    batches = _uniform_batches(len(pool), 64, steps, seed)
+    batches = _crowded_batches(pool.scenes, 64, steps, seed)
     _fit("denoiser", parts.parameters(), loss, batches, steps, peak, report, after)
     average.copy_to(parts.parameters())
     snapshot()
@@ -249,6 +249,14 @@ def _uniform_batches(count: int, batch: int, steps: int, seed: int) -> Iterator[
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         yield torch.randint(0, count, (batch,), generator=generator)
+
+
+def _crowded_batches(scenes: list[Scene], batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Draw each scene in proportion to its figures: crowded scenes are the hard ones to paint."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.tensor([float(len(scene.figures)) for scene in scenes])
+    for _ in range(steps):
+        yield torch.multinomial(weights, batch, replacement=True, generator=generator)
 
 
 def _alike_batches(scenes: list[Scene], batch: int, steps: int, seed: int) -> Iterator[Tensor]:

@@ -41,7 +41,6 @@ PAIRS = tuple((shape, colour) for shape in SHAPES for colour in COLOURS)
 """Every kind of figure a caption can name; a scene never holds one kind twice."""
 
 _GAP = 0.03
-_TILT = math.pi / 8
 _COLOUR_JITTER = 9.0
 
 
@@ -95,7 +94,7 @@ def draw_scene(seed: int, index: int) -> Scene:
             x=x,
             y=y,
             radius=radius,
-            angle=float(rng.uniform(-_TILT, _TILT)),
+            angle=float(rng.uniform(0, 2 * math.pi)),
             rgb=_jittered(COLOURS[colour], rng),
         )
         for (shape, colour), size, (x, y, radius) in zip(

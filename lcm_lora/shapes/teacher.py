@@ -17,9 +17,9 @@ from lcm_lora.shapes import architecture, recipe
 from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import draw_scenes
 
-POOL = 24_576
+POOL = 98_304
 STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 1000, "judge": 2500}
-CYCLES = ((5000, 1e-3), (900, 6e-4))
+CYCLES = ((5900, 1e-3), (6000, 8e-4))
 """Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
 
 
@@ -27,7 +27,7 @@ def make_weights(out: Path, effort: float = 1.0) -> None:
     """Train every network of the shapes world and write `base/` and `judges/` under `out`.
 
     Snapshots of the denoiser appear as it trains. The shipped weights were made by these functions
-    stage by stage, the early stages on scenes with free rotation and more figures.
+    stage by stage, the early stages on fewer scenes and other shares of crowded ones.
 
     Args:
         out: Folder to write.

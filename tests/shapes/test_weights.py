@@ -1,5 +1,6 @@
 """What the package ships: small, readable by others, and as good as promised."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,11 @@ def test_everything_shipped_is_safetensors_and_fits_in_25_mb() -> None:
     assert kinds == {".safetensors"}
 
 
+def test_nothing_shipped_names_a_place_on_the_machine_that_made_it() -> None:
+    for path in WEIGHTS.rglob("config.json"):
+        assert "_name_or_path" not in json.loads(path.read_text())
+
+
 def test_the_judge_knows_held_out_scenes(judge: AttributeJudge) -> None:
     scenes = draw_scenes(HELD_OUT, range(1000))
     right = judge.read(pictures_of(scenes)).agree(Attributes.of(scenes))
@@ -68,10 +74,7 @@ def test_the_judge_is_not_fooled(judge: AttributeJudge) -> None:
 
 
 def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
-    """At 50 guided DDIM steps most pictures hold exactly the figures and the ground.
-
-    85 % did in the run of the README (n = 400, standard error 2 %).
-    """
+    """At 50 guided DDIM steps at least nine pictures in ten hold exactly what was asked for."""
     scenes = draw_scenes(HELD_OUT, range(200))
     pipe = StableDiffusionPipeline.from_pretrained(str(SHAPES), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
@@ -87,7 +90,7 @@ def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
     ).images
     painted = torch.from_numpy((images * 255).round()).permute(0, 3, 1, 2).float() / 127.5 - 1
     right = judge.read(painted).agree(Attributes.of(scenes))
-    assert float(right.float().mean()) >= 0.80
+    assert float(right.float().mean()) >= 0.90
 
 
 def test_the_autoencoder_keeps_every_attribute(judge: AttributeJudge) -> None:

@@ -18,7 +18,7 @@ from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import draw_scenes
 
 POOL = 98_304
-STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 1000, "judge": 2500}
+STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 3000, "judge": 2500}
 CYCLES = ((5900, 1e-3), (6000, 8e-4))
 """Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
 
@@ -66,6 +66,7 @@ def write_base(
     The text encoder stays fp32: transformers loads it in the dtype of the file, and a plain
     `from_pretrained` would then mix dtypes.
     """
+    _forget_padding(words)
     with new_folder(out / "base") as folder:
         StableDiffusionPipeline(
             vae=vae,
@@ -85,6 +86,7 @@ def write_base(
 
 def write_clip(out: Path, clip: CLIPModel, words: CLIPTokenizer) -> None:
     """Write the scoring CLIP as a transformers folder `judges/clip` under `out`."""
+    _forget_padding(words)
     with new_folder(out / "judges" / "clip") as folder:
         clip.save_pretrained(folder)
         words.save_pretrained(folder)
@@ -104,6 +106,12 @@ def _half(module: nn.Module) -> dict[str, Tensor]:
         name: value.contiguous().to(torch.float16 if value.is_floating_point() else value.dtype)
         for name, value in module.state_dict().items()
     }
+
+
+def _forget_padding(words: CLIPTokenizer) -> None:
+    """Undo what calls with padding left in the tokenizer, or its file would impose it on others."""
+    words.backend_tokenizer.no_padding()
+    words.backend_tokenizer.no_truncation()
 
 
 def _write_old_vocabulary(words: CLIPTokenizer, folder: Path) -> None:

@@ -110,7 +110,7 @@ def test_clip_finds_the_caption_of_a_picture(clip: CLIPModel, words: CLIPTokeniz
     with torch.inference_mode():
         logits = clip(input_ids=tokens, pixel_values=pictures_of(scenes)).logits_per_image
     # Among a hundred, many of which differ in one word.
-    assert float((logits.argmax(1) == torch.arange(100)).float().mean()) >= 0.6
+    assert float((logits.argmax(1) == torch.arange(100)).float().mean()) >= 0.75
 
 
 def test_clip_is_not_the_text_encoder_of_the_base(clip: CLIPModel) -> None:
@@ -124,7 +124,7 @@ def blurred(pictures: Tensor, level: int) -> Tensor:
 
 def noisy(pictures: Tensor, level: int) -> Tensor:
     noise = torch.randn(pictures.shape, generator=torch.Generator().manual_seed(0))
-    return (pictures + 0.2 * level * noise).clamp(-1, 1)
+    return (pictures + 0.08 * level * noise).clamp(-1, 1)
 
 
 def dropped(pictures: Tensor, level: int) -> Tensor:
@@ -186,3 +186,6 @@ def test_the_recipe_runs_and_gives_a_loadable_pipeline(tmp_path: Path) -> None:
     assert picture.size == (32, 32)
     load_judge(tmp_path / "judges")
     CLIPModel.from_pretrained(str(tmp_path / "judges" / "clip"))
+    for file in tmp_path.rglob("tokenizer.json"):
+        saved = json.loads(file.read_text())
+        assert (saved["truncation"], saved["padding"]) == (None, None)

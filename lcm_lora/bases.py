@@ -21,6 +21,7 @@ from diffusers.utils.logging import disable_progress_bar
 from safetensors import safe_open
 from torch import Tensor
 
+from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError
 from lcm_lora.params import Base as BaseParams
 from lcm_lora.params import Hardware
@@ -96,21 +97,6 @@ class Base:
             flat = value.detach().cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
-
-
-def pick_device(hardware: Hardware) -> torch.device:
-    """Return the device that the parameters ask for, and set the number of CPU threads.
-
-    Raises:
-        UserError: CUDA is asked for and there is none.
-    """
-    if hardware.threads is not None:
-        torch.set_num_threads(hardware.threads)
-    if hardware.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("hardware.device is cuda, but torch sees no GPU; set it to auto or cpu")
-    if hardware.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda")
 
 
 def load_base(params: BaseParams, hardware: Hardware) -> Base:

@@ -110,7 +110,7 @@ def generate(
 @_command(_STAGE)
 def features(name: Annotated[str, typer.Argument(help="a sampler, or `real`")]) -> None:
     """Feature vectors and per-picture scores of one image set, or of the held-out pictures."""
-    from lcm_lora.bases import pick_device
+    from lcm_lora.device import pick_device
     from lcm_lora.evaluation.features import features
     from lcm_lora.params import load_params
 

@@ -128,12 +128,16 @@ class Tracker:
         return run_id
 
     def _new_run(self) -> str:
-        run = self.client.create_run(self.experiment_id, tags=git_state(self.root))
+        run = self.client.create_run(
+            self.experiment_id, tags=git_state(self.root), run_name="training"
+        )
         return str(run.info.run_id)
 
     def _finish(self, run_id: str, curve: Curve) -> None:
         curve.catch_up(self.root / layout.TRAINING / "curve.jsonl")
-        self.client.set_tag(run_id, "adapter_md5", locked(self.root)[layout.ADAPTER])
+        md5 = locked(self.root)[layout.ADAPTER]
+        self.client.set_tag(run_id, "mlflow.runName", f"adapter {md5[:8]}")
+        self.client.set_tag(run_id, "adapter_md5", md5)
         self.client.set_terminated(run_id)
 
 

@@ -27,7 +27,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.metrics import INCEPTION
 from lcm_lora.files import sha256
-from lcm_lora.shapes.architecture import PIXELS
+from lcm_lora.shapes.scenes import PIXELS
 
 _INCEPTION_SHA256 = ("f58cb9b6ec32", "19e958f4")  # how it begins and ends
 _INCEPTION_PIXELS = 299

@@ -20,7 +20,8 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-PIXELS = 32
+from lcm_lora.shapes.scenes import PIXELS
+
 TOKENS = 24
 """Longest tokenised caption; the text encoders keep Stable Diffusion's 77 positions."""
 

@@ -23,7 +23,7 @@ from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from lcm_lora.shapes import architecture
 from lcm_lora.shapes.judge import AttributeJudge, Attributes
-from lcm_lora.shapes.scenes import Scene, draw_scenes, render
+from lcm_lora.shapes.scenes import PIXELS, Scene, draw_scenes, render
 
 TRAIN_SEED = 20_260
 """Names the scenes that every network of the shapes world is trained on."""
@@ -51,7 +51,7 @@ class Pool:
 def draw_pool(seed: int, count: int, words: CLIPTokenizer) -> Pool:
     """Return the first `count` scenes of the sequence that `seed` names."""
     scenes = draw_scenes(seed, range(count))
-    pictures = torch.from_numpy(render(scenes, architecture.PIXELS)).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(render(scenes, PIXELS)).permute(0, 3, 1, 2)
     return Pool(
         scenes,
         pictures.contiguous(),

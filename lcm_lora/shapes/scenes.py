@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+PIXELS = 32
+"""Pixels of a side at which every network of the shapes world sees it."""
+
 SHAPES = ("circle", "square", "triangle", "ring", "cross")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (222, 40, 44),

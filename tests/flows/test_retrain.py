@@ -77,7 +77,9 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
         "md5": version.tags["data_md5"],
     }
     stored = {file.path for file in mlflow.list_artifacts(run.info.run_id, "report")}
-    assert stored == {"report/index.html", "report/grid.png"}
+    assert stored == {"report/index.html", "report/grid.png", "report/model_card.md"}
+    assert version.description == "# Toy"
+    assert run.info.run_name == f"adapter {version.tags['adapter_md5'][:8]}"
     assert {"params.yaml", "dvc.lock", "scores"} <= {
         file.path for file in mlflow.list_artifacts(run.info.run_id)
     }

@@ -75,6 +75,7 @@ def report():
         sys.exit(1)
     write("artifacts/report/index.html", PARAMS["report"]["title"])
     write("artifacts/report/grid.png", "a picture")
+    write("artifacts/report/model_card.md", "---\ntags: [lora]\n---\n\n# Toy\n")
 
 
 NOTES.mkdir(exist_ok=True)

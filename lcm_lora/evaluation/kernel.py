@@ -4,7 +4,8 @@ Every row is used once: no random subsets, hence no seed and the least noise. Th
 bias at any number of rows, so it may come out slightly negative.
 
 Legend: N rows of features, D dimensions, g the kernel with the reference's part taken off.
-Source: Binkowski et al. 2018 (KID); Hoeffding 1948 (variance of a U-statistic).
+Source: Binkowski et al. 2018 (KID); Gretton et al. 2012, equations 3 and 4 (rows drawn apart and
+rows drawn in pairs); Hoeffding 1948 (variance of a U-statistic).
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ _BLOCK = 1024
 """Rows of the kernel's matrix in memory at a time."""
 
 
-def kernel_distance(a: ArrayLike, b: ArrayLike) -> float:
+def kernel_distance(a: ArrayLike, b: ArrayLike, matched: bool = False) -> float:
     """Return the squared maximum mean discrepancy times 1000, kernel (x.y / D + 1)^3, unbiased.
 
     Args:
         a: Features [N, D] with N >= 2; computed in float64.
         b: Features of the other set, same D.
+        matched: Row i of both is of one prompt; so it says nothing of how near the laws are, and
+            is left out.
     """
     rows_a, rows_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    across = sum(float(block.sum()) for _, block in _kernel_blocks(rows_a, rows_b))
-    cross = across / (len(rows_a) * len(rows_b))
+    cross = float(_mean_with(rows_a, rows_b, matched).mean())
     return SCALE * (_mean_of_pairs(rows_a) + _mean_of_pairs(rows_b) - 2 * cross)
 
 
-def kernel_standard_error(a: ArrayLike, b: ArrayLike) -> float:
+def kernel_standard_error(a: ArrayLike, b: ArrayLike, matched: bool = False) -> float:
     """Return the standard error of `kernel_distance(a, b)` over draws of `a`; `b` stays fixed.
 
     Given the reference, the distance is the mean of g(x, y) = k(x, y) - m(x) - m(y) + constant over
@@ -51,9 +53,10 @@ def kernel_standard_error(a: ArrayLike, b: ArrayLike) -> float:
     Args:
         a: Features [N, D] with N >= 4.
         b: Reference features, same D.
+        matched: As for the distance.
     """
     rows_a, rows_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    reference = np.concatenate([block.mean(1) for _, block in _kernel_blocks(rows_a, rows_b)])
+    reference = _mean_with(rows_a, rows_b, matched)
     n = len(rows_a)
     # Centred, so that the sums below do not cancel.
     centre = _mean_of_pairs(rows_a) - 2 * reference.mean()
@@ -77,6 +80,15 @@ def _variance(sums: Array, squares: float) -> float:
     # A negative estimate of the variance that single rows cause can only be noise.
     single = max(0.0, sharing_one / triples - mean_squared)
     return (2 * both + 4 * (n - 2) * single) / pairs
+
+
+def _mean_with(a: Array, b: Array, matched: bool) -> Array:
+    """Return the mean kernel of each row of `a` with the rows of `b`, float64 [N]."""
+    sums = np.concatenate([block.sum(1) for _, block in _kernel_blocks(a, b)])
+    if not matched:
+        return np.asarray(sums / len(b))
+    own = (np.sum(a * b, 1) / a.shape[1] + 1) ** 3
+    return np.asarray((sums - own) / (len(b) - 1))
 
 
 def _mean_of_pairs(rows: Array) -> float:

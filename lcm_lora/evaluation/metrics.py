@@ -63,10 +63,11 @@ def measure(
             frechet_distance(cell.features, reference.features),
             resample_frechet(cell.features, factored, counts),
         )
+        matched = name == "teacher"
         yield (
             f"{distance_name('kid', network)}:{name}",
-            kernel_distance(cell.features, reference.features),
-            kernel_standard_error(cell.features, reference.features),
+            kernel_distance(cell.features, reference.features, matched),
+            kernel_standard_error(cell.features, reference.features, matched),
         )
     clip = cell.clip.astype(np.float64)
     yield "clip_score", float(np.mean(clip)), resample_mean(clip, counts)

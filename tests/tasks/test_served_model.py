@@ -55,6 +55,8 @@ def write_project(root: Path) -> None:
         "recommended": {"steps": [2, 4, 8], "guidance": 1.0},
     }
     (adapter / "recipe.json").write_text(json.dumps(recipe))
+    (root / layout.REPORT).mkdir(parents=True)
+    (root / layout.REPORT / "model_card.md").write_text("---\n---\n\n# Tiny\n")
     outs = [{"path": str(path), "md5": path.name} for path in (layout.ADAPTER, layout.SHARDS)]
     (root / "dvc.lock").write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
 

@@ -1,5 +1,6 @@
 """What several rooms' tests share: a small project on the shapes world, encoded once."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from lcm_lora.params import Encode, Hardware, Prepare, ShapesSource
 torch.set_num_threads(1)
 
 CPU = Hardware(device="cpu", precision="fp32", threads=1)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, though a background job would ignore it for them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

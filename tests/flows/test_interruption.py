@@ -37,8 +37,6 @@ def test_a_signal_leaves_no_survivors(done: Done, tmp_path: Path, number: signal
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # What starts the tests may ignore Ctrl-C, as a background job does; a terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (notes / "started").exists() and flow.poll() is None:
         time.sleep(0.1)

@@ -163,6 +163,7 @@ class Generate(Section):
     """Image sets of every sampler for the same held-out captions and the same noise."""
 
     prompts: int = Field(ge=4)
+    """Held-out captions to paint; as many other held-out pictures are what they are compared to."""
     batch: int = Field(64, ge=1)
     seed: int = Field(0, ge=0)
     cells: dict[Sampler, tuple[Cell, ...]]

@@ -71,12 +71,12 @@ def register(tracker: Tracker, run_id: str, params: Params, scores: dict[str, An
             "base_revision": str(recipe["base"]["revision"]),
         }
         version = mlflow.register_model(_log_model(tracker, run_id, recipe), name, tags=tags)
-        card = (tracker.root / layout.REPORT / "model_card.md").read_text()
-        text = card[card.index("\n# ") :].strip()  # what is before is for the hub
-        client.update_model_version(name, version.version, description=text)
     # The same adapter may be scored anew, on another evaluation set.
     evaluation = scores["protocol"]["sha256"]
     client.set_model_version_tag(name, version.version, "evaluation", evaluation)
+    card = (tracker.root / layout.REPORT / "model_card.md").read_text()
+    text = card[card.index("\n# ") :].strip()  # what is before is for the hub
+    client.update_model_version(name, version.version, description=text)
     return Registered(name, str(version.version), is_new=not known)
 
 

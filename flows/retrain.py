@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import sys
+
+from flows import command
+
+if __name__ == "__main__":
+    # Ahead of the imports, which take seconds: a child of this process does them and runs main().
+    sys.exit(command.launch("flows.retrain"))
+
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +22,14 @@ from rich.console import Console
 
 from flows import environment, summary
 from lcm_lora import layout
+from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.params import Params, load_params
+from lcm_lora.params.file import Params, load_params
 from tasks import gate, registry, tracking
 from tasks.graph import Stage, plan
 from tasks.stage import Outcome, Workshop, run_stage
 from tasks.tracking import Tracker
+from tasks.training import read_training
 
 
 # The threads only wait; params.yaml says how many stages compute.
@@ -30,10 +39,11 @@ def retrain() -> State[Any]:
     root, console = Path.cwd(), Console()
     try:
         params = load_params(root / layout.PARAMS)
-        gate.check(params)
+        check_params(params)
         environment.stay_offline(params.base.model)
+        stages = plan(root)
         tracker = tracking.connect(root, params.registry.experiment)
-        outcomes = run_stages(plan(root), Workshop(root, params.retrain.workers), tracker)
+        outcomes = run_stages(stages, Workshop(root, params.retrain.workers), tracker)
         register_and_judge(tracker, params, outcomes, console)
     except UserError as error:
         return Failed(message=str(error))
@@ -65,9 +75,9 @@ def register_and_judge(
     tracker: Tracker, params: Params, outcomes: list[Outcome], console: Console
 ) -> None:
     """Register the adapter, let the gate decide about the champion alias, and print it all."""
-    scores = gate.read(tracker.root / layout.SCORES)
-    run_id = tracking.log_results(tracker, params)
-    version = registry.register(tracker, run_id, params, scores)
+    scores, training = gate.read(tracker.root / layout.SCORES), read_training(tracker.root)
+    run_id = tracking.log_results(tracker, params, training, scores)
+    version = registry.register(tracker, run_id, params, training, scores)
     decision = registry.judge(tracker, version, scores, params.registry.gate)
     registry.promote(tracker, version, decision)
     summary.show_scores(console, scores)
@@ -77,17 +87,9 @@ def register_and_judge(
 
 def main() -> int:
     """Run the flow; return the process's exit status."""
-    complain = Console(stderr=True, soft_wrap=True, highlight=False).print
-    try:
-        state = retrain(return_state=True)
-    except KeyboardInterrupt:
-        complain("error: interrupted; nothing made is lost, run again to go on", markup=False)
-        return 130
+    state = retrain(return_state=True)
     if not state.is_completed():
+        complain = Console(stderr=True, soft_wrap=True, highlight=False).print
         complain(f"error: {state.message}", markup=False)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from lcm_lora import layout
+from lcm_lora.evaluation.table import Table as Scores
 from tasks.gate import Decision
 from tasks.registry import Registered
 from tasks.stage import Outcome
@@ -26,13 +26,11 @@ def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
     console.print(table)
 
 
-def show_scores(console: Console, scores: dict[str, Any]) -> None:
+def show_scores(console: Console, scores: Scores) -> None:
     """Print value ± standard error of every metric, one line for each image set."""
-    rows = scores["rows"]
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    metrics = list(dict.fromkeys(row.metric for row in scores.rows))
     cells = {
-        (row["sampler"], row["steps"], row["guidance"], row["seeds"], row["metric"]): row
-        for row in rows
+        (row.sampler, row.steps, row.guidance, row.seeds, row.metric): row for row in scores.rows
     }
     table = Table(title="Scores (± standard error)", title_justify="left")
     for name in ("sampler", "steps", "guidance", *metrics):
@@ -40,7 +38,7 @@ def show_scores(console: Console, scores: dict[str, Any]) -> None:
     for place in dict.fromkeys(key[:4] for key in cells):
         sampler, steps, guidance, seeds = place
         found = [cells.get((*place, metric)) for metric in metrics]
-        values = [f"{row['value']:.4g} ± {row['se'] or 0:.2g}" if row else "" for row in found]
+        values = [f"{row.value:.4g} ± {row.se:.2g}" if row else "" for row in found]
         name = f"{sampler} (other noise)" if seeds else sampler
         table.add_row(name, str(steps), f"{guidance:g}", *values)
     console.print(table)

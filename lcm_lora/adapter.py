@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from diffusers.utils import convert_state_dict_to_kohya
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lcm_lora.files import sort_header
+from lcm_lora.files import sort_header, write_tensors
+from lcm_lora.recipe import KOHYA, WEIGHTS
 
 TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0"),
@@ -25,9 +28,6 @@ TARGETS = (
     *("downsamplers.0.conv", "upsamplers.0.conv"),
 )
 """What the published LCM-LoRAs adapt: at rank 64, 67,252,224 parameters for SD-1.5."""
-
-DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
-KOHYA_FILE = "adapter_kohya.safetensors"
 
 
 def attach(unet: Any, rank: int, alpha: int, seed: int) -> list[nn.Parameter]:
@@ -81,17 +81,19 @@ def write_adapter(unet: Any, folder: Path, dtype: torch.dtype) -> None:
     """
     config = unet.peft_config["default"]
     weights = {name: value.to(dtype) for name, value in weights_of(unet).items()}
-    StableDiffusionPipeline.save_lora_weights(
-        str(folder),
-        unet_lora_layers=weights,
-        unet_lora_adapter_metadata={
-            "r": config.r,
-            "lora_alpha": config.lora_alpha,
-            "target_modules": sorted(TARGETS),
-        },
-    )
-    sort_header(folder / DIFFUSERS_FILE)
-    saved = load_file(folder / DIFFUSERS_FILE)
+    metadata = {
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "target_modules": sorted(TARGETS),
+    }
+    try:
+        StableDiffusionPipeline.save_lora_weights(
+            str(folder), unet_lora_layers=weights, unet_lora_adapter_metadata=metadata
+        )
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise OSError(errno.ENOSPC, str(error), str(folder / WEIGHTS)) from error
+    sort_header(folder / WEIGHTS)
+    saved = load_file(folder / WEIGHTS)
     kohya = convert_state_dict_to_kohya(saved)
     alpha = torch.tensor(float(config.lora_alpha), dtype=dtype)
     # The converter writes alpha = rank; and each tensor must own its memory.
@@ -99,4 +101,4 @@ def write_adapter(unet: Any, folder: Path, dtype: torch.dtype) -> None:
         name: alpha.clone() if name.endswith(".alpha") else value.contiguous()
         for name, value in kohya.items()
     }
-    save_file(kohya, folder / KOHYA_FILE, {"format": "pt"})
+    write_tensors(folder / KOHYA, kohya, {"format": "pt"})

@@ -5,7 +5,6 @@ Legend: B captions, L tokens, D width of a text embedding, P width of a pooled e
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +21,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lcm_lora.device import pick_device
-from lcm_lora.errors import UserError
-from lcm_lora.params import Base as BaseParams
-from lcm_lora.params import Hardware
-
-SHAPES = Path(__file__).parent / "shapes" / "weights" / "base"
+from lcm_lora.errors import UserError, reason
+from lcm_lora.inventory.models import ModelInventory
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.shapes import places
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,10 +34,15 @@ class Base:
     """A frozen Stable Diffusion on its device, as the diffusers pipeline that holds its parts."""
 
     pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline
-    name: str
-    revision: str | None
+    found: ModelInventory
+    """Its files, as the first look found them."""
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def name(self) -> str:
+        """The base as the parameters name it."""
+        return self.found.model
 
     @property
     def kind(self) -> Literal["sd", "sdxl"]:
@@ -61,7 +64,7 @@ class Base:
         """Pixels of a picture's side for each of its latent's."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def embed(self, captions: list[str]) -> dict[str, Tensor]:
         """Return `prompt_embeds` [B, L, D] of captions, and for SDXL `pooled` [B, P]."""
         if self.kind == "sdxl":
@@ -84,57 +87,48 @@ class Base:
             return {name: torch.zeros_like(value) for name, value in empty.items()}
         return empty
 
-    def fingerprint(self) -> str:
-        """Return a SHA-256 over the denoiser's weights, which an adapter must be used with."""
-        digest = hashlib.sha256()
-        weights = {
-            name.replace(".base_layer", ""): value  # PEFT's name for an adapted layer
-            for name, value in self.unet.state_dict().items()
-            if ".lora_" not in name
-        }
-        for name, value in sorted(weights.items()):
-            digest.update(name.encode())
-            flat = value.detach().cpu().contiguous().flatten()
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
+def load_base(found: ModelInventory, hardware: Hardware, number: int = 0) -> Base:
+    """Load the base that the first look found, frozen and in evaluation mode.
 
-def load_base(params: BaseParams, hardware: Hardware) -> Base:
-    """Load the base that the parameters name, frozen and in evaluation mode.
+    Args:
+        found: Which one.
+        hardware: Where it computes, and in which precision.
+        number: Which process of several this is; they take the GPUs in turn.
 
     Raises:
-        UserError: There is no such base, it is no Stable Diffusion, or it is a pickle.
+        UserError: It cannot be loaded, or is no Stable Diffusion.
     """
-    device, dtype = pick_device(hardware), _DTYPES[hardware.precision]
+    device, dtype = pick_device(hardware, number), _DTYPES[hardware.precision]
     disable_progress_bar()
     try:
-        pipeline = _read(params, dtype)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"base.model {params.model}: cannot be loaded: {reason}") from error
+        pipeline = _read(found, dtype)
+    except Exception as error:  # there is no end to what parsers raise of a broken file
+        raise UserError(
+            f"base.model {found.model}: cannot be loaded ({reason(error)}); mend its files, or name"
+            " another base"
+        ) from error
     if not isinstance(pipeline, StableDiffusionPipeline | StableDiffusionXLPipeline):
-        found = type(pipeline).__name__
-        raise UserError(f"base.model {params.model}: is a {found}, not a Stable Diffusion or SDXL")
+        kind = type(pipeline).__name__
+        raise UserError(
+            f"base.model {found.model}: is a {kind}; name a Stable Diffusion or SDXL instead"
+        )
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     pipeline.to(device)
-    return Base(pipeline, params.model, params.revision, device, dtype)
+    return Base(pipeline, found, device, dtype)
 
 
-def _read(params: BaseParams, dtype: torch.dtype) -> Any:
-    path = SHAPES if params.model == "shapes" else Path(params.model)
-    if path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise UserError(f"base.model {path}: pickled weights are refused; convert to safetensors")
+def _read(found: ModelInventory, dtype: torch.dtype) -> Any:
+    path = places.BASE if found.model == "shapes" else Path(found.model)
     if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise UserError(f"base.model {path}: no such file")
         return _read_single_file(path, dtype)
-    source = str(path) if path.is_dir() else params.model
+    source = str(path) if path.is_dir() else found.model
     return DiffusionPipeline.from_pretrained(
         source,
-        revision=params.revision,
+        revision=found.commit,
         dtype=dtype,
         use_safetensors=True,
         safety_checker=None,

@@ -9,17 +9,16 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, ParamSpec
 
 import typer
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, one_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +29,6 @@ app = typer.Typer(
 
 _STAGE, _PEOPLE = "Stages (run by `dvc repro` and the retrain flow)", "For people"
 _P = ParamSpec("_P")
-_Name = TypeVar("_Name", bound=str)
 
 
 def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
@@ -53,104 +51,77 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
 
 
 @_command(_STAGE)
-def prepare() -> None:
-    """Source pictures to filtered, cropped, captioned shards."""
-    from lcm_lora.data.prepare import prepare
-    from lcm_lora.params import load_params
+def inventory() -> None:
+    """Look at sources, base and networks, and say what is new; first of all, in seconds."""
+    from lcm_lora.stages import inventory
 
-    prepare(load_params(layout.PARAMS).prepare, layout.SHARDS)
+    inventory.run()
+
+
+@_command(_STAGE)
+def prepare() -> None:
+    """Source pictures to training shards, evaluation set and selection set."""
+    from lcm_lora.stages import prepare
+
+    prepare.run()
 
 
 @_command(_STAGE)
 def encode() -> None:
-    """Shards to latent moments and text embeddings."""
-    from lcm_lora.bases import load_base
-    from lcm_lora.data.encode import encode
-    from lcm_lora.params import load_params
+    """Training shards to latent moments."""
+    from lcm_lora.stages import encode
 
-    params = load_params(layout.PARAMS)
-    encode(params.encode, load_base(params.base, params.hardware), layout.SHARDS, layout.CACHE)
+    encode.run()
 
 
 @_command(_STAGE)
 def distill() -> None:
     """Cached latents to a LoRA adapter; run it again after a kill and it goes on."""
-    from lcm_lora.bases import load_base
-    from lcm_lora.params import load_params
-    from lcm_lora.training.recipe import distill
+    from lcm_lora.stages import distill
 
-    params = load_params(layout.PARAMS)
-    distill(
-        params.distill,
-        params.hardware,
-        load_base(params.base, params.hardware),
-        layout.CACHE,
-        layout.CHECKPOINTS / "distill",
-        layout.ADAPTER,
-        layout.TRAINING,
-        _git_commit(),
-    )
+    distill.run()
 
 
 @_command(_STAGE)
 def generate(
     sampler: Annotated[str, typer.Argument(help="teacher, lcm, ddim, dpmpp or unipc")],
 ) -> None:
-    """Image sets of one sampler, for the held-out captions."""
-    from lcm_lora.bases import load_base
-    from lcm_lora.params import load_params
-    from lcm_lora.sampling import generate
+    """Image sets of one sampler, for the captions of the evaluation set."""
+    from lcm_lora.stages import generate
 
-    params = load_params(layout.PARAMS)
-    name = _one_of(sampler, params.generate.cells)
-    base = load_base(params.base, params.hardware)
-    generate(params.generate, name, base, layout.SHARDS, layout.ADAPTER, layout.IMAGES / name)
+    generate.run(sampler)
 
 
 @_command(_STAGE)
 def features(name: Annotated[str, typer.Argument(help="a sampler, or `real`")]) -> None:
-    """Feature vectors and per-picture scores of one image set, or of the held-out pictures."""
-    from lcm_lora.device import pick_device
-    from lcm_lora.evaluation.features import features
-    from lcm_lora.params import load_params
+    """Feature vectors and per-picture scores of image sets, painted or real."""
+    from lcm_lora.stages import features
 
-    params = load_params(layout.PARAMS)
-    name = _one_of(name, [*params.generate.cells, "real"])
-    features(
-        params.score,
-        name,
-        layout.IMAGES / name,
-        layout.SHARDS,
-        params.generate.prompts,
-        layout.FEATURES / name,
-        str(pick_device(params.hardware)),
-    )
+    features.run(name)
 
 
 @_command(_STAGE)
 def score() -> None:
     """Features to one tidy table, with standard errors and paired differences."""
-    from lcm_lora.evaluation.table import score
-    from lcm_lora.params import load_params
+    from lcm_lora.stages import score
 
-    score(load_params(layout.PARAMS).score, layout.FEATURES, layout.SCORES)
+    score.run()
 
 
 @_command(_STAGE)
 def report() -> None:
     """Figures, grids, the page and the model card."""
-    from lcm_lora.params import load_params
-    from lcm_lora.report.page import report
+    from lcm_lora.stages import report
 
-    report(
-        load_params(layout.PARAMS).report,
-        layout.SCORES,
-        layout.IMAGES,
-        layout.FEATURES,
-        layout.ADAPTER,
-        layout.TRAINING,
-        layout.REPORT,
-    )
+    report.run()
+
+
+@_command(_PEOPLE)
+def check() -> None:
+    """Check parameters, sources, base, networks and disk, before anything heavy."""
+    from lcm_lora.stages import inventory
+
+    inventory.check()
 
 
 @_command(_PEOPLE)
@@ -167,11 +138,16 @@ def image(
     if out.suffix not in {".png", ".jpg", ".webp"}:
         raise UserError(f"{out}: cannot write a picture of this kind; name it .png, .jpg or .webp")
     from lcm_lora.bases import load_base
-    from lcm_lora.params import Cell, load_params
+    from lcm_lora.hashes import Hashes
+    from lcm_lora.inventory.base import read_base
+    from lcm_lora.params.generate import Cell
+    from lcm_lora.params.hardware import Hardware
+    from lcm_lora.params.reading import load_section
     from lcm_lora.sampling import load_adapter, paint, scheduler_of
 
-    params = load_params(layout.PARAMS)
-    base = load_base(params.base, params.hardware)
+    hardware = load_section(layout.PARAMS, Hardware)
+    with Hashes(layout.HASHES) as hashes:
+        base = load_base(read_base(layout.INVENTORY / "base.json", hashes), hardware)
     load_adapter(base, adapter)
     base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
     cell = Cell(steps=steps, guidance=1.0)
@@ -187,7 +163,7 @@ def params(
 ) -> None:
     """Print the params.yaml of a preset."""
     presets = {path.stem: path for path in (Path(__file__).parent / "presets").glob("*.yaml")}
-    typer.echo(presets[_one_of(preset, presets)].read_text(), nl=False)
+    typer.echo(presets[one_of(preset, presets)].read_text(), nl=False)
 
 
 @_command(_PEOPLE)
@@ -203,20 +179,6 @@ def shapes_teacher(
     make_weights(out, effort)
 
 
-def _one_of(value: str, known: Iterable[_Name]) -> _Name:
-    for name in known:
-        if name == value:
-            return name
-    raise UserError(f"{value}: not known here; choose one of {', '.join(sorted(known))}")
-
-
-def _git_commit() -> str:
-    """Return the commit of the working folder, or `unknown` outside a repository."""
-    command = ["git", "rev-parse", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
-
-
 def _quiet() -> None:
     """Keep libraries from filling a log with what no user can act on."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -226,7 +188,7 @@ def _quiet() -> None:
 
 
 def _explained(error: OSError) -> str:
-    place = error.filename or "an output file"
+    place = error.filename or "a file of this run"
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return f"{place}: no space left to write it; free some and run the same command again"
     if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:

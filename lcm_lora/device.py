@@ -5,11 +5,15 @@ from __future__ import annotations
 import torch
 
 from lcm_lora.errors import UserError
-from lcm_lora.params import Hardware
+from lcm_lora.params.hardware import Hardware
 
 
-def pick_device(hardware: Hardware) -> torch.device:
+def pick_device(hardware: Hardware, number: int = 0) -> torch.device:
     """Return the device that the parameters ask for, and set the number of CPU threads.
+
+    Args:
+        hardware: What the parameters ask for.
+        number: Which process of several this is; they take the GPUs in turn.
 
     Raises:
         UserError: CUDA is asked for and there is none.
@@ -20,4 +24,4 @@ def pick_device(hardware: Hardware) -> torch.device:
         raise UserError("hardware.device is cuda, but torch sees no GPU; set it to auto or cpu")
     if hardware.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda")
+    return torch.device("cuda", number % torch.cuda.device_count())

@@ -8,9 +8,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Name the file in an error of the block, as writing to an open file does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -18,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with named(path), os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -35,15 +49,32 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Replace `path` by tensors as safetensors; equal calls write equal bytes.
+
+    Raises:
+        OSError: There is no space; safetensors' own writer would say so in words of its own.
+    """
+    from safetensors.torch import save
+
+    owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, _sorted_header(save(owned, dict(metadata) if metadata else None)))
+
+
 def sort_header(path: Path) -> None:
     """Rewrite a safetensors file with its metadata sorted; safetensors' own order is random."""
-    content = path.read_bytes()
+    write_bytes(path, _sorted_header(path.read_bytes()))
+
+
+def _sorted_header(content: bytes) -> bytes:
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the format wants the tensors aligned
-    write_bytes(path, len(text).to_bytes(8, "little") + text + content[start:])
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 @contextlib.contextmanager
@@ -54,7 +85,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield made
         for entry in [made, *made.rglob("*")]:  # some writers let the owner alone read
-            entry.chmod(0o755 if entry.is_dir() else 0o644)
+            readable = 0o755 if entry.is_dir() else 0o444
+            if entry.stat().st_mode & readable != readable:
+                entry.chmod(0o755 if entry.is_dir() else 0o644)
         if path.exists():
             shutil.rmtree(path)
         made.rename(path)
@@ -63,13 +96,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`: by a link, or by a copy where links cannot be.
+
+    Both are then one: neither may be written to, only replaced.
+    """
+    source = source.resolve()
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's relative names and contents, in hex."""
+    if path.is_file():
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        if file != path:
-            digest.update(f"{file.relative_to(path).as_posix()}\0".encode())
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
     return digest.hexdigest()

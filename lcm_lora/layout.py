@@ -3,7 +3,12 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+INVENTORY = Path("data/inventory")
 SHARDS = Path("data/shards")
+PREPARED = Path("data/prepared.json")
+LEDGERS = Path("data/ledgers")
+EVALUATION = Path("data/evaluation")
+SELECTION = Path("data/selection")
 CACHE = Path("data/cache")
 ADAPTER = Path("artifacts/adapter")
 TRAINING = Path("artifacts/training")
@@ -12,3 +17,5 @@ FEATURES = Path("artifacts/features")
 SCORES = Path("artifacts/scores/scores.json")
 REPORT = Path("artifacts/report")
 CHECKPOINTS = Path(".checkpoints")
+"""What a run needs to go on, and nobody else: no DVC output, safe to delete."""
+HASHES = CHECKPOINTS / "hashes.sqlite"

@@ -9,9 +9,7 @@ Legend: B pictures, C x h x w latents.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,33 +26,43 @@ from diffusers import (
 from numpy.typing import NDArray
 from PIL import Image
 
-from lcm_lora.adapter import DIFFUSERS_FILE
 from lcm_lora.bases import Base
-from lcm_lora.data.shards import read_manifest, read_split, write_tar
+from lcm_lora.data.picture_sets import PictureSet, read_set
+from lcm_lora.data.shards import write_tar
 from lcm_lora.errors import UserError
-from lcm_lora.files import new_folder, write_json
-from lcm_lora.params import Cell, Generate, Sampler
+from lcm_lora.evaluation.image_sets import CAPTIONS, LATENCY, captions_sha256
+from lcm_lora.evaluation.set_records import (
+    Captions,
+    Latency,
+    SetLatency,
+    SetRecord,
+    SetScheduler,
+)
+from lcm_lora.files import new_folder, sha256
+from lcm_lora.params.generate import Cell, Generate, Sampler
 from lcm_lora.progress import Advance, progress
+from lcm_lora.recipe import WEIGHTS, read_recipe
+from lcm_lora.records import write_record
 
 
 def generate(
-    params: Generate, sampler: Sampler, base: Base, shards: Path, adapter: Path, out: Path
+    params: Generate, sampler: Sampler, base: Base, evaluation: Path, adapter: Path, out: Path
 ) -> None:
-    """Make every image set of `sampler` for the first held-out captions, into the folder `out`.
+    """Make every image set of `sampler` for the captions of the evaluation set.
 
     Args:
-        params: Which cells, how many captions, which seed.
+        params: Which cells, which seed.
         sampler: `lcm` loads `adapter`; the others use the base alone.
         base: Its pipeline gets the sampler's scheduler.
-        shards: What `prepare` wrote.
+        evaluation: What `prepare` wrote.
         adapter: What `distill` wrote; read by `lcm` only.
         out: Folder to write.
 
     Raises:
-        UserError: There are fewer held-out captions than asked for, or no adapter.
+        UserError: The evaluation set or the adapter is missing or damaged.
     """
-    captions = held_out_captions(shards, params.prompts)
-    size = read_manifest(shards)["resolution"]
+    real = read_set(evaluation, "real")
+    captions, size = list(real.captions), real.resolution
     if sampler == "lcm":
         load_adapter(base, adapter)
     cells = params.cells[sampler]
@@ -63,38 +71,36 @@ def generate(
         new_folder(out) as made,
         progress(f"generate {sampler}", len(cells) * len(captions), "pictures") as advance,
     ):
-        write_json(made / "captions.json", captions)
+        write_record(made / CAPTIONS, Captions(captions=real.captions))
         for cell in cells:
             base.pipeline.scheduler = scheduler_of(sampler, base, adapter)
             started = time.perf_counter()
             pictures = paint(base, captions, cell, size, params.seed, params.batch, advance)
-            write_tar(made / f"{cell.name}.tar", _as_png(pictures))
+            tar = made / f"{cell.name}.tar"
+            write_tar(tar, _as_png(pictures))
             seconds = time.perf_counter() - started
-            write_json(made / f"{cell.name}.json", _record(sampler, cell, size, base, captions))
-            latency[cell.name] = {
-                "ms_per_image": round(1000 * seconds / len(captions), 3),
-                "device": str(base.device),
-                "batch": params.batch,
-            }
-        write_json(made / "latency.json", latency)
-
-
-def held_out_captions(shards: Path, count: int) -> list[str]:
-    """Return the captions of the first `count` held-out samples."""
-    captions = [sample.caption for sample in read_split(shards, "held_out", count)]
-    if len(captions) < count:
-        raise UserError(
-            f"generate.prompts: {count} asked for, but {shards} holds out {len(captions)}; "
-            "lower it, or raise prepare.held_out or the number of source pictures"
-        )
-    return captions
+            write_record(tar.with_suffix(".json"), _record(sampler, cell, size, base, real, tar))
+            latency[cell.name] = SetLatency(
+                ms_per_image=round(1000 * seconds / len(captions), 3),
+                device=str(base.device),
+                batch=params.batch,
+            )
+        write_record(made / LATENCY, Latency(sets=latency))
 
 
 def load_adapter(base: Base, adapter: Path) -> None:
-    """Load the adapter in the folder `adapter` into the base's pipeline."""
-    if not (adapter / DIFFUSERS_FILE).is_file():
-        raise UserError(f"{adapter}: no {DIFFUSERS_FILE} in it; run `lcm-lora distill`")
-    base.pipeline.load_lora_weights(str(adapter), weight_name=DIFFUSERS_FILE, adapter_name="lcm")
+    """Load the adapter in the folder `adapter` into the base's pipeline.
+
+    Raises:
+        UserError: It is missing, damaged, or was distilled from another base.
+    """
+    recipe = read_recipe(adapter)
+    if recipe.base.sha256 != base.found.sha256:
+        raise UserError(
+            f"{adapter}: distilled from {recipe.base.model} ({recipe.base.sha256[:12]}), but the"
+            f" base is {base.name} ({base.found.sha256[:12]}); run `lcm-lora distill`"
+        )
+    base.pipeline.load_lora_weights(str(adapter), weight_name=WEIGHTS, adapter_name="lcm")
 
 
 def scheduler_of(sampler: Sampler, base: Base, adapter: Path) -> Any:
@@ -107,8 +113,7 @@ def scheduler_of(sampler: Sampler, base: Base, adapter: Path) -> Any:
     trailing = {"timestep_spacing": "trailing", "steps_offset": 0}
     match sampler:
         case "lcm":
-            recipe = json.loads((adapter / "recipe.json").read_text())
-            return LCMScheduler.from_config(recipe["scheduler"]["config"])
+            return LCMScheduler.from_config(read_recipe(adapter).scheduler.config)
         case "teacher" | "ddim":
             return DDIMScheduler.from_config(config, **trailing, clip_sample=False)
         case "dpmpp":
@@ -179,21 +184,20 @@ def _as_png(pictures: Iterator[NDArray[np.uint8]]) -> Iterator[tuple[str, bytes]
 
 
 def _record(
-    sampler: Sampler, cell: Cell, size: int, base: Base, captions: list[str]
-) -> dict[str, Any]:
+    sampler: Sampler, cell: Cell, size: int, base: Base, real: PictureSet, tar: Path
+) -> SetRecord:
     scheduler = base.pipeline.scheduler
-    return {
-        "sampler": sampler,
-        "steps": cell.steps,
-        "guidance": cell.guidance,
-        "nfe": cell.nfe,
-        "seeds": cell.seeds,
-        "count": len(captions),
-        "scheduler": {
-            "class": type(scheduler).__name__,
-            "timesteps": [int(t) for t in scheduler.timesteps],
-        },
-        "prompts_sha256": hashlib.sha256(json.dumps(captions).encode()).hexdigest(),
-        "height": size,
-        "width": size,
-    }
+    timesteps = tuple(int(t) for t in scheduler.timesteps)
+    return SetRecord(
+        sampler=sampler,
+        steps=cell.steps,
+        guidance=cell.guidance,
+        nfe=cell.nfe,
+        seeds=cell.seeds,
+        count=len(real.captions),
+        scheduler=SetScheduler(**{"class": type(scheduler).__name__}, timesteps=timesteps),
+        prompts_sha256=captions_sha256(real.captions),
+        height=size,
+        width=size,
+        tar_sha256=sha256(tar),
+    )

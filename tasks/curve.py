@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from lcm_lora.errors import UserError
+from lcm_lora.records import parse_record
+from lcm_lora.training.curve import CurveRow
+
+_SECONDS_BETWEEN_BATCHES = 3.0
 _BATCH = 1000
 """MLflow takes no more metrics in one call."""
 
@@ -26,39 +30,45 @@ class Curve:
         self._run_id = run_id
         self._last_step = -1
 
-    def catch_up(self, path: Path) -> None:
-        """Log the steps of a curve file that are new; a half-written last line waits."""
-        records = [record for record in _read(path) if record["step"] > self._last_step]
+    def log(self, rows: list[CurveRow]) -> None:
+        """Log the steps that are new."""
         now = int(time.time() * 1000)
         metrics = [
-            Metric(f"train/{name}", float(value), now, record["step"])
-            for record in records
-            for name, value in record.items()
-            if name != "step" and value is not None
+            Metric(f"train/{name}", float(value), now, row.step)
+            for row in rows
+            if row.step > self._last_step
+            for name, value in row.model_dump(exclude={"step"}, exclude_none=True).items()
         ]
         for start in range(0, len(metrics), _BATCH):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + _BATCH])
-        if records:
-            self._last_step = records[-1]["step"]
+        if rows:
+            self._last_step = rows[-1].step
 
-    def follow(self, path: Path, since: float, seconds: float, done: threading.Event) -> None:
-        """Catch up every few seconds until `done` is set; a lost MLflow is tried again.
+    @contextlib.contextmanager
+    def follow(self, path: Path, since: float) -> Iterator[None]:
+        """Log what is written to a file during the block, every few seconds.
 
-        What an earlier training left there, before the time `since`, is no part of this curve
-        until it is written to again.
+        What an earlier training left there, before the time `since`, is no part of this curve until
+        it is written to again.
         """
-        while not done.wait(seconds):
-            if not path.exists() or path.stat().st_mtime < since:
-                continue
-            try:
-                self.catch_up(path)
-            except MlflowException:
-                continue
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
+        done = threading.Event()
+        thread = threading.Thread(target=self._keep_up, args=(path, since, done), daemon=True)
+        thread.start()
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _keep_up(self, path: Path, since: float, done: threading.Event) -> None:
+        while not done.wait(_SECONDS_BETWEEN_BATCHES):
+            # A file that is not there yet and a lost MLflow are tried again.
+            with contextlib.suppress(OSError, UserError, MlflowException):
+                if path.stat().st_mtime >= since:
+                    self.log(_so_far(path))
+
+
+def _so_far(path: Path) -> list[CurveRow]:
+    """Return the rows of a curve that is being written; a half-written last line waits."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [parse_record(line, CurveRow, str(path), "wait") for line in whole.splitlines()]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lcm_lora.errors import UserError
-from lcm_lora.params import Gate, Params, Sampler
-
-Scores = Mapping[str, Any]
-"""A score table as artifacts/scores/scores.json holds it: `protocol` and `rows`."""
+from lcm_lora.evaluation.table import Table, load_table
+from lcm_lora.params.generate import Sampler
+from lcm_lora.params.registry import Gate
 
 _HIGHER_IS_BETTER = {"clip_score", "attributes"}
 _LOWER_IS_BETTER = {"fd", "fid", "kid"}
@@ -22,10 +18,16 @@ _MARGIN = 1.96
 """Standard errors that a difference must exceed: one chance in forty to be fooled."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return a score table from its file."""
-    scores: dict[str, Any] = json.loads(path.read_text())
-    return scores
+def read(path: Path) -> Table:
+    """Return a score table from its file.
+
+    Raises:
+        UserError: The file is missing or is no table.
+    """
+    table = load_table(path)
+    if not isinstance(table.protocol.get("sha256"), str):
+        raise UserError(f"{path}: not a table of scores (protocol.sha256); run `lcm-lora score`")
+    return table
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,7 @@ class _Measured:
         return f"{self.value:.4g} ± {self.se:.2g}"
 
 
-def check(params: Params) -> None:
-    """Refuse a gate that no score table can answer, before hours go into making one.
-
-    Raises:
-        UserError: The adapter is not sampled at the gate's step count, or the metric is unknown.
-    """
-    gate = params.registry.gate
-    steps = sorted({cell.steps for cell in params.generate.cells[_JUDGED]})
-    if gate.steps not in steps:
-        raise UserError(
-            f"registry.gate.steps is {gate.steps}, but generate.cells.{_JUDGED} samples at "
-            f"{', '.join(map(str, steps))} steps; name one of those"
-        )
-    _higher_is_better(gate.metric)
-
-
-def decide(scores: Scores, champion: Scores | None, gate: Gate) -> Decision:
+def decide(scores: Table, champion: Table | None, gate: Gate) -> Decision:
     """Judge an adapter by its own scores and by the champion's.
 
     It is promoted when it is as good as the absolute limit and either there is no champion, or it
@@ -97,9 +83,9 @@ def decide(scores: Scores, champion: Scores | None, gate: Gate) -> Decision:
 
 
 def _against(
-    champion: Scores, scores: Scores, measured: _Measured, what: str, gate: Gate
+    champion: Table, scores: Table, measured: _Measured, what: str, gate: Gate
 ) -> Decision:
-    if champion["protocol"]["sha256"] != scores["protocol"]["sha256"]:
+    if champion.protocol["sha256"] != scores.protocol["sha256"]:
         return Decision(
             False,
             "not comparable: the champion was scored on another evaluation set; run once with its "
@@ -122,17 +108,14 @@ def _against(
     return Decision(gain > margin, verdict)
 
 
-def _find(scores: Scores, gate: Gate) -> _Measured | None:
+def _find(scores: Table, gate: Gate) -> _Measured | None:
     """Return the adapter's row at the gate, of its first guidance and first set of noises."""
-    for row in scores["rows"]:
-        place = (row["sampler"], row["steps"], row["metric"], row["seeds"])
-        if place == (_JUDGED, gate.steps, gate.metric, 0):
-            return _Measured(row["value"], row["se"] or 0.0)
-    return None
+    rows = scores.select(sampler=_JUDGED, steps=gate.steps, metric=gate.metric, seeds=0)
+    return _Measured(rows[0].value, rows[0].se) if rows else None
 
 
-def _metrics(scores: Scores) -> list[str]:
-    return sorted({row["metric"] for row in scores["rows"] if row["sampler"] == _JUDGED})
+def _metrics(scores: Table) -> list[str]:
+    return sorted({row.metric for row in scores.select(sampler=_JUDGED)})
 
 
 def _higher_is_better(metric: str) -> bool:

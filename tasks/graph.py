@@ -11,7 +11,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, YAMLError
 
 from lcm_lora.errors import UserError
 
@@ -23,8 +23,8 @@ class Stage:
     name: str
     upstream: tuple[str, ...]
     """Stages whose outputs it reads."""
-    outputs: tuple[Path, ...]
-    """What it makes, relative to the project's folder."""
+    outputs: Mapping[Path, str]
+    """What it makes, by path in the project, each with its hash in dvc.lock or an empty text."""
     chain: int
     """Stages in the longest chain that waits for it: the more, the sooner it should run."""
     changes: tuple[str, ...]
@@ -39,16 +39,11 @@ def plan(root: Path) -> list[Stage]:
     Needs no data: DVC compares hashes, so this works in a clone that has pulled nothing.
 
     Raises:
-        UserError: There is no dvc.yaml, it is wrong, or another DVC command holds the project.
+        UserError: There is no dvc.yaml, it is wrong or names no stage, or another DVC command
+            holds the project.
     """
-    try:
-        with Repo(str(root)) as repo:
-            graph = repo.index.graph
-            status = repo.status()
-    except DvcException as error:
-        raise UserError(
-            f"{root}: DVC cannot read the graph: {' '.join(str(error).split())}"
-        ) from None
+    graph, status = _ask_dvc(root)
+    hashes = locked(root)
     # DVC's edges point from a stage to what it needs.
     needs = {stage: set(graph.successors(stage)) for stage in graph}
     order = list(TopologicalSorter(needs).static_order())
@@ -59,7 +54,7 @@ def plan(root: Path) -> list[Stage]:
         Stage(
             name=stage.name,
             upstream=tuple(sorted(needed.name for needed in graph.successors(stage))),
-            outputs=tuple(Path(out.fs_path).relative_to(root.resolve()) for out in stage.outs),
+            outputs={path: hashes.get(path, "") for path in _outputs(root, stage)},
             chain=chains[stage],
             changes=tuple(_reasons(status.get(stage.addressing, []))),
             meta=stage.meta or {},
@@ -67,6 +62,27 @@ def plan(root: Path) -> list[Stage]:
         for stage in order
         if isinstance(stage, PipelineStage)
     ]
+
+
+def _ask_dvc(root: Path) -> tuple[Any, dict[str, list[Any]]]:
+    """Return the graph, and the status of every stage that is not up to date."""
+    try:
+        with Repo(str(root)) as repo:
+            graph, status = repo.index.graph, repo.status()
+    except DvcException as error:
+        raise UserError(
+            f"{root}: DVC cannot read the graph: {' '.join(str(error).split())}"
+        ) from None
+    path = root / "dvc.yaml"
+    if not path.exists():
+        raise UserError(f"{path}: no such file; run in the project's folder, or restore it")
+    if not any(isinstance(stage, PipelineStage) for stage in graph):
+        raise UserError(f"{path}: names no stages; restore it, `git diff` shows what changed")
+    return graph, status
+
+
+def _outputs(root: Path, stage: PipelineStage) -> list[Path]:
+    return [Path(out.fs_path).relative_to(root.resolve()) for out in stage.outs]
 
 
 def _reasons(changes: list[Any]) -> list[str]:
@@ -84,9 +100,15 @@ def _reasons(changes: list[Any]) -> list[str]:
 
 
 def locked(root: Path) -> dict[Path, str]:
-    """Return the hash of every output that dvc.lock names, by its path in the project."""
+    """Return the hash of every output that dvc.lock names, by its path in the project.
+
+    DVC writes the file in place, so whoever reads while a stage ends may miss some of it.
+    """
     lock = root / "dvc.lock"
     if not lock.exists():
         return {}
-    stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
-    return {Path(out["path"]): out["md5"] for stage in stages for out in stage.get("outs", [])}
+    try:
+        stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
+        return {Path(out["path"]): out["md5"] for stage in stages for out in stage.get("outs", [])}
+    except (YAMLError, LookupError, TypeError, AttributeError):
+        return {}

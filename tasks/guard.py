@@ -1,12 +1,14 @@
 """Keep a command's whole family on a lead: when the owner lets go or dies, none of it survives.
 
 Runs as a process of its own, `python guard.py GRACE COMMAND...`, between the owner and the command.
-The owner holds the other end of standard input. End of file there, for whatever reason, SIGKILL of
-the owner included, means: stop everything. So nothing depends on the owner's last words.
+The owner holds the other end of standard input. Each byte there is the number of a signal for the
+command. End of file there, for whatever reason, SIGKILL of the owner included, means: stop
+everything. So nothing depends on the owner's last words.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -23,19 +25,31 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 def guard(grace: float, command: list[str]) -> int:
     """Run `command` until it ends or standard input does; return its exit status.
 
+    The command is told to end first, since it knows in which order its family ends best; then
+    whoever is left.
+
     Args:
-        grace: Seconds between the polite signal and the last one.
+        grace: Seconds between a polite signal and the last one.
         command: Program and arguments.
     """
-    _adopt_orphans()
+    adopt_orphans()
     # A handler, not SIG_IGN: children would inherit that.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    while child.poll() is None and not _let_go():
+    while child.poll() is None and _obey(child):
         pass
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(grace)
     sweep(grace)
     return child.wait()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of orphaned descendants, also of those in sessions of their own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def sweep(grace: float) -> None:
@@ -68,16 +82,15 @@ def _signal(family: list[psutil.Process], number: signal.Signals) -> None:
             continue
 
 
-def _let_go() -> bool:
-    """Wait a moment; say whether the owner closed its end."""
+def _obey(child: subprocess.Popen[bytes]) -> bool:
+    """Wait a moment for signals to pass on; say whether the owner still holds its end."""
     readable, _, _ = select.select([sys.stdin], [], [], _SECONDS_BETWEEN_LOOKS)
-    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
-
-
-def _adopt_orphans() -> None:
-    """Become the parent of orphaned descendants, also of those in sessions of their own."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if not readable:
+        return True
+    orders = os.read(sys.stdin.fileno(), 1)
+    for number in orders:
+        child.send_signal(number)
+    return bool(orders)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
-_GUARD = Path(__file__).with_name("guard.py")
+from tasks import guard
+
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -54,7 +59,7 @@ def run(
     if stop.is_set():
         raise StoppedError("stopped")
     child = subprocess.Popen(
-        [sys.executable, str(_GUARD), str(grace), *command],
+        _guarded(command, grace),
         cwd=folder,
         env=environment,
         stdin=subprocess.PIPE,
@@ -72,6 +77,45 @@ def run(
         child.stdin.close()  # the guard takes this as the order to stop
         status = child.wait()
     return status
+
+
+def run_attached(command: Sequence[str], grace: float = 10.0) -> int:
+    """Run `command` on this process's own terminal, in its stead, and return its exit status.
+
+    SIGINT and SIGTERM are passed on to the command, unless this process was started to ignore them.
+    No descendant of the command is left, also if this process is killed, as with `run`, or the
+    guard is. An end by signal 9 is an exit status of 137, as in a shell.
+    """
+    guard.adopt_orphans()
+    orders, pen = os.pipe()
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(pen, bytes([number]))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    # In a session of its own, a Ctrl-C reaches the command by this way alone.
+    child = subprocess.Popen(_guarded(command, grace), stdin=orders, start_new_session=True)
+    os.close(orders)
+    status = child.wait()
+    guard.sweep(grace)
+    return status if status >= 0 else 128 - status
+
+
+def death(status: int) -> str | None:
+    """Say which signal ended a process, by its exit status or a shell's; None if none did."""
+    number = -status if status < 0 else status - 128
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return None
+    return f"killed by signal {number} ({name})"
+
+
+def _guarded(command: Sequence[str], grace: float) -> list[str]:
+    return [sys.executable, str(guard.__file__), str(grace), *command]
 
 
 def _follow(

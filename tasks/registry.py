@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -17,10 +15,17 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.params import Gate, Params
-from tasks.gate import Decision, decide
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.table import Table
+from lcm_lora.params.file import Params
+from lcm_lora.params.registry import Gate
+from lcm_lora.recipe import Recipe, Recommended
+from lcm_lora.shapes import places
+from tasks import gate
+from tasks.gate import Decision
 from tasks.graph import locked
-from tasks.tracking import SCORES_ARTIFACT, Tracker, git_state, params_sha256
+from tasks.tracking import SCORES_ARTIFACT, Tracker, params_sha256
+from tasks.training import Training
 
 _SERVED = Path(__file__).with_name("served_model.py")
 _NEEDED = (
@@ -49,40 +54,44 @@ class Registered:
 
 
 @task(task_run_name="register", cache_policy=NO_CACHE)
-def register(tracker: Tracker, run_id: str, params: Params, scores: dict[str, Any]) -> Registered:
-    """Return the adapter's version; the same adapter is never registered twice."""
+def register(
+    tracker: Tracker, run_id: str, params: Params, training: Training, scores: Table
+) -> Registered:
+    """Return the adapter's version; the same weights are never registered twice."""
     client, name = tracker.client, params.registry.name
-    hashes = locked(tracker.root)
     known = client.search_model_versions(
-        f"name = '{name}' and tag.adapter_md5 = '{hashes[layout.ADAPTER]}'"
+        f"name = '{name}' and tag.adapter_sha256 = '{training.recipe.weights_sha256}'"
     )
     if known:
         version = known[0]
     else:
-        recipe = json.loads((tracker.root / layout.ADAPTER / "recipe.json").read_text())
-        state = git_state(tracker.root)
-        tags = {
-            "git_sha": state["mlflow.source.git.commit"],
-            "git_dirty": state["git_dirty"],
-            "adapter_md5": hashes[layout.ADAPTER],
-            "data_md5": hashes[layout.SHARDS],
-            "params_sha256": params_sha256(params),
-            "base_model": str(recipe["base"]["model"]),
-            "base_revision": str(recipe["base"]["revision"]),
-        }
-        version = mlflow.register_model(_log_model(tracker, run_id, recipe), name, tags=tags)
+        uri = _log_model(tracker, run_id, training.recipe)
+        version = mlflow.register_model(uri, name, tags=_lineage(tracker, params, training))
     # The same adapter may be scored anew, on another evaluation set.
-    evaluation = scores["protocol"]["sha256"]
+    evaluation = scores.protocol["sha256"]
     client.set_model_version_tag(name, version.version, "evaluation", evaluation)
     card = (tracker.root / layout.REPORT / "model_card.md").read_text()
-    text = card[card.index("\n# ") :].strip()  # what is before is for the hub
+    text = card[card.find("\n# ") + 1 :].strip()  # what is before is for the hub
     client.update_model_version(name, version.version, description=text)
     return Registered(name, str(version.version), is_new=not known)
 
 
-def judge(
-    tracker: Tracker, registered: Registered, scores: dict[str, Any], rules: Gate
-) -> Decision:
+def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, str]:
+    hashes, base = locked(tracker.root), training.recipe.base
+    return {
+        "git_sha": training.origin.git_commit,
+        "git_dirty": str(training.origin.git_dirty).lower(),
+        "code_sha256": training.origin.code_sha256,
+        "adapter_sha256": training.recipe.weights_sha256,
+        "adapter_md5": hashes[layout.ADAPTER],
+        "data_md5": hashes[layout.SHARDS],
+        "params_sha256": params_sha256(params),
+        "base_model": base.model,
+        "base_revision": str(base.revision),
+    }
+
+
+def judge(tracker: Tracker, registered: Registered, scores: Table, rules: Gate) -> Decision:
     """Compare a version with the champion, whose scores are in its run.
 
     Raises:
@@ -90,11 +99,15 @@ def judge(
     """
     champion = _holder(tracker, registered.name, "champion")
     if champion is None:
-        return decide(scores, None, rules)
+        return gate.decide(scores, None, rules)
     if str(champion.version) == registered.version:
         return Decision(False, f"{registered} is the champion already")
     path = tracker.client.download_artifacts(champion.run_id, SCORES_ARTIFACT)
-    return decide(scores, json.loads(Path(path).read_text()), rules)
+    try:
+        rival = gate.read(Path(path))
+    except UserError:
+        return Decision(False, "not comparable: the champion's scores are not of today's form")
+    return gate.decide(scores, rival, rules)
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE)
@@ -118,9 +131,9 @@ def _holder(tracker: Tracker, name: str, alias: str) -> ModelVersion | None:
     return tracker.client.get_model_version_by_alias(name, alias)
 
 
-def _log_model(tracker: Tracker, run_id: str, recipe: dict[str, Any]) -> str:
+def _log_model(tracker: Tracker, run_id: str, recipe: Recipe) -> str:
     artifacts = {"adapter": str(tracker.root / layout.ADAPTER)}
-    if base := _local_base(tracker.root, recipe["base"]["model"]):
+    if base := _local_base(tracker.root, recipe.base.model):
         artifacts["base"] = str(base)
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         # An example would make MLflow draw a picture here and now; the signature says enough.
@@ -129,7 +142,7 @@ def _log_model(tracker: Tracker, run_id: str, recipe: dict[str, Any]) -> str:
             name="adapter",
             python_model=str(_SERVED),
             artifacts=artifacts,
-            signature=signature(recipe["recommended"]),
+            signature=signature(recipe.recommended),
             pip_requirements=[f"{part}=={importlib.metadata.version(part)}" for part in _NEEDED],
         )
     return str(logged.model_uri)
@@ -137,15 +150,13 @@ def _log_model(tracker: Tracker, run_id: str, recipe: dict[str, Any]) -> str:
 
 def _local_base(root: Path, model: str) -> Path | None:
     """Return the base's files, which the version then carries; None for a hub id."""
-    from lcm_lora.bases import SHAPES
-
-    path = SHAPES if model == "shapes" else root / model
+    path = places.BASE if model == "shapes" else root / model
     return path if path.exists() else None
 
 
-def signature(recommended: dict[str, Any]) -> ModelSignature:
+def signature(recommended: Recommended) -> ModelSignature:
     """Return what the model takes and gives; defaults are the recipe's recommendation."""
-    steps = 4 if 4 in recommended["steps"] else int(recommended["steps"][-1])
+    steps = 4 if 4 in recommended.steps else recommended.steps[-1]
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "prompt")]),
         outputs=Schema([ColSpec(DataType.string, "image")]),
@@ -153,7 +164,7 @@ def signature(recommended: dict[str, Any]) -> ModelSignature:
             [
                 ParamSpec("num_inference_steps", DataType.long, steps),
                 ParamSpec("seed", DataType.long, 0),
-                ParamSpec("guidance_scale", DataType.double, float(recommended["guidance"])),
+                ParamSpec("guidance_scale", DataType.double, recommended.guidance),
             ]
         ),
     )

@@ -21,8 +21,9 @@ from prefect.client.schemas import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from lcm_lora.errors import UserError
 from tasks import process
-from tasks.graph import Stage
+from tasks.graph import Stage, locked
 from tasks.slots import Slots
 
 Verdict = Literal["Ran", "Restored", "Unchanged"]
@@ -37,6 +38,7 @@ _CHATTER = re.compile(
     r"|To enable auto staging|\s+dvc config|Use `dvc push`|Data and pipelines are up to date"
 )
 _DVC_ERROR = "ERROR: "
+_COMMAND_ENDED = re.compile(r"failed to reproduce .*, exited with (-?\d+)$")
 
 # Prefect says a failed state twice, the first time with the traceback of no exception.
 logging.getLogger("prefect.task_runs").addFilter(
@@ -51,6 +53,8 @@ class Outcome:
     name: str
     verdict: Verdict
     seconds: float = 0.0
+    is_new: bool = False
+    """Its outputs are not what they were before."""
 
 
 class StageError(Exception):
@@ -91,12 +95,12 @@ def run_stage(
         upstream: What became of the stages that it needs.
         watch: Opened while the stage's command really runs.
     """
-    if not stage.changes and all(outcome.verdict == "Unchanged" for outcome in upstream):
+    if not stage.changes and not any(outcome.is_new for outcome in upstream):
         return Completed(name="Unchanged", data=Outcome(stage.name, "Unchanged"))
     try:
         with workshop.slots.place(stage.chain):
             outcome = reproduce(stage, workshop, get_run_logger().info, watch)
-    except (StageError, process.OverdueError, process.StoppedError) as error:
+    except (StageError, UserError, process.OverdueError, process.StoppedError) as error:
         return Failed(message=str(error))
     message = f"{outcome.seconds:.0f} s"
     return Completed(name=outcome.verdict, message=message, data=outcome)
@@ -109,6 +113,7 @@ def reproduce(
 
     Raises:
         StageError: The stage's command or DVC ended in an error.
+        UserError: What the stage left is damaged.
     """
     started = time.monotonic()
     with contextlib.ExitStack() as watching:
@@ -122,8 +127,11 @@ def reproduce(
             deadline=stage.meta.get("deadline"),
         )
         if status or not output.verdict:
-            raise StageError(output.last_word())
-    return Outcome(stage.name, output.verdict, time.monotonic() - started)
+            raise StageError(output.last_word(status))
+    # A hash that cannot be read counts as new: DVC itself then decides about what follows.
+    after = locked(workshop.root)
+    is_new = any(after.get(path) != before for path, before in stage.outputs.items())
+    return Outcome(stage.name, output.verdict, time.monotonic() - started, is_new)
 
 
 def _environment() -> dict[str, str]:
@@ -139,7 +147,9 @@ class _Output:
         self.verdict: Verdict | None = None
         self._on_line = on_line
         self._on_running = on_running
-        self._last = {"stage's error": "", "DVC's error": "", "line": ""}
+        self._error = ""
+        self._dvc_error = ""
+        self._last = ""
 
     def take(self, line: str) -> None:
         """Pass on a line of the stage; understand a line of DVC."""
@@ -152,13 +162,24 @@ class _Output:
         if _CHATTER.match(line):
             return
         if line.startswith(_DVC_ERROR):
-            self._last["DVC's error"] = line.removeprefix(_DVC_ERROR)
+            self._dvc_error = line.removeprefix(_DVC_ERROR)
             return
-        self._last["line"] = line
+        self._last = line
         if line.startswith("error: "):
-            self._last["stage's error"] = line.removeprefix("error: ")
+            self._error = line.removeprefix("error: ")
         self._on_line(line)
 
-    def last_word(self) -> str:
-        """Return the most telling line of a failure."""
-        return next((line for line in self._last.values() if line), "ended without a word")
+    def last_word(self, status: int) -> str:
+        """Return why the stage failed.
+
+        Args:
+            status: DVC's own exit status.
+        """
+        ended = _COMMAND_ENDED.match(self._dvc_error)
+        status = int(ended[1]) if ended else status
+        if death := process.death(status):
+            return f"{death}; out of memory?" if "SIGKILL" in death else death
+        if error := self._error or ("" if ended else self._dvc_error):
+            return error
+        last = f"; its last line was: {self._last}" if self._last else ""
+        return f"ended with exit status {status} and no message{last}"

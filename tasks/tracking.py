@@ -7,33 +7,38 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import psutil
 from mlflow import MlflowClient
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from lcm_lora.params import Params
+from lcm_lora.evaluation.table import Row, Table
+from lcm_lora.params.file import Params
+from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve
 from tasks.graph import locked
+from tasks.training import Training, read_training
 
-LIVE_CURVE = layout.CHECKPOINTS / "distill" / "curve.jsonl"
+LIVE_CURVE = layout.CHECKPOINTS / "distill" / CURVE
 SCORES_ARTIFACT = "scores/scores.json"
 
-_SECONDS_BETWEEN_BATCHES = 3.0
+_SECONDS_OF_DOUBT = 3.0
+"""By so much a process's time of start, or that of a file, may seem to move."""
 _BATCH = 100
 """MLflow takes no more parameters in one call."""
 
@@ -82,12 +87,13 @@ class Tracker:
     experiment_id: str
     root: Path
 
-    def find_run(self, adapter_md5: str) -> Run | None:
-        """Return the finished run of an adapter, by the adapter's content."""
+    def find_run(self, adapter_sha256: str) -> Run | None:
+        """Return the run of an adapter, by its weights; the first one, if it was made twice."""
         runs = self.client.search_runs(
             [self.experiment_id],
-            f"tags.adapter_md5 = '{adapter_md5}' and attributes.status = 'FINISHED'",
+            f"tags.adapter_sha256 = '{adapter_sha256}'",
             max_results=1,
+            order_by=["attributes.start_time ASC"],
         )
         return runs[0] if runs else None
 
@@ -96,53 +102,63 @@ class Tracker:
         """Keep a run that gets the curve live while the block trains.
 
         A lost MLflow stops no training: `log_results` makes a run afterwards.
+
+        Raises:
+            UserError: What the training left is damaged.
         """
         # Making the run takes a while on a busy machine; the training has begun meanwhile.
-        since = time.time() - _SECONDS_BETWEEN_BATCHES
+        since = time.time() - _SECONDS_OF_DOUBT
         try:
             run_id = self._new_run()
         except MlflowException:
             yield
             return
-        curve, done = Curve(self.client, run_id), threading.Event()
-        watch = (self.root / LIVE_CURVE, since, _SECONDS_BETWEEN_BATCHES, done)
-        thread = threading.Thread(target=curve.follow, args=watch, daemon=True)
-        thread.start()
-        succeeded = False
+        curve = Curve(self.client, run_id)
         try:
-            yield
-            succeeded = True
-        finally:
-            done.set()
-            thread.join()
+            with curve.follow(self.root / LIVE_CURVE, since):
+                yield
             with contextlib.suppress(MlflowException):
-                if succeeded:
-                    self._finish(run_id, curve)
-                else:
-                    self.client.set_terminated(run_id, "FAILED")
+                self._finish(run_id, curve, read_training(self.root))
+        except BaseException:
+            with contextlib.suppress(MlflowException):
+                self.client.set_terminated(run_id, "FAILED")
+            raise
 
-    def adopt_training(self) -> str:
+    def adopt_training(self, training: Training) -> str:
         """Make a run for an adapter that was trained without this MLflow; return its id."""
         run_id = self._new_run()
-        self._finish(run_id, Curve(self.client, run_id))
+        self._finish(run_id, Curve(self.client, run_id), training)
         return run_id
+
+    def close_dead_runs(self) -> None:
+        """Close the runs of processes that have died on this host; nobody else will."""
+        running = self.client.search_runs(
+            [self.experiment_id],
+            f"attributes.status = 'RUNNING' and tags.process_host = '{socket.gethostname()}'",
+        )
+        for run in running:
+            if not _is_alive(run.data.tags):
+                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _new_run(self) -> str:
         run = self.client.create_run(
-            self.experiment_id, tags=git_state(self.root), run_name="training"
+            self.experiment_id, tags=git_state(self.root) | _this_process(), run_name="training"
         )
         return str(run.info.run_id)
 
-    def _finish(self, run_id: str, curve: Curve) -> None:
-        curve.catch_up(self.root / layout.TRAINING / "curve.jsonl")
-        md5 = locked(self.root)[layout.ADAPTER]
-        self.client.set_tag(run_id, "mlflow.runName", f"adapter {md5[:8]}")
-        self.client.set_tag(run_id, "adapter_md5", md5)
+    def _finish(self, run_id: str, curve: Curve, training: Training) -> None:
+        curve.log(training.curve)
+        sha256, origin = training.recipe.weights_sha256, training.origin
+        tags = _source(origin.git_commit, origin.git_dirty) | {
+            "mlflow.runName": f"adapter {sha256[:8]}",
+            "adapter_sha256": sha256,
+        }
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self.client.set_terminated(run_id)
 
 
 def connect(root: Path, experiment: str) -> Tracker:
-    """Return the tracker of `experiment`, which is made if it is new.
+    """Return the tracker of `experiment`, which is made if it is new, and close its dead runs.
 
     Raises:
         UserError: No MLflow answers at MLFLOW_TRACKING_URI.
@@ -159,13 +175,15 @@ def connect(root: Path, experiment: str) -> Tracker:
             client = MlflowClient()
             found = client.get_experiment_by_name(experiment)
             made = found.experiment_id if found else client.create_experiment(experiment, place)
+            tracker = Tracker(client, made, root)
+            tracker.close_dead_runs()
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"MLflow at {uri} does not answer: {reason}; start it, or unset MLFLOW_TRACKING_URI to "
             "keep runs in .mlflow"
         ) from None
-    return Tracker(client, made, root)
+    return tracker
 
 
 @contextlib.contextmanager
@@ -185,19 +203,20 @@ def _impatience() -> Iterator[None]:
 
 
 @task(task_run_name="log results", cache_policy=NO_CACHE)
-def log_results(tracker: Tracker, params: Params) -> str:
+def log_results(tracker: Tracker, params: Params, training: Training, scores: Table) -> str:
     """Give the adapter's run its scores, report and origin, once for each score table.
 
     Returns:
         The run's id.
     """
     hashes = locked(tracker.root)
-    found = tracker.find_run(hashes[layout.ADAPTER])
-    run_id = str(found.info.run_id) if found else tracker.adopt_training()
+    found = tracker.find_run(training.recipe.weights_sha256)
+    run_id = str(found.info.run_id) if found else tracker.adopt_training(training)
     done = found.data.tags if found else {}
     client = tracker.client
     if done.get("scores_md5") != hashes[layout.SCORES]:
-        _log_scores(tracker, run_id)
+        client.log_batch(run_id, metrics=score_metrics(scores.rows))
+        client.log_artifact(run_id, str(tracker.root / layout.SCORES), "scores")
         client.set_tag(run_id, "scores_md5", hashes[layout.SCORES])
     if done.get("report_md5") == hashes[layout.REPORT]:
         return run_id
@@ -218,12 +237,6 @@ def log_results(tracker: Tracker, params: Params) -> str:
     return run_id
 
 
-def _log_scores(tracker: Tracker, run_id: str) -> None:
-    path = tracker.root / layout.SCORES
-    tracker.client.log_batch(run_id, metrics=score_metrics(json.loads(path.read_text())["rows"]))
-    tracker.client.log_artifact(run_id, str(path), "scores")
-
-
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield dotted names and texts of nested parameters; lists stay whole, as JSON."""
     for name, value in values.items():
@@ -233,7 +246,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def score_metrics(rows: list[dict[str, Any]]) -> list[Metric]:
+def score_metrics(rows: Sequence[Row]) -> list[Metric]:
     """Return the table as metrics `METRIC/SAMPLER` whose step is the number of sampling steps.
 
     A sampler that is measured at several guidances has one curve each.
@@ -241,17 +254,17 @@ def score_metrics(rows: list[dict[str, Any]]) -> list[Metric]:
     now = int(time.time() * 1000)
     guidances: dict[str, set[float]] = {}
     for row in rows:
-        guidances.setdefault(row["sampler"], set()).add(row["guidance"])
+        guidances.setdefault(row.sampler, set()).add(row.guidance)
     metrics = []
     for row in rows:
-        name = f"{row['metric']}/{row['sampler']}"
-        if len(guidances[row["sampler"]]) > 1:
-            name += f"_guidance-{row['guidance']:g}"
-        if row["seeds"]:
-            name += f"_seeds-{row['seeds']}"
+        name = f"{row.metric}/{row.sampler}"
+        if len(guidances[row.sampler]) > 1:
+            name += f"_guidance-{row.guidance:g}"
+        if row.seeds:
+            name += f"_seeds-{row.seeds}"
         # MLflow on Windows refuses the colon of fd_shapes:real.
         name = re.sub(r"[^\w\-. /]", ".", name)
-        metrics.append(Metric(name, row["value"], now, row["steps"]))
+        metrics.append(Metric(name, row.value, now, row.steps))
     return metrics
 
 
@@ -261,14 +274,34 @@ def params_sha256(params: Params) -> str:
 
 
 def git_state(root: Path) -> dict[str, str]:
-    """Return the commit, and whether anything but dvc.lock differs from it."""
+    """Return the commit, and whether anything but dvc.lock differs from it, as tags."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
         return done.stdout.strip()
 
     dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    return _source(git("rev-parse", "--verify", "--quiet", "HEAD") or "unknown", bool(dirty))
+
+
+def _source(commit: str, is_dirty: bool) -> dict[str, str]:
+    return {"mlflow.source.git.commit": commit, "git_dirty": str(is_dirty).lower()}
+
+
+def _this_process() -> dict[str, str]:
+    process = psutil.Process()
     return {
-        "mlflow.source.git.commit": git("rev-parse", "--verify", "--quiet", "HEAD") or "none",
-        "git_dirty": str(bool(dirty)).lower(),
+        "process_host": socket.gethostname(),
+        "process_pid": str(process.pid),
+        "process_started": f"{process.create_time():.2f}",
     }
+
+
+def _is_alive(tags: Mapping[str, str]) -> bool:
+    """Tell whether the process on this host that tags name is still the same, and runs."""
+    try:
+        process = psutil.Process(int(tags["process_pid"]))
+        moved = abs(process.create_time() - float(tags["process_started"]))
+        return moved < _SECONDS_OF_DOUBT and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,20 +1,18 @@
 """What several rooms' tests share: a small project on the shapes world, encoded once."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from making import make_cache, make_data, shapes_base
 
-from lcm_lora.bases import Base, load_base
-from lcm_lora.data.encode import encode
-from lcm_lora.data.prepare import prepare
-from lcm_lora.params import Base as BaseParams
-from lcm_lora.params import Encode, Hardware, Prepare, ShapesSource
+from lcm_lora.bases import Base
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.sources import ShapesSource
 
 torch.set_num_threads(1)
-
-CPU = Hardware(device="cpu", precision="fp32", threads=1)
 
 
 def pytest_configure() -> None:
@@ -26,21 +24,27 @@ def pytest_configure() -> None:
 @pytest.fixture
 def base() -> Base:
     """The shapes base, fresh: what a test attaches to it is gone with the test."""
-    return load_base(BaseParams(), CPU)
+    return shapes_base()
+
+
+@pytest.fixture
+def hashes(tmp_path: Path) -> Iterator[Hashes]:
+    """Hashes of a test's own."""
+    with Hashes(tmp_path / ".hashes" / "hashes.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of ninety scenes, a third of them held out."""
-    out = tmp_path_factory.mktemp("shards") / "shards"
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of ninety scenes, a third of them held out, prepared and encoded. Read only."""
+    folder = tmp_path_factory.mktemp("project")
     source = ShapesSource(count=90, seed=5)
-    prepare(Prepare(source=source, held_out=0.33, shard_samples=25), out)
-    return out
+    make_data(folder, source, held_out=0.33, selection=0.05, shard_samples=25)
+    make_cache(folder, batch=32)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def cache(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of `shards`."""
-    out = tmp_path_factory.mktemp("cache") / "cache"
-    encode(Encode(batch=32), load_base(BaseParams(), CPU), shards, out)
-    return out
+def cache(data: Path) -> Path:
+    """The cache of `data`."""
+    return data / "data" / "cache"

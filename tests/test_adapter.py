@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from making import shapes_base
 from safetensors import safe_open
 from torch import Tensor
 
-from lcm_lora.adapter import KOHYA_FILE, TARGETS, adapter_off, attach, write_adapter
-from lcm_lora.bases import Base, load_base
+from lcm_lora.adapter import TARGETS, adapter_off, attach, write_adapter
+from lcm_lora.bases import Base
 from lcm_lora.files import sha256
-from lcm_lora.params import Base as BaseParams
-from lcm_lora.params import Hardware
-
-CPU = Hardware(device="cpu", precision="fp32", threads=1)
+from lcm_lora.recipe import KOHYA, WEIGHTS
 
 SD15 = {
     "block_out_channels": (320, 640, 1280, 1280),
@@ -68,13 +66,13 @@ def test_a_fresh_adapter_changes_nothing_and_is_a_function_of_its_seed(base: Bas
     before = predict(base.unet)
     first = [p.clone() for p in attach(base.unet, 4, 4, 7)]
     torch.testing.assert_close(predict(base.unet), before, rtol=0, atol=0)
-    again = attach(load_base(BaseParams(), CPU).unet, 4, 4, 7)
+    again = attach(shapes_base().unet, 4, 4, 7)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert all(p.dtype == torch.float32 for p in again)
 
 
 def test_switched_off_it_is_the_base_bit_for_bit(adapted: Base) -> None:
-    alone = predict(load_base(BaseParams(), CPU).unet)
+    alone = predict(shapes_base().unet)
     on = predict(adapted.unet)
     trainable = [p.requires_grad for p in adapted.unet.parameters()]
     with adapter_off(adapted.unet):
@@ -91,13 +89,13 @@ def test_an_exception_switches_it_on_again(adapted: Base) -> None:
     assert torch.equal(predict(adapted.unet), on)
 
 
-@pytest.mark.parametrize("file", ["pytorch_lora_weights.safetensors", KOHYA_FILE])
+@pytest.mark.parametrize("file", [WEIGHTS, KOHYA])
 def test_diffusers_reads_it_back_at_the_right_scale(
     file: str, adapted: Base, tmp_path: Path
 ) -> None:
     """Alpha is three times the rank here: a lost alpha shows."""
     write_adapter(adapted.unet, tmp_path, torch.float32)
-    fresh = load_base(BaseParams(), CPU)
+    fresh = shapes_base()
     fresh.pipeline.load_lora_weights(str(tmp_path), weight_name=file)
     torch.testing.assert_close(predict(fresh.unet), predict(adapted.unet), rtol=1e-4, atol=1e-5)
 
@@ -106,7 +104,7 @@ def test_the_kohya_file_has_the_names_that_other_tools_expect(
     adapted: Base, tmp_path: Path
 ) -> None:
     write_adapter(adapted.unet, tmp_path, torch.float16)
-    with safe_open(tmp_path / KOHYA_FILE, "pt") as file:
+    with safe_open(tmp_path / KOHYA, "pt") as file:
         names = set(file.keys())
         name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
         assert {f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"} <= names

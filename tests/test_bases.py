@@ -1,19 +1,24 @@
 """Bases: what is accepted, what is refused and how it says so."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from making import CPU, make_adapter, make_cache, make_data, shapes_inventory
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from lcm_lora.bases import SHAPES, Base, load_base
+from lcm_lora.bases import Base, load_base
 from lcm_lora.errors import UserError
-from lcm_lora.params import Base as BaseParams
-from lcm_lora.params import Hardware
-from lcm_lora.shapes import architecture
-
-CPU = Hardware(device="cpu", precision="fp32", threads=1)
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base
+from lcm_lora.params.base import Base as BaseParams
+from lcm_lora.params.generate import Cell
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.params.sources import ShapesSource
+from lcm_lora.sampling import load_adapter, paint, scheduler_of
+from lcm_lora.shapes import architecture, places
 
 
 def test_the_shapes_base_is_frozen_and_in_fp32(base: Base) -> None:
@@ -30,15 +35,29 @@ def test_the_empty_branch_of_stable_diffusion_is_the_empty_caption(base: Base) -
     assert told["prompt_embeds"].shape == (1, 24, 128)
 
 
-def test_a_folder_and_its_name_load_the_same_base(base: Base) -> None:
-    other = load_base(BaseParams(model=str(SHAPES)), CPU)
-    assert other.fingerprint() == base.fingerprint()
+def test_a_folder_and_its_name_are_the_same_base(base: Base, hashes: Hashes) -> None:
+    other = load_base(look_at_base(BaseParams(model=str(places.BASE)), hashes), CPU)
+    assert other.found.sha256 == base.found.sha256
+    assert (base.name, other.name) == ("shapes", str(places.BASE))
+    mine, its = base.unet.state_dict(), other.unet.state_dict()
+    assert mine.keys() == its.keys()
+    assert all(torch.equal(value, its[name]) for name, value in mine.items())
 
 
-def test_the_fingerprint_tells_bases_apart(base: Base) -> None:
-    before = base.fingerprint()
-    next(base.unet.parameters()).data[0] += 1
-    assert base.fingerprint() != before
+@pytest.mark.parametrize(
+    "file", ["unet/diffusion_pytorch_model.safetensors", "vae/config.json", "tokenizer/merges.txt"]
+)
+def test_a_changed_byte_makes_another_base(
+    file: str, base: Base, hashes: Hashes, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(places.BASE, tmp_path / "base")
+    params = BaseParams(model=str(folder))
+    (folder / "README.md").write_text("A card changes nothing.")
+    assert look_at_base(params, hashes).sha256 == base.found.sha256
+    content = bytearray((folder / file).read_bytes())
+    content[-1] ^= 1
+    (folder / file).write_bytes(content)
+    assert look_at_base(params, hashes).sha256 != base.found.sha256
 
 
 @pytest.mark.parametrize(
@@ -46,24 +65,49 @@ def test_the_fingerprint_tells_bases_apart(base: Base) -> None:
     [
         ("model.ckpt", "pickled weights are refused; convert to safetensors"),
         ("missing.safetensors", "no such file"),
-        ("nobody/nothing-at-all", "cannot be loaded"),
+        ("nobody/nothing-at-all", "not in the local hub cache, and the hub does not answer"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_in_one_line(
-    model: str, message: str, monkeypatch: pytest.MonkeyPatch
+    model: str, message: str, hashes: Hashes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=message) as error:
-        load_base(BaseParams(model=model), CPU)
+        look_at_base(BaseParams(model=model), hashes)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff\x00 torn"])
+def test_a_damaged_base_ends_in_one_line(
+    file: str, content: bytes, hashes: Hashes, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(places.BASE, tmp_path / "base")
+    (folder / file).write_bytes(content)
+    found = look_at_base(BaseParams(model=str(folder)), hashes)
+    with pytest.raises(UserError, match=r"base\.model .*: cannot be loaded \(.*") as error:
+        load_base(found, CPU)
+    assert "\n" not in str(error.value)
+    assert "mend its files, or name another base" in str(error.value)
 
 
 def test_cuda_without_a_gpu_is_refused() -> None:
     if torch.cuda.is_available():
-        assert load_base(BaseParams(), Hardware(device="cuda")).device.type == "cuda"
+        assert load_base(shapes_inventory(), Hardware(device="cuda")).device.type == "cuda"
     else:
         with pytest.raises(UserError, match="torch sees no GPU"):
-            load_base(BaseParams(), Hardware(device="cuda"))
+            load_base(shapes_inventory(), Hardware(device="cuda"))
 
 
 @pytest.fixture(scope="session")
@@ -110,36 +154,25 @@ def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_empty_branch_of_sdxl_is_zero(xl_folder: Path) -> None:
-    xl = load_base(BaseParams(model=str(xl_folder)), CPU)
+def test_the_empty_branch_of_sdxl_is_zero(xl_folder: Path, hashes: Hashes) -> None:
+    xl = load_base(look_at_base(BaseParams(model=str(xl_folder)), hashes), CPU)
     assert xl.kind == "sdxl"
     told = xl.embed(["a red ring"])
     assert (told["prompt_embeds"].shape, told["pooled"].shape) == ((1, 24, 64), (1, 32))
     assert all(not value.any() for value in xl.embed_empty().values())
 
 
-def test_sdxl_goes_through_every_stage(xl_folder: Path, shards: Path, tmp_path: Path) -> None:
-    from lcm_lora.data.encode import encode
-    from lcm_lora.params import Cell, Distill, Encode, Guidance
-    from lcm_lora.sampling import load_adapter, paint, scheduler_of
-    from lcm_lora.training.recipe import distill
-
-    params = BaseParams(model=str(xl_folder))
-    encode(Encode(batch=32), load_base(params, CPU), shards, tmp_path / "cache")
-    guidance = Guidance(convention="imagen", low=3, high=3)
-    distill(
-        Distill(steps=2, batch=4, guidance=guidance, rank=4, alpha=4, checkpoint_every=2),
-        CPU,
-        load_base(params, CPU),
-        tmp_path / "cache",
-        tmp_path / "state",
-        tmp_path / "adapter",
-        tmp_path / "curve",
-        "0" * 40,
+def test_sdxl_goes_through_every_stage(xl_folder: Path, hashes: Hashes, tmp_path: Path) -> None:
+    found = look_at_base(BaseParams(model=str(xl_folder)), hashes)
+    project = make_data(tmp_path / "project", ShapesSource(count=90, seed=5), held_out=0.33)
+    cache = make_cache(project, lambda number: load_base(found, CPU, number), found.sha256)
+    xl = load_base(found, CPU)
+    adapter = make_adapter(
+        tmp_path, cache, xl, steps=2, batch=4, rank=4, alpha=4, checkpoint_every=2
     )
-    xl = load_base(params, CPU)
-    load_adapter(xl, tmp_path / "adapter")
-    xl.pipeline.scheduler = scheduler_of("lcm", xl, tmp_path / "adapter")
+    xl = load_base(found, CPU)
+    load_adapter(xl, adapter)
+    xl.pipeline.scheduler = scheduler_of("lcm", xl, adapter)
     cell = Cell(steps=2, guidance=1.0)
     pictures = list(paint(xl, ["a ring", "a square"], cell, 32, 0, 2, lambda *_: None))
     assert [picture.shape for picture in pictures] == [(32, 32, 3)] * 2

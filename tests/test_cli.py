@@ -28,7 +28,15 @@ def call(
 def project(tmp_path: Path) -> Path:
     """An empty project with small parameters."""
     text = (ROOT / "params.yaml").read_text()
-    for old, new in (("count: 8192", "count: 60"), ("held_out: 0.14", "held_out: 0.3")):
+    for old, new in (
+        ("count: 8192", "count: 100"),
+        ("held_out: 0.14", "held_out: 0.3"),
+        ("selection: 0.01", "selection: 0.1"),
+        ("prompts: 320", "prompts: 8"),
+        ("selection: 64", "selection: 1"),
+        ("rows: 8", "rows: 4"),
+        ("worst: 12", "worst: 4"),
+    ):
         assert old in text
         text = text.replace(old, new)
     (tmp_path / "params.yaml").write_text(text)
@@ -48,7 +56,8 @@ def complains(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_a_misspelt_parameter(project: Path) -> None:
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("shard_samples", "shard_sample"))
-    complains(call("prepare", cwd=project), "prepare.", "shard_sample", "did you mean")
+    for stage in ("inventory", "prepare"):
+        complains(call(stage, cwd=project), "prepare", "shard_sample", "did you mean")
 
 
 def test_no_parameters(tmp_path: Path) -> None:
@@ -61,31 +70,58 @@ def test_an_unknown_sampler(project: Path) -> None:
 
 def test_an_output_that_cannot_be_written(project: Path) -> None:
     (project / "data").write_text("in the way")
-    complains(call("prepare", cwd=project), "data", "move what is there out of the way")
+    complains(call("inventory", cwd=project), "data", "move what is there out of the way")
     assert (project / "data").read_text() == "in the way"
 
 
+def no_file_over_8_kb() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+
 def test_a_full_disk_keeps_what_was_made(project: Path) -> None:
-    assert call("prepare", cwd=project).returncode == 0
-    before = sha256(project / "data" / "shards")
-
-    def no_file_over_8_kb() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
-
-    complains(call("prepare", cwd=project, limit=no_file_over_8_kb), "no space left")
-    assert sha256(project / "data" / "shards") == before
-    assert [path.name for path in (project / "data").iterdir()] == ["shards"]
+    for stage in ("inventory", "prepare", "encode"):
+        assert call(stage, cwd=project).returncode == 0
+    before = sha256(project / "data")
+    shutil.rmtree(project / ".checkpoints")
+    for stage, place in (("prepare", ".tar"), ("encode", ".safetensors")):
+        done = call(stage, cwd=project, limit=no_file_over_8_kb)
+        complains(done, "no space left", place)
+        assert sha256(project / "data") == before
+        assert not [path for path in project.rglob(".*.*") if path.is_dir()]
 
 
 def test_a_truncated_shard(project: Path) -> None:
-    assert call("prepare", cwd=project).returncode == 0
-    shard = project / "data" / "shards" / "train" / "00000.tar"
+    for stage in ("inventory", "prepare"):
+        assert call(stage, cwd=project).returncode == 0
+    (shard,) = (project / "data" / "shards").glob("*.tar")
     shard.write_bytes(shard.read_bytes()[:5000])
-    complains(call("encode", cwd=project), "00000.tar", "lcm-lora prepare")
+    complains(call("encode", cwd=project), shard.name, "lcm-lora prepare")
     assert not (project / "data" / "cache").exists()
 
 
+def test_a_check_says_whether_a_run_can_start(project: Path) -> None:
+    done = call("check", cwd=project)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1].endswith("a run can start")
+    assert not (project / "data").exists()
+    text = (project / "params.yaml").read_text()
+    for old, new, words in (
+        ("prompts: 8", "prompts: 800", ("evaluation.prompts", "100")),
+        ("grid: 50", "grid: 48", ("distill.grid", "48", "1000")),
+        ("steps: 4, metric", "steps: 5, metric", ("registry.gate.steps", "5 steps")),
+        ("clip_norm: 1.0", "clip_norm: .inf", ("distill.clip_norm", "finite")),
+        ("model: shapes", "model: gone.safetensors", ("gone.safetensors", "no such")),
+        ("features: shapes", "features: gone.pt", ("gone.pt", "no such")),
+    ):
+        assert old in text, old
+        (project / "params.yaml").write_text(text.replace(old, new))
+        complains(call("check", cwd=project), *words)
+        complains(call("inventory", cwd=project), *words)
+
+
 def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Path) -> None:
+    complains(call("prepare", cwd=project), "lcm-lora inventory")
+    assert call("inventory", cwd=project).returncode == 0
     complains(call("encode", cwd=project), "lcm-lora prepare")
     complains(call("distill", cwd=project), "lcm-lora encode")
     complains(call("image", "a ring", cwd=project), "lcm-lora distill")
@@ -99,6 +135,7 @@ def test_presets_are_printed(tmp_path: Path) -> None:
 
 def test_a_picture_on_demand(project: Path, cache: Path) -> None:
     shutil.copytree(cache, project / "data" / "cache")
+    assert call("inventory", cwd=project).returncode == 0
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(
         re.sub(r"(?s)(distill:.*?steps: )\d+(.*?batch: )\d+", r"\g<1>2\g<2>8", text)

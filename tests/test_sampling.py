@@ -1,35 +1,39 @@
 """Image sets: the same noise everywhere, no trace of the batch, the same pictures elsewhere."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from making import make_adapter, shapes_base
 from numpy.typing import NDArray
 
-from lcm_lora.bases import SHAPES, Base, load_base
+from lcm_lora.bases import Base
+from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.image_sets import captions_of, generated_sets
 from lcm_lora.files import sha256
-from lcm_lora.params import SAMPLERS, Cell, Distill, Generate, Guidance, Hardware
-from lcm_lora.params import Base as BaseParams
+from lcm_lora.params.generate import SAMPLERS, Cell, Generate
 from lcm_lora.sampling import generate, load_adapter, paint, scheduler_of
-from lcm_lora.training.recipe import distill
+from lcm_lora.shapes import places
 
-CPU = Hardware(device="cpu", precision="fp32", threads=1)
 CAPTIONS = [f"a small {c} ring on a navy background" for c in ("red", "blue", "green", "pink")]
 
 
 @pytest.fixture(scope="session")
 def adapter(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("adapter")
-    guidance = Guidance(convention="imagen", low=3, high=3)
-    params = Distill(steps=4, batch=8, guidance=guidance, rank=4, alpha=8, learning_rate=2e-3)
-    base = load_base(BaseParams(), CPU)
-    distill(params, CPU, base, cache, home / "state", home / "adapter", home / "curve", "0" * 40)
-    return home / "adapter"
+    return make_adapter(home, cache, steps=4, rank=4, alpha=8, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="session")
+def evaluation(data: Path) -> Path:
+    return data / "data" / "evaluation"
 
 
 def pictures(base: Base, sampler: str, adapter: Path, cell: Cell, batch: int) -> NDArray[np.uint8]:
@@ -69,32 +73,64 @@ def test_every_sampler_starts_at_the_noisiest_level(
 
 def params() -> Generate:
     cells = {name: (Cell(steps=2, guidance=1.0),) for name in SAMPLERS}
-    return Generate(prompts=5, batch=2, seed=3, cells=cells)  # type: ignore[arg-type]
+    return Generate(batch=3, seed=3, cells=cells)  # type: ignore[arg-type]
 
 
 def test_an_image_set_is_written_whole_and_the_same_twice(
-    shards: Path, adapter: Path, tmp_path: Path
+    evaluation: Path, adapter: Path, tmp_path: Path
 ) -> None:
     for name in "ab":
-        base = load_base(BaseParams(), CPU)
-        generate(params(), "lcm", base, shards, adapter, tmp_path / name)
+        generate(params(), "lcm", shapes_base(), evaluation, adapter, tmp_path / name)
     tar = tmp_path / "a" / "steps-2_guidance-1.tar"
-    assert sha256(tar) == sha256(tmp_path / "b" / tar.name)
-    assert [name for name, _ in read_tar_members(tar)] == [f"{i:08d}.png" for i in range(5)]
-    record = json.loads((tmp_path / "a" / "steps-2_guidance-1.json").read_text())
-    assert (record["nfe"], record["scheduler"]["timesteps"]) == (2, [999, 499])
-    assert len(json.loads((tmp_path / "a" / "captions.json").read_text())) == 5
+    for file in (tar, tar.with_suffix(".json"), tar.with_name("captions.json")):
+        assert sha256(file) == sha256(tmp_path / "b" / file.name)
+    assert [name for name, _ in read_tar_members(tar)] == [f"{i:08d}.png" for i in range(4)]
+    record = json.loads(tar.with_suffix(".json").read_text())
+    assert (record["nfe"], record["count"]) == (2, 4)
+    assert record["scheduler"] == {"class": "LCMScheduler", "timesteps": [999, 499]}
+    assert record["tar_sha256"] == sha256(tar)
 
 
-def test_too_few_captions_are_said(shards: Path, base: Base, tmp_path: Path) -> None:
-    many = params().model_copy(update={"prompts": 500})
-    with pytest.raises(UserError, match=r"generate\.prompts: 500 asked for"):
-        generate(many, "ddim", base, shards, tmp_path, tmp_path / "out")
+def test_an_image_set_is_read_back_with_the_captions_of_the_evaluation_set(
+    evaluation: Path, base: Base, tmp_path: Path
+) -> None:
+    generate(params(), "ddim", base, evaluation, tmp_path / "no adapter", tmp_path / "ddim")
+    captions = read_set(evaluation, "real").captions
+    assert captions_of(tmp_path / "ddim") == captions
+    (found,) = generated_sets(tmp_path / "ddim", "ddim")
+    assert (found.captions, found.sampler, found.steps, found.nfe) == (captions, "ddim", 2, 2)
+    assert found.ms_per_image is not None
+    assert found.ms_per_image > 0
+    assert len(list(found.pngs())) == len(captions) == 4
 
 
-def test_a_missing_adapter_is_said(shards: Path, base: Base, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run `lcm-lora distill`"):
-        generate(params(), "lcm", base, shards, tmp_path, tmp_path / "out")
+def test_a_missing_evaluation_set_is_said(adapter: Path, base: Base, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"real\.json: no such file; run `lcm-lora prepare`"):
+        generate(params(), "ddim", base, tmp_path, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_adapter_is_said(evaluation: Path, base: Base, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"recipe\.json: no such file; run `lcm-lora distill`"):
+        generate(params(), "lcm", base, evaluation, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_refused(adapter: Path, base: Base, tmp_path: Path) -> None:
+    shutil.copytree(adapter, tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "pytorch_lora_weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=r"safetensors: damaged, .*; run `lcm-lora distill`"):
+        load_adapter(base, tmp_path / "adapter")
+
+
+def test_an_adapter_of_another_base_is_refused(adapter: Path, base: Base) -> None:
+    found = base.found.model_copy(update={"model": "team/other", "sha256": "f" * 64})
+    other = dataclasses.replace(base, found=found)
+    with pytest.raises(UserError, match=r"distilled from shapes .* base is team/other \(f{12}\);"):
+        load_adapter(other, adapter)
 
 
 PLAIN = """
@@ -123,7 +159,7 @@ def test_plain_diffusers_paints_the_same_pictures(
 ) -> None:
     """In a process of its own that never imports this project, with nothing but the two folders."""
     out = tmp_path / "plain.npy"
-    arguments = [str(SHAPES), str(adapter), "-", str(out), json.dumps(CAPTIONS)]
+    arguments = [str(places.BASE), str(adapter), "-", str(out), json.dumps(CAPTIONS)]
     subprocess.run([sys.executable, "-c", PLAIN, *arguments], check=True, cwd=tmp_path)
     load_adapter(base, adapter)
     ours = pictures(base, "lcm", adapter, Cell(steps=4, guidance=1.0), 1)

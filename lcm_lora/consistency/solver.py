@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lcm_lora.params import Guidance
+from lcm_lora.params.distill import Guidance
 
 
 def guide(conditional: Tensor, unconditional: Tensor, w: Tensor) -> Tensor:

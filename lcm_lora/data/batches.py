@@ -1,31 +1,33 @@
 """Read any samples of the cache at once, in an order that is a pure function of seed and position.
 
 Nothing here remembers where it was: a run that resumes asks for the next position and gets the same
-batch as one that never stopped, however many processes share it.
+batch as one that never stopped, however many processes share it. Rows are read from their places in
+the files, so memory does not grow with the data.
 
-Legend: B batch, C x h x w latents, L tokens, D and P widths of a text embedding and a pooled one.
+Legend: B batch, C x h x w latents.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from lcm_lora.data.encode import CAPTIONS, EMPTY, INDEX, CacheShard, Index
+from lcm_lora.data.cache import CacheIndex
+from lcm_lora.data.latent_file import LatentFile
+from lcm_lora.data.shard import INDEX, Shard
 from lcm_lora.errors import UserError
+from lcm_lora.hashes import Hashes
+from lcm_lora.records import read_record
 
 _MEND = "run `lcm-lora encode`"
 
@@ -57,39 +59,27 @@ def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class LatentBatch:
-    """Latent moments, float32 [B, C, h, w] and not yet scaled, with what the base is told besides.
-
-    `conditioning` holds `prompt_embeds` [B, L, D], and for SDXL `pooled` [B, P] and `time_ids`
-    float32 [B, 6].
-    """
+    """Latent moments, float32 [B, C, h, w] and not yet scaled, with captions and sizes."""
 
     mean: Tensor
     std: Tensor
-    conditioning: dict[str, Tensor]
+    captions: list[str]
+    time_ids: Tensor
+    """The sizes that SDXL is told, float32 [B, 6]."""
 
 
 class LatentCache:
-    """The encoded training samples: moments stay on disk, embeddings are in memory."""
+    """The encoded training samples, on disk."""
 
-    def __init__(self, cache: Path) -> None:
-        """Open a cache.
+    def __init__(self, cache: Path, hashes: Hashes) -> None:
+        """Open a cache, and check every file of it that was not checked before.
 
         Raises:
-            UserError: It is missing or incomplete.
+            UserError: It is missing, incomplete or damaged.
         """
-        index = _read_index(cache / INDEX)
-        self.kind = index["kind"]
-        self.base = index["base"]
-        self.scaling_factor = index["scaling_factor"]
-        self.shape = (index["channels"], index["height"], index["width"])
-        self.shards_sha256 = index["shards_sha256"]
-        self._ends = list(accumulate(shard["samples"] for shard in index["shards"]))
-        try:
-            self._files = [self._open(cache, shard) for shard in index["shards"]]
-            self._embeddings = load_file(cache / CAPTIONS)
-            self._empty = load_file(cache / EMPTY)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{cache}: incomplete cache ({error}); {_MEND}") from None
+        self.index = read_record(cache / INDEX, CacheIndex, _MEND)
+        self._ends = list(accumulate(shard.samples for shard in self.index.shards))
+        self._files = [LatentFile(_checked(cache, shard, hashes)) for shard in self.index.shards]
 
     def __len__(self) -> int:
         """Return how many samples there are."""
@@ -97,44 +87,25 @@ class LatentCache:
 
     def rows(self, indices: Sequence[int]) -> LatentBatch:
         """Return the samples at these places, each in 0..len-1, in the order given."""
-        places = [self._place(index) for index in indices]
-        captions = self._gather("caption", places)
-        conditioning = {name: values[captions] for name, values in self._embeddings.items()}
-        if self.kind == "sdxl":
-            conditioning["time_ids"] = self._gather("time_ids", places)
-        return LatentBatch(self._gather("mean", places), self._gather("std", places), conditioning)
+        samples = [self._sample(index) for index in indices]
+        mean, std, time_ids = (
+            torch.from_numpy(np.stack([sample[name] for sample in samples])).float()
+            for name in ("mean", "std", "time_ids")
+        )
+        captions = [sample["caption"].tobytes().decode() for sample in samples]
+        return LatentBatch(mean, std, captions, time_ids)
 
-    def empty(self, batch: int) -> dict[str, Tensor]:
-        """Return the unconditional branch for B samples; SDXL's sizes are those of the samples."""
-        return {name: value.expand(batch, *value.shape[1:]) for name, value in self._empty.items()}
-
-    def _place(self, index: int) -> tuple[int, int]:
-        """Return which shard holds a sample, and in which row."""
+    def _sample(self, index: int) -> dict[str, NDArray[Any]]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        shard = bisect_right(self._ends, index)
-        return shard, index - (self._ends[shard - 1] if shard else 0)
-
-    def _gather(self, name: str, places: Sequence[tuple[int, int]]) -> Tensor:
-        rows = [self._files[shard].get_slice(name)[row : row + 1] for shard, row in places]
-        return torch.cat(rows)
-
-    def _open(self, cache: Path, shard: CacheShard) -> Any:
-        """Map a shard: a row costs its own bytes, and the system keeps what is read often."""
-        file = safe_open(cache / shard["file"], framework="pt")
-        for name in ("mean", "std"):
-            if file.get_slice(name).get_shape() != [shard["samples"], *self.shape]:
-                raise UserError(f"{cache / shard['file']}: not as {INDEX} says; {_MEND}")
-        return file
+        number = bisect_right(self._ends, index)
+        return self._files[number].sample(index - (self._ends[number - 1] if number else 0))
 
 
-def _read_index(path: Path) -> Index:
-    try:
-        index = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {_MEND}") from None
-    except ValueError:
-        raise UserError(f"{path}: not valid JSON; {_MEND}") from None
-    if not isinstance(index, dict) or not Index.__required_keys__ <= index.keys():
-        raise UserError(f"{path}: not the index of a cache; {_MEND}")
-    return cast(Index, index)
+def _checked(cache: Path, shard: Shard, hashes: Hashes) -> Path:
+    path = cache / shard.file
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {_MEND}")
+    if hashes.sha256(path) != shard.sha256:
+        raise UserError(f"{path}: damaged, not the file that {INDEX} lists; {_MEND}")
+    return path

@@ -1,174 +1,177 @@
-"""Turn source pictures into filtered, cropped, captioned shards, and account for every one.
+"""Turn source pictures into training shards, and apart from them the sets that measure.
 
-The split hangs on a picture's content alone: appended data moves no sample from one split to the
-other, and copies of one picture stay together. Shards fill up in the order of the source, so
-appended data leaves every full shard as it was.
+Shards are listed in the order of their content's hashes: renaming a tar trains nothing anew. The
+sets are the first samples of their splits, in the order of the source.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypedDict
 
-import numpy as np
-from PIL import Image
-
-from lcm_lora import files
-from lcm_lora.data.shards import MANIFEST, Record, Shard, ShardSample, Split, new_tar
-from lcm_lora.data.sources import Rejection, Sample, read_source
+from lcm_lora.data.choosing import Chosen, make_sets
+from lcm_lora.data.picture_sets import EVALUATION, SELECTION
+from lcm_lora.data.prepared import Prepared, PreparedUnit, Rejected, merged
+from lcm_lora.data.shard import INDEX, Shard
+from lcm_lora.data.shards import ShardIndex
+from lcm_lora.data.unit_shards import Made, Store, prepare_units
 from lcm_lora.errors import UserError
-from lcm_lora.params import Prepare
-
-_EXAMPLES = 5
-
-
-class Rejected(TypedDict):
-    """How many were rejected for one reason, and the first names."""
-
-    count: int
-    examples: list[str]
+from lcm_lora.files import link, new_folder
+from lcm_lora.inventory.source import SourceInventory
+from lcm_lora.params.evaluation import Evaluation
+from lcm_lora.params.prepare import Prepare
+from lcm_lora.params.sources import Source, WebdatasetSource
+from lcm_lora.parts import Parts
+from lcm_lora.pieces import content_name
+from lcm_lora.records import write_record
 
 
-def prepare(params: Prepare, out: Path) -> None:
-    """Write the shards of both splits and their manifest to the folder `out`.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The outputs of `prepare`: three folders that stages read, and two files for later runs."""
+
+    shards: Path
+    evaluation: Path
+    selection: Path
+    prepared: Path
+    ledger: Path
+
+
+def prepare(
+    params: Prepare,
+    evaluation: Evaluation,
+    source: SourceInventory,
+    fixed: SourceInventory | None,
+    store: Store,
+    out: Places,
+) -> None:
+    """Write shards, evaluation set, selection set and the account of it all.
+
+    Args:
+        params: How pictures are filtered, cropped, split and kept.
+        evaluation: How many pictures the sets need, and whether they have a source of their own.
+        source: What the first look found.
+        fixed: What it found in the evaluation set's own source; None without one.
+        store: What earlier runs made, and what is known of the sources' files.
+        out: Where to write.
 
     Raises:
-        UserError: The source is missing, or no sample is left for one of the splits.
+        UserError: A source is not what the first look found, or a split has too few samples.
     """
+    pieces = store.pieces
+    held_out, selection = Chosen(2 * evaluation.prompts), Chosen(evaluation.selection)
+    units: list[PreparedUnit] = []
+    shards: list[Shard] = []
     rejected: dict[str, Rejected] = {}
-    with files.new_folder(out) as folder:
-        with (
-            ShardWriter(folder, "train", params.shard_samples) as train,
-            ShardWriter(folder, "held_out", params.shard_samples) as held_out,
-        ):
-            for found in read_source(params.source, params.resolution):
-                if isinstance(found, Sample) and min(found.picture.size) < params.min_side:
-                    found = Rejection(found.name, "too small")
-                if isinstance(found, Rejection):
-                    _note(rejected, found)
-                    continue
-                split = held_out if is_held_out(found.sha256, params.held_out) else train
-                split.add(*crop(found, params.resolution))
-        counts = _counts(train.samples, held_out.samples, rejected)
-        _check(params, counts, rejected)
-        manifest = {
-            "resolution": params.resolution,
-            "source": params.source.model_dump(mode="json"),
-            "counts": counts,
-            "rejected": rejected,
-            "shards": {"train": train.shards(), "held_out": held_out.shards()},
-        }
-        files.write_json(folder / MANIFEST, manifest)
+    keys: set[str] = set()
+    for made in prepare_units(params, params.source, source.units, store):
+        keys.add(made.key)
+        units.append(_account(made))
+        shards.extend(_listed(made))
+        rejected = merged(rejected, _named(made, params.source))
+        selection.offer(made, made.record.selection)
+        if fixed is None:
+            held_out.offer(made, made.record.held_out)
+    used = set(keys)
+    if fixed is not None and evaluation.source is not None:
+        everything = params.model_copy(update={"held_out": 1.0})
+        for made in prepare_units(everything, evaluation.source, fixed.units, store):
+            used.add(made.key)
+            held_out.offer(made, made.record.held_out)
+            if held_out.is_full:
+                break
+    prepared = Prepared(units=tuple(units), counts=_counts(units, rejected), rejected=rejected)
+    _check(params, evaluation, prepared, len(held_out.samples), len(selection.samples))
+    measured = make_sets(EVALUATION, held_out, params.resolution, pieces)
+    chosen = make_sets(SELECTION, selection, params.resolution, pieces)
+    with new_folder(out.shards) as folder:
+        ledger = pieces.put(sorted(keys), folder)
+        shards.sort(key=lambda shard: shard.sha256)
+        samples = sum(shard.samples for shard in shards)
+        index = ShardIndex(resolution=params.resolution, samples=samples, shards=tuple(shards))
+        write_record(folder / INDEX, index)
+    for piece, place in ((measured, out.evaluation), (chosen, out.selection)):
+        with new_folder(place) as folder:
+            for name in pieces.sums(piece):
+                link(pieces.path(piece) / name, folder / name)
+    write_record(out.prepared, prepared)
+    write_record(out.ledger, ledger)
+    pieces.keep_only(used | {measured, chosen})
+    with Parts(store.parts, pieces) as parts:
+        parts.keep_only(used)
 
 
-def is_held_out(sha256: str, share: float) -> bool:
-    """Tell whether a picture of this hash, in hex, belongs to the `share` that is held out."""
-    return int(sha256[:16], 16) / 16**16 < share
-
-
-def crop(sample: Sample, resolution: int) -> tuple[Image.Image, str, Record]:
-    """Scale the shorter side to `resolution` and keep the centre.
-
-    Returns:
-        The picture, resolution x resolution; its caption; where it comes from.
-    """
-    width, height = sample.picture.size
-    scale = min(width, height) / resolution
-    left = (round(width / scale) - resolution) // 2
-    top = (round(height / scale) - resolution) // 2
-    right = min((left + resolution) * scale, width)
-    bottom = min((top + resolution) * scale, height)
-    # Lanczos keeps most detail, and Pillow widens its kernel when shrinking, so nothing aliases.
-    # Only what is kept is resized; pixels around the box still count at its edges.
-    picture = sample.picture.resize(
-        (resolution, resolution),
-        Image.Resampling.LANCZOS,
-        box=(left * scale, top * scale, right, bottom),
-    )
-    record: Record = {
-        "original_size": (height, width),
-        "crop_top_left": (top, left),
-        "sha256": sample.sha256,
-        "source": sample.name,
+def _named(made: Made, source: Source) -> dict[str, Rejected]:
+    """Return a unit's rejections by names that lead to them; in a tar they begin with its own."""
+    if not isinstance(source, WebdatasetSource):
+        return made.record.rejected
+    return {
+        reason: Rejected(
+            count=entry.count,
+            examples=tuple(f"{made.unit.name}/{name}".rstrip("/") for name in entry.examples),
+        )
+        for reason, entry in made.record.rejected.items()
     }
-    return picture, sample.caption, record
 
 
-class ShardWriter:
-    """Fills the shards of one split, one after another."""
-
-    def __init__(self, folder: Path, split: Split, shard_samples: int) -> None:
-        """Start the split without a shard; `shard_samples` fill one."""
-        self.samples = 0
-        self._folder = folder
-        self._split = split
-        self._shard_samples = shard_samples
-        self._current = contextlib.ExitStack()
-        self._add: Callable[[str, bytes], None]
-
-    def add(self, picture: Image.Image, caption: str, record: Record) -> None:
-        """Append a sample, and begin a new shard if the last is full."""
-        if self.samples % self._shard_samples == 0:
-            self._current.close()
-            name = f"{self.samples // self._shard_samples:05d}.tar"
-            self._add = self._current.enter_context(new_tar(self._folder / self._split / name))
-        sample = ShardSample(f"{self.samples:08d}", np.asarray(picture), caption, record)
-        for name, content in sample.members():
-            self._add(name, content)
-        self.samples += 1
-
-    def shards(self) -> list[Shard]:
-        """Return what the manifest says of the shards, once all are written."""
-        return [
-            {
-                "file": path.relative_to(self._folder).as_posix(),
-                "samples": min(self._shard_samples, self.samples - i * self._shard_samples),
-                "sha256": files.sha256(path),
-            }
-            for i, path in enumerate(sorted((self._folder / self._split).glob("*.tar")))
-        ]
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Finish the last shard, or remove it if the block failed."""
-        self._current.__exit__(kind, error, trace)
+def _listed(made: Made) -> list[Shard]:
+    """Return a unit's shards as the index of all lists them."""
+    return [
+        shard.model_copy(update={"file": content_name(shard.sha256, shard.file)})
+        for shard in made.record.shards
+    ]
 
 
-def _note(rejected: dict[str, Rejected], rejection: Rejection) -> None:
-    entry = rejected.setdefault(rejection.reason, {"count": 0, "examples": []})
-    entry["count"] += 1
-    if len(entry["examples"]) < _EXAMPLES:
-        entry["examples"].append(rejection.name)
+def _account(made: Made) -> PreparedUnit:
+    record = made.record
+    return PreparedUnit(
+        name=made.unit.name,
+        sha256=made.unit.sha256,
+        train=sum(shard.samples for shard in record.shards),
+        held_out=len(record.held_out),
+        selection=len(record.selection),
+    )
 
 
-def _counts(train: int, held_out: int, rejected: dict[str, Rejected]) -> dict[str, int]:
-    lost = sum(entry["count"] for entry in rejected.values())
-    read = train + held_out + lost
-    return {"read": read, "train": train, "held_out": held_out, "rejected": lost}
+def _counts(units: list[PreparedUnit], rejected: dict[str, Rejected]) -> dict[str, int]:
+    counts = {
+        "train": sum(unit.train for unit in units),
+        "held_out": sum(unit.held_out for unit in units),
+        "selection": sum(unit.selection for unit in units),
+        "rejected": sum(entry.count for entry in rejected.values()),
+    }
+    return counts | {"read": sum(counts.values())}
 
 
-def _check(params: Prepare, counts: dict[str, int], rejected: dict[str, Rejected]) -> None:
-    empty = [split for split in ("train", "held_out") if not counts[split]]
-    if not empty:
-        return
+def _check(
+    params: Prepare, evaluation: Evaluation, prepared: Prepared, held_out: int, selection: int
+) -> None:
+    """Refuse splits that are too small for what follows, before anything heavy."""
+    counts, needed = prepared.counts, 2 * evaluation.prompts
     reasons = "".join(
-        f", {entry['count']} {reason} ({', '.join(entry['examples'])})"
-        for reason, entry in rejected.items()
+        f", {entry.count} {reason} ({', '.join(entry.examples)})"
+        for reason, entry in prepared.rejected.items()
     )
-    kept = f"{counts['train']} train, {counts['held_out']} held out"
-    raise UserError(
-        f"prepare: no samples left for {' and '.join(empty)}: {counts['read']} read, {kept}"
-        f"{reasons}; mend the source, prepare.min_side {params.min_side}"
-        f" or prepare.held_out {params.held_out:g}"
-    )
+    read = f"{counts['read']} pictures read{reasons}"
+    if held_out < needed and evaluation.source is not None:
+        raise UserError(
+            f"evaluation.source holds {held_out} good pictures, but evaluation.prompts"
+            f" {evaluation.prompts} needs {needed}, half of them as reference; lower it or add some"
+        )
+    if held_out < needed:
+        raise UserError(
+            f"prepare: {held_out} pictures held out, but evaluation.prompts {evaluation.prompts}"
+            f" needs {needed}, half of them as reference; lower it, raise prepare.held_out"
+            f" {params.held_out:g}, or add pictures ({read})"
+        )
+    if selection < evaluation.selection:
+        raise UserError(
+            f"prepare: {selection} pictures kept for the choice of a checkpoint, but"
+            f" evaluation.selection is {evaluation.selection}; lower it, raise prepare.selection"
+            f" {params.selection:g}, or add pictures ({read})"
+        )
+    if not counts["train"]:
+        raise UserError(
+            f"prepare: no pictures left to train on; mend the source, prepare.min_side"
+            f" {params.min_side} or prepare.held_out {params.held_out:g} ({read})"
+        )

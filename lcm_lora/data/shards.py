@@ -1,7 +1,7 @@
 """Write tars of which the same members give the same bytes, and read samples back from them.
 
-A sample of a shard is three members that share a key: KEY.json, KEY.png and KEY.txt, which any
-webdataset reader understands.
+A sample of a shard is three members that share a key: KEY.jpg or KEY.png, KEY.json and KEY.txt,
+which any webdataset reader understands.
 
 Legend: H = W pixels of a side.
 """
@@ -9,6 +9,7 @@ Legend: H = W pixels of a side.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import itertools
 import json
@@ -18,24 +19,22 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lcm_lora import files
+from lcm_lora.data.pictures import pixels, suffix_of
+from lcm_lora.data.shard import INDEX, Shard
 from lcm_lora.errors import UserError
+from lcm_lora.records import Record, parse_record
 
-Split = Literal["train", "held_out"]
-
-MANIFEST = "manifest.json"
-
-_PNG_EFFORT = 3  # 7 % larger than zlib's default of 6, in half the time.
+_MEND = "run `lcm-lora prepare`"
 
 
-class Record(TypedDict):
-    """What KEY.json holds."""
+class SampleRecord(Record):
+    """Where a sample comes from."""
 
     original_size: tuple[int, int]
     """Height and width of the source picture."""
@@ -44,48 +43,73 @@ class Record(TypedDict):
     sha256: str
     """Of the source's bytes."""
     source: str
-    """The picture's name in the source."""
+    """The picture's name in its unit of the source."""
 
 
-class Shard(TypedDict):
-    """One shard of a split, as the manifest lists it."""
+class ShardIndex(Record):
+    """The training shards, in the order of their samples."""
 
-    file: str
+    resolution: int
     samples: int
-    sha256: str
+    shards: tuple[Shard, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardSample:
-    """One sample of a shard; `picture` is uint8 [H, W, 3]."""
+    """One sample of a shard; `content` is its picture as PNG or JPEG."""
 
     key: str
-    picture: NDArray[np.uint8]
+    content: bytes
     caption: str
-    record: Record
+    record: SampleRecord
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The picture, decoded, uint8 [H, W, 3]."""
+        return pixels(self.content)
+
+    def keyed(self, key: str) -> Self:
+        """Return the sample under another key."""
+        return dataclasses.replace(self, key=key)
 
     def members(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the sample as members of a tar, in the order of their names."""
-        yield f"{self.key}.json", json.dumps(self.record, sort_keys=True).encode()
-        yield f"{self.key}.png", encode_png(self.picture)
+        """Yield the sample as members of a tar."""
+        yield f"{self.key}.{suffix_of(self.content)}", self.content
+        yield f"{self.key}.json", json.dumps(self.record.model_dump(), sort_keys=True).encode()
         yield f"{self.key}.txt", self.caption.encode()
 
 
-def encode_png(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture, uint8 [H, W, 3], as PNG."""
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, "PNG", compress_level=_PNG_EFFORT)
-    return content.getvalue()
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A shard, and where in it the picture of each sample is: first byte and length."""
+
+    shard: Shard
+    spans: list[tuple[ShardSample, int, int]]
 
 
-def decode_png(content: bytes) -> NDArray[np.uint8]:
-    """Return the picture of a PNG as uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB"))
+def write_shard(
+    folder: Path, number: int, samples: Iterator[ShardSample], most: int
+) -> Written | None:
+    """Write the next samples, at most so many, into a shard of `folder`; None if none are left."""
+    first = next(samples, None)
+    if first is None:
+        return None
+    path, spans = folder / f"{number:05d}.tar", []
+    with new_tar(path) as add:
+        for sample in itertools.chain([first], itertools.islice(samples, most - 1)):
+            (picture, content), *others = sample.members()
+            start = add(picture, content)
+            spans.append((dataclasses.replace(sample, content=b""), start, len(content)))
+            for name, content in others:
+                add(name, content)
+    return Written(Shard(file=path.name, samples=len(spans), sha256=files.sha256(path)), spans)
 
 
 @contextlib.contextmanager
-def new_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
+def new_tar(path: Path) -> Iterator[Callable[[str, bytes], int]]:
     """Yield a function that adds (name, content) to a tar, in place when the block ends well.
+
+    The function returns where in the tar the content starts.
 
     Members carry no time, owner or rights of their own: the same calls give the same bytes.
     """
@@ -93,15 +117,17 @@ def new_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
     handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with (
+            files.named(path),
             os.fdopen(handle, "wb") as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
         ):
 
-            def add(name: str, content: bytes) -> None:
+            def add(name: str, content: bytes) -> int:
                 # A fresh TarInfo has mtime 0, uid and gid 0, no user or group name, mode 0644.
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
+                return tar.offset - _padded(len(content))
 
             yield add
         os.chmod(made, 0o644)
@@ -109,6 +135,10 @@ def new_tar(path: Path) -> Iterator[Callable[[str, bytes], None]]:
     except BaseException:
         Path(made).unlink(missing_ok=True)
         raise
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
@@ -148,45 +178,21 @@ def has_end(tar: Path) -> bool:
         return file.read() == tarfile.NUL * tarfile.BLOCKSIZE
 
 
-def read_manifest(shards: Path) -> dict[str, Any]:
-    """Return the manifest of prepared shards.
-
-    Raises:
-        UserError: There is none, or it is no JSON.
-    """
-    path = shards / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `lcm-lora prepare`") from None
-    except ValueError:
-        raise UserError(f"{path}: not valid JSON; run `lcm-lora prepare`") from None
-    if not isinstance(manifest, dict) or "shards" not in manifest:
-        raise UserError(f"{path}: not a manifest of shards; run `lcm-lora prepare`")
-    return manifest
-
-
-def read_split(shards: Path, split: Split, limit: int | None = None) -> Iterator[ShardSample]:
-    """Yield the samples of a split in order, at most `limit` of them.
-
-    Raises:
-        UserError: A shard is missing, or is not the one that the manifest describes.
-    """
-    listed: list[Shard] = read_manifest(shards)["shards"][split]
-    samples = itertools.chain.from_iterable(read_shard(shards, shard) for shard in listed)
-    yield from itertools.islice(samples, limit)
-
-
 def read_shard(shards: Path, shard: Shard) -> Iterator[ShardSample]:
-    """Yield the samples of one shard that the manifest lists; see `read_split`."""
-    path = shards / shard["file"]
+    """Yield the samples of one shard that the index lists.
+
+    Raises:
+        UserError: It is missing, or is not the one that the index describes.
+    """
+    path = shards / shard.file
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run `lcm-lora prepare`")
+        raise UserError(f"{path}: no such file; {_MEND}")
     # Hashing costs a tenth of decoding, and no edit gets past it.
-    if files.sha256(path) != shard["sha256"]:
-        raise UserError(f"{path}: not the shard that {MANIFEST} lists; run `lcm-lora prepare`")
+    if files.sha256(path) != shard.sha256:
+        raise UserError(f"{path}: not the shard that {INDEX} lists; {_MEND}")
     members = ((name.partition("."), content) for name, content in read_tar_members(path))
     for key, group in itertools.groupby(members, key=lambda member: member[0][0]):
         parts = {suffix: content for (_, _, suffix), content in group}
-        picture = decode_png(parts["png"])
-        yield ShardSample(key, picture, parts["txt"].decode(), json.loads(parts["json"]))
+        content = parts["jpg"] if "jpg" in parts else parts["png"]
+        record = parse_record(parts["json"], SampleRecord, f"{path}/{key}.json", _MEND)
+        yield ShardSample(key, content, parts["txt"].decode(), record)

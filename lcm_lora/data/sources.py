@@ -1,7 +1,6 @@
 """Read captioned pictures from wherever they come, and say why one cannot be used.
 
-Each source is one function from its parameters to samples and rejections in a fixed order, so that
-data appended at the end leaves everything before it as it was.
+Reading yields bytes, in a fixed order; decoding is a function of one picture, for any thread.
 
 Legend: H x W pixels.
 """
@@ -11,31 +10,52 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import posixpath
 import tarfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from lcm_lora.data.folder import (
+    SUFFIXES,
+    Entry,
+    Problem,
+    caption_text,
+    caption_value,
+    printable,
+    runs,
+)
 from lcm_lora.data.shards import has_end
+from lcm_lora.data.units import Unit, run_sha256, scenes_of, tars
 from lcm_lora.errors import UserError
-from lcm_lora.params import FolderSource, ShapesSource, Source, WebdatasetSource
-from lcm_lora.progress import progress
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
 from lcm_lora.shapes.scenes import draw_scenes, render
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""Of pictures; anything else in a source is not looked at."""
-
-Reason = Literal["too small", "not a picture", "no caption", "empty caption", "truncated shard"]
+Reason = (
+    Literal["too small", "not a picture", "no caption", "empty caption", "truncated shard"]
+    | Problem
+)
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
-_SCENES_AT_ONCE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Something in a source, as it was found."""
+
+    name: str
+    content: bytes | NDArray[np.uint8]
+    """Of a file; or a picture that was drawn rather than read, [H, W, 3]."""
+    caption: str | None
+    problem: Reason | None = None
+    """Why it can be no sample, where that is known without decoding it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,89 +78,85 @@ class Rejection:
 
 
 Found = Sample | Rejection
+Reader = Callable[[], Iterator[Raw]]
 
 
-def read_source(source: Source, resolution: int) -> Iterator[Found]:
-    """Yield everything in a source, in order, and show how far the reading is.
+def open_units(
+    source: Source, units: Sequence[Unit], resolution: int, hashes: Hashes
+) -> Iterator[tuple[Unit, Reader]]:
+    """Yield each unit with the function that reads it.
 
     Args:
         source: Which source.
+        units: What the first look found in it, in order.
         resolution: Pixels of a side, for sources that draw their pictures.
+        hashes: What is known of its files.
 
     Raises:
-        UserError: The source is missing, holds no pictures, or its captions cannot be read.
+        UserError: From here or from a reader: what is there is not what the first look found.
     """
     match source:
         case ShapesSource():
-            yield from read_shapes(source, resolution)
+            for unit in units:
+                yield unit, _reader(_read_scenes, source.seed, unit, resolution)
         case FolderSource():
-            yield from read_folder(source.path)
+            found = runs(source.path)
+            for unit in units:
+                entries = next(found, [])
+                if not entries or printable(entries[0].name) != unit.name:
+                    raise _changed(str(source.path / unit.name))
+                yield unit, _reader(_read_run, source.path, entries, unit, hashes)
         case WebdatasetSource():
-            yield from read_webdataset(source.path)
+            places = {printable(name): tar for name, tar in tars(source.path)}
+            for unit in units:
+                if unit.name not in places:
+                    raise _changed(str(source.path / unit.name))
+                yield unit, _reader(_read_tar, places[unit.name], unit, hashes)
 
 
-def read_shapes(source: ShapesSource, resolution: int) -> Iterator[Found]:
-    """Yield scenes of the embedded world, drawn at the resolution that is asked for."""
-    with progress("prepare", source.count, "pictures") as advance:
-        for start in range(0, source.count, _SCENES_AT_ONCE):
-            indices = range(start, min(start + _SCENES_AT_ONCE, source.count))
-            scenes = draw_scenes(source.seed, indices)
-            pictures = render(scenes, resolution)
-            for index, scene, picture in zip(indices, scenes, pictures, strict=True):
-                digest = hashlib.sha256(picture.tobytes()).hexdigest()
-                name = f"scene {source.seed}/{index:08d}"
-                yield Sample(name, Image.fromarray(picture), scene.caption, digest)
-                advance()
+def _reader(read: Callable[..., Iterator[Raw]], *arguments: Any) -> Reader:
+    return lambda: read(*arguments)
 
 
-def read_folder(folder: Path) -> Iterator[Found]:
-    """Yield the pictures below a folder, sorted by their names relative to it.
+def _changed(place: str) -> UserError:
+    return UserError(
+        f"{place}: not what the first look found there; it changed or vanished since: "
+        "bring it to rest, and run again from `lcm-lora inventory`"
+    )
 
-    The caption of a/b.png is a/b.txt or a/b.caption; without either, what a metadata.jsonl in its
-    folder or one above says about it, the nearest first.
-    """
-    if not folder.is_dir():
-        raise UserError(f"prepare.source.path {folder}: no such folder; name one with pictures")
-    listed = _read_metadata(folder)
-    stored = {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    }
-    names = sorted(stored | listed.keys())
-    if not names:
-        kinds = ", ".join(SUFFIXES)
-        raise UserError(f"prepare.source.path {folder}: no pictures ({kinds}); name another folder")
-    with progress("prepare", len(names), "pictures") as advance:
-        for name in names:
-            path = folder / name
-            beside = [path.with_suffix(suffix) for suffix in (".txt", ".caption")]
-            stated = next((_text(file.read_bytes()) for file in beside if file.is_file()), None)
+
+def _read_scenes(seed: int, unit: Unit, resolution: int) -> Iterator[Raw]:
+    indices = scenes_of(unit)
+    scenes = draw_scenes(seed, indices)
+    pictures = render(scenes, resolution)
+    for index, scene, picture in zip(indices, scenes, pictures, strict=True):
+        yield Raw(f"scene {seed}/{index:08d}", picture, scene.caption)
+
+
+def _read_run(folder: Path, entries: list[Entry], unit: Unit, hashes: Hashes) -> Iterator[Raw]:
+    def check() -> None:
+        try:
+            found = run_sha256(entries, hashes)
+        except FileNotFoundError as error:
+            raise _changed(str(error.filename)) from None
+        if found != unit.sha256:
+            raise _changed(f"{folder / unit.name} and the pictures that follow")
+
+    check()
+    for entry in entries:
+        try:
             # A listed picture that is not there counts as one that cannot be opened.
-            content = path.read_bytes() if path.is_file() else b""
-            yield _found(name, content, listed.get(name) if stated is None else stated)
-            advance()
+            content = entry.picture.read_bytes() if entry.picture else b""
+            text = entry.caption_file.read_bytes() if entry.caption_file else None
+        except FileNotFoundError as error:
+            raise _changed(str(error.filename)) from None
+        caption = entry.caption if text is None else caption_text(text)
+        yield Raw(entry.name, content, caption, entry.problem)
+    check()
 
 
-def read_webdataset(path: Path) -> Iterator[Found]:
-    """Yield the samples of a tar, or of a folder's tars sorted by name.
-
-    Nothing is shuffled, split between workers or unpickled.
-    """
-    tars = [path] if path.is_file() else sorted(path.rglob("*.tar"))
-    if not tars:
-        problem = "no tars in this folder" if path.is_dir() else "no such file or folder"
-        raise UserError(f"prepare.source.path {path}: {problem}; name a tar or a folder of tars")
-    with progress("prepare", len(tars), "shards") as advance:
-        for tar in tars:
-            name = tar.name if tar == path else tar.relative_to(path).as_posix()
-            for count, found in enumerate(_read_tar(tar, name), 1):
-                yield found
-                advance(0, note=f"{name}: {count} samples")
-            advance()
-
-
-def _read_tar(tar: Path, name: str) -> Iterator[Found]:
+def _read_tar(tar: Path, unit: Unit, hashes: Hashes) -> Iterator[Raw]:
+    """Yield the samples of a tar; nothing is shuffled, split between workers or unpickled."""
     is_whole = True
 
     def stop(error: Exception) -> bool:
@@ -151,35 +167,56 @@ def _read_tar(tar: Path, name: str) -> Iterator[Found]:
         is_whole = False
         return False
 
+    def check() -> None:
+        try:
+            found = hashes.sha256(tar)
+        except FileNotFoundError:
+            raise _changed(str(tar)) from None
+        if found != unit.sha256:
+            raise _changed(str(tar))
+
+    check()
     with tar.open("rb") as stream:
         # webdataset's own grouping understands the mark that its reader sets after each shard.
-        members = tar_file_expander([{"url": name, "stream": stream}], handler=stop)
+        members = tar_file_expander([{"url": tar.name, "stream": stream}], handler=stop)
         try:
             for sample in group_by_keys(members):
                 suffix = next((suffix for suffix in SUFFIXES if suffix[1:] in sample), None)
                 content = sample[suffix[1:]] if suffix else b""
-                yield _found(f"{name}/{sample['__key__']}", content, _tar_caption(sample))
+                yield Raw(sample["__key__"], content, _tar_caption(sample))
         except ValueError as error:
             raise UserError(f"{tar}: {error.args[0]}; write this shard anew") from None
+    check()
     if not is_whole or (tar.suffix == ".tar" and not has_end(tar)):
-        yield Rejection(_printable(name), "truncated shard")
+        yield Raw("", b"", None, "truncated shard")
 
 
-def _found(name: str, content: bytes, caption: str | None) -> Found:
-    picture = decode(content)
-    name = _printable(name)
+def judge(raw: Raw) -> Found:
+    """Decode what was found, or say why it is no sample."""
+    name = printable(raw.name)
+    if raw.problem:
+        return Rejection(name, raw.problem)
+    content = raw.content
+    picture = decode(content) if isinstance(content, bytes) else Image.fromarray(content)
     if picture is None:
         return Rejection(name, "not a picture")
-    if caption is None:
-        return Rejection(name, "no caption")
-    if not caption.strip():
-        return Rejection(name, "empty caption")
-    return Sample(name, picture, caption.strip(), hashlib.sha256(content).hexdigest())
+    problem = caption_problem(raw)
+    if problem or raw.caption is None:
+        return Rejection(name, problem or "no caption")
+    return Sample(name, picture, raw.caption.strip(), content_sha256(raw))
 
 
-def _printable(name: str) -> str:
-    """Return a name as valid text; on disk and in a tar it need not be."""
-    return name.encode(errors="backslashreplace").decode()
+def caption_problem(raw: Raw) -> Reason | None:
+    """Return why a caption is none, if it is none."""
+    if raw.caption is None:
+        return "no caption"
+    return None if raw.caption.strip() else "empty caption"
+
+
+def content_sha256(raw: Raw) -> str:
+    """Return the SHA-256 of what was found: of a file's bytes, or of a drawn picture's pixels."""
+    content = raw.content
+    return hashlib.sha256(content if isinstance(content, bytes) else content.tobytes()).hexdigest()
 
 
 def decode(content: bytes) -> Image.Image | None:
@@ -208,43 +245,9 @@ def _flat(picture: Image.Image) -> Image.Image:
 
 def _tar_caption(sample: dict[str, Any]) -> str | None:
     if "txt" in sample:
-        return _text(sample["txt"])
+        return caption_text(sample["txt"])
     try:
         record = json.loads(sample.get("json", b"null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return _value(record.get("caption")) if isinstance(record, dict) else None
-
-
-def _text(content: bytes) -> str | None:
-    """Return UTF-8 text without its byte order mark; text in another encoding is no caption."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
-
-
-def _value(caption: Any) -> str | None:
-    """Return a caption from JSON; what is no string, or holds half a character, is no caption."""
-    if not isinstance(caption, str):
-        return None
-    return _text(caption.encode(errors="surrogatepass"))
-
-
-def _read_metadata(folder: Path) -> dict[str, str | None]:
-    """Return the caption of every picture that a metadata.jsonl lists, by its name in `folder`."""
-    captions: dict[str, str | None] = {}
-    # Outer folders come first, so that the nearest file has the last word.
-    for path in sorted(folder.rglob("metadata.jsonl"), key=lambda path: (len(path.parts), path)):
-        inner = path.parent.relative_to(folder)
-        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                name = posixpath.normpath((inner / row["file_name"]).as_posix())
-            except (ValueError, KeyError, TypeError):
-                wanted = '{"file_name": ..., "text": ...}'
-                raise UserError(f"{path}:{number}: not {wanted}; mend or remove the line") from None
-            captions[name] = _value(row.get("text"))
-    return captions
+    return caption_value(record.get("caption")) if isinstance(record, dict) else None

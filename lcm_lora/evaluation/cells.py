@@ -5,26 +5,27 @@ Legend: N pictures, D dimensions.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import FEWEST
-from lcm_lora.params import SAMPLERS
+from lcm_lora.evaluation.set_records import FeatureRecord
+from lcm_lora.params.generate import SAMPLERS
+from lcm_lora.records import check_file, read_record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredSet:
     """What `features` wrote about one image set."""
 
-    record: dict[str, Any]
+    record: FeatureRecord
     features: NDArray[np.float32]
     clip: NDArray[np.float32]
     attributes: NDArray[np.uint8] | None
@@ -32,18 +33,18 @@ class MeasuredSet:
     @property
     def sampler(self) -> str:
         """A sampler, or `real`."""
-        return str(self.record["sampler"])
+        return self.record.sampler
 
     @property
     def seeds(self) -> int:
         """Which set of initial noises."""
-        return int(self.record["seeds"])
+        return self.record.seeds
 
     @property
     def title(self) -> str:
         """The set in messages to the user."""
         record = self.record
-        return f"{record['sampler']} at {record['steps']} steps, guidance {record['guidance']:g}"
+        return f"{record.sampler} at {record.steps} steps, guidance {record.guidance:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,9 @@ def read_measured(folder: Path) -> Measured:
     Raises:
         UserError: Some are missing, broken, or made with other networks or captions.
     """
-    real = read_set(folder / "real" / "real.safetensors")
-    reference = read_set(folder / "real" / "reference.safetensors")
-    cells = [
-        read_set(path)
-        for sampler in SAMPLERS
-        for path in sorted((folder / sampler).glob("*.safetensors"))
-    ]
+    real = read_features(folder / "real" / "real.safetensors")
+    reference = read_features(folder / "real" / "reference.safetensors")
+    cells = [cell for sampler in SAMPLERS for cell in _read_cells(folder / sampler)]
     cells.sort(key=_place)
     teachers = [cell for cell in cells if cell.sampler == "teacher" and cell.seeds == 0]
     if not teachers:
@@ -85,30 +82,46 @@ def read_measured(folder: Path) -> Measured:
             f"{folder}/teacher: holds no image set with seeds 0, the reference; "
             "add one to generate.cells.teacher and run `lcm-lora features teacher`"
         )
-    teacher = max(teachers, key=lambda cell: float(cell.record["nfe"]))
+    teacher = max(teachers, key=lambda cell: cell.record.nfe)
     measured = Measured(reference, real, teacher, cells)
     _check_comparable(measured)
     return measured
 
 
-def read_set(path: Path) -> MeasuredSet:
-    """Read one file of features."""
-    mend = f"run `lcm-lora features {path.parent.name}`"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {mend}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            record = json.loads(file.metadata()["record"])
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-        return MeasuredSet(record, tensors["features"], tensors["clip"], tensors.get("attributes"))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a file of features ({error!r}); {mend}") from None
+def read_features(path: Path) -> MeasuredSet:
+    """Read one file of features and the record beside it.
+
+    Raises:
+        UserError: One is missing, damaged, or of another sampler than its folder.
+    """
+    name, about = path.parent.name, path.with_suffix(".json")
+    mend = f"run `lcm-lora features {name}`"
+    record = read_record(about, FeatureRecord, mend)
+    if record.sampler != name:
+        raise UserError(f"{about}: is of {record.sampler}, not of {name}; {mend}")
+    check_file(path, record.sha256, mend)
+    tensors = load_file(path)
+    return MeasuredSet(record, tensors["features"], tensors["clip"], tensors.get("attributes"))
+
+
+def _read_cells(folder: Path) -> Iterator[MeasuredSet]:
+    """Yield what was measured of a sampler's image sets.
+
+    Raises:
+        UserError: There are none, or one is missing or damaged.
+    """
+    mend = f"run `lcm-lora features {folder.name}`"
+    # Either file names a set, so that neither can be missing unseen.
+    names = {path.stem for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}")}
+    if not names:
+        raise UserError(f"{folder}: holds no features; {mend}")
+    for name in names:
+        yield read_features(folder / f"{name}.safetensors")
 
 
 def _place(cell: MeasuredSet) -> tuple[int, int, float, int]:
     record = cell.record
-    return SAMPLERS.index(cell.sampler), record["steps"], record["guidance"], cell.seeds
+    return SAMPLERS.index(cell.sampler), record.steps, record.guidance, cell.seeds
 
 
 def _check_comparable(measured: Measured) -> None:
@@ -129,8 +142,8 @@ def _check_comparable(measured: Measured) -> None:
 
 _MUST_AGREE: dict[str, Callable[[MeasuredSet], Any]] = {
     "numbers of pictures": lambda cell: len(cell.features),
-    "feature networks": lambda cell: cell.record["network"],
-    "CLIP networks": lambda cell: cell.record["clip"],
-    "captions": lambda cell: cell.record["captions_sha256"],
+    "feature networks": lambda cell: cell.record.network,
+    "CLIP networks": lambda cell: cell.record.clip,
+    "captions": lambda cell: cell.record.captions_sha256,
     "judged attributes": lambda cell: cell.attributes is not None,
 }

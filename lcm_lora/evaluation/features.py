@@ -8,7 +8,6 @@ Legend: N pictures, D dimensions.
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,18 +17,13 @@ import torch
 from cleanfid.fid import get_files_features
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, reason
 from lcm_lora.evaluation.attributes import attributes_of_captions
 from lcm_lora.evaluation.clip_score import clip_scores
-from lcm_lora.evaluation.image_sets import (
-    ImageSet,
-    captions_sha256,
-    generated_sets,
-    real_sets,
-)
+from lcm_lora.evaluation.image_sets import ImageSet, captions_sha256
 from lcm_lora.evaluation.networks import (
     ClipScorer,
     FeatureNetwork,
@@ -38,12 +32,13 @@ from lcm_lora.evaluation.networks import (
     resize,
     to_shapes_input,
 )
-from lcm_lora.files import new_folder
-from lcm_lora.params import Score
+from lcm_lora.evaluation.set_records import FeatureRecord, NetworkRecord
+from lcm_lora.files import new_folder, sha256, write_tensors
+from lcm_lora.params.score import Score
 from lcm_lora.progress import Advance, progress
+from lcm_lora.records import write_record
+from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import AttributeJudge, load_judge
-
-JUDGES = Path(__file__).parents[1] / "shapes" / "weights" / "judges"
 
 _BATCH = 64
 
@@ -51,21 +46,17 @@ _BATCH = 64
 def features(
     score: Score,
     name: str,
-    images: Path | None,
-    shards: Path,
-    prompts: int,
+    sets: list[ImageSet],
     out: Path,
     device: str,
-    judges: Path = JUDGES,
+    judges: Path = places.JUDGES,
 ) -> None:
     """Write features and per-picture scores of the image sets of `name` into the folder `out`.
 
     Args:
         score: Which networks look.
-        name: A sampler, or `real` for the held-out pictures and the reference.
-        images: The sampler's folder of image sets; not read for `real`.
-        shards: What `prepare` wrote; read for `real` only.
-        prompts: How many held-out pictures are looked at, and as many others as reference.
+        name: A sampler, or `real`.
+        sets: What is looked at.
         out: Folder to write.
         device: Of torch.
         judges: Folder of the networks that the shapes world ships.
@@ -74,12 +65,6 @@ def features(
         UserError: An image set or a network is missing or wrong, or captions are not of the shapes
             world although score.attributes asks for them.
     """
-    if name == "real":
-        sets = real_sets(shards, prompts)
-    elif images is not None:
-        sets = generated_sets(images, name)
-    else:
-        raise UserError(f"features {name}: needs the folder of its image sets")
     place = torch.device(device)
     network = load_feature_network(score.features, judges, place)
     clip = load_clip_scorer(score.clip, judges, place)
@@ -93,10 +78,10 @@ def features(
     ):
         for image_set in sets:
             with tempfile.TemporaryDirectory(dir=made) as folder:
-                files = _unpack(image_set, Path(folder))
-                tensors = _judge_pairs(files, image_set, clip, judge, place)
-                tensors["features"] = extract(files, network, _BATCH, place, advance)
-                _write(made, image_set, files, tensors, network, clip)
+                pngs = _unpack(image_set, Path(folder))
+                tensors = _judge_pairs(pngs, image_set, clip, judge, place)
+                tensors["features"] = extract(pngs, network, _BATCH, place, advance)
+                _write(made, image_set, pngs, tensors, network, clip)
 
 
 def extract(
@@ -161,7 +146,7 @@ def _opened(files: list[Path]) -> Iterator[list[Image.Image]]:
 def _write(
     out: Path,
     images: ImageSet,
-    files: list[Path],
+    pngs: list[Path],
     tensors: dict[str, NDArray[np.generic]],
     network: FeatureNetwork,
     clip: ClipScorer,
@@ -169,18 +154,24 @@ def _write(
     for name, values in tensors.items():
         if not np.isfinite(values).all():
             raise UserError(f"{images.name}: {name} are not finite; check the network's weights")
-    record = images.record | {
-        "captions_sha256": captions_sha256(images.captions),
-        "images_sha256": _pixels_sha256(files),
-        "network": {
-            "name": network.name,
-            "sha256": network.sha256,
-            "preprocessing": network.preprocessing,
-        },
-        "clip": {"name": clip.name, "sha256": clip.sha256},
-    }
     path = out / f"{images.name}.safetensors"
-    save_file(tensors, path, metadata={"record": json.dumps(record, sort_keys=True)})
+    write_tensors(path, {name: torch.from_numpy(values) for name, values in tensors.items()})
+    record = FeatureRecord(
+        sampler=images.sampler,
+        steps=images.steps,
+        guidance=images.guidance,
+        nfe=images.nfe,
+        seeds=images.seeds,
+        ms_per_image=images.ms_per_image,
+        captions_sha256=captions_sha256(images.captions),
+        images_sha256=_pixels_sha256(pngs),
+        network=NetworkRecord(
+            name=network.name, sha256=network.sha256, preprocessing=network.preprocessing
+        ),
+        clip=NetworkRecord(name=clip.name, sha256=clip.sha256),
+        sha256=sha256(path),
+    )
+    write_record(path.with_suffix(".json"), record)
 
 
 def _pixels_sha256(files: list[Path]) -> str:
@@ -196,8 +187,8 @@ def _pixels_sha256(files: list[Path]) -> str:
 def _load_judge(judges: Path) -> AttributeJudge:
     try:
         return load_judge(judges)
-    except FileNotFoundError:
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
         raise UserError(
-            f"{judges / 'judge.safetensors'}: no such file; set score.attributes to false, "
-            "or run `lcm-lora shapes-teacher`"
+            f"{judges / 'judge.safetensors'}: cannot be loaded ({reason(error)}); set"
+            " score.attributes to false, or run `lcm-lora shapes-teacher`"
         ) from None

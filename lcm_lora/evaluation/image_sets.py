@@ -1,4 +1,4 @@
-"""Read image sets back: the cells of a sampler, or the held-out pictures.
+"""Read image sets back: those that a sampler painted, or the real ones of the evaluation set.
 
 Legend: H x W pixels of a picture.
 """
@@ -11,123 +11,122 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from lcm_lora.data.shards import encode_png, read_split, read_tar_members
+from lcm_lora.data.picture_sets import EVALUATION, read_set
+from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.set_records import Captions, Latency, SetRecord
+from lcm_lora.records import check_file, read_record
 
-_REAL: dict[str, Any] = {
-    "sampler": "real",
-    "steps": 0,
-    "guidance": 0.0,
-    "nfe": 0,
-    "seeds": 0,
-    "ms_per_image": None,
-}
+CAPTIONS, LATENCY = "captions.json", "latency.json"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Pictures and captions: `name` is that of their file of features, `record` what they are."""
+    """Pictures and captions: `name` is that of their file of features."""
 
     name: str
-    record: dict[str, Any]
-    captions: list[str]
-    tar: Path | None = None
-    """Where the pictures are; none for held-out pictures."""
-    shards: Path | None = None
-    first: int = 0
-    """Index of the first picture among the held-out ones."""
+    sampler: str
+    """Who painted them; `real` for none."""
+    steps: int
+    guidance: float
+    nfe: int
+    seeds: int
+    ms_per_image: float | None
+    captions: tuple[str, ...]
+    tar: Path
+    tar_sha256: str
+    mend: str
+    """The command that makes the set anew."""
 
     def pngs(self) -> Iterator[bytes]:
-        """Yield the pictures in the order of the captions, as PNG."""
-        if self.tar is not None:
-            found = 0
-            for _, content in read_tar_members(
-                self.tar, f"lcm-lora generate {self.record['sampler']}"
-            ):
-                found += 1
-                yield content
-            if found != len(self.captions):
-                raise UserError(
-                    f"{self.tar}: holds {found} pictures for {len(self.captions)} captions; "
-                    f"run `lcm-lora generate {self.record['sampler']}`"
-                )
-        elif self.shards is not None:
-            last = self.first + len(self.captions)
-            for index, sample in enumerate(read_split(self.shards, "held_out", last)):
-                if index >= self.first:
-                    yield encode_png(sample.picture)
+        """Yield the pictures in the order of the captions, as PNG.
+
+        Raises:
+            UserError: The tar is missing, damaged or of another set.
+        """
+        check_file(self.tar, self.tar_sha256, f"run `{self.mend}`")
+        found = 0
+        for _, content in read_tar_members(self.tar, self.mend):
+            found += 1
+            yield content
+        if found != len(self.captions):
+            raise UserError(
+                f"{self.tar}: holds {found} pictures for {len(self.captions)} captions; "
+                f"run `{self.mend}`"
+            )
 
 
 def generated_sets(folder: Path, sampler: str) -> list[ImageSet]:
     """Return the image sets that `generate` wrote into `folder`, in the order of their names.
 
     Raises:
-        UserError: There are none, or a file of theirs is missing.
+        UserError: There are none, or a file of theirs is missing, damaged or of other sets.
     """
-    mend = f"run `lcm-lora generate {sampler}`"
-    tars = sorted(folder.glob("*.tar"))
-    if not tars:
+    command = f"lcm-lora generate {sampler}"
+    mend = f"run `{command}`"
+    captions = read_record(folder / CAPTIONS, Captions, mend).captions
+    latency = read_record(folder / LATENCY, Latency, mend).sets
+    if unlisted := {tar.stem for tar in folder.glob("*.tar")} - latency.keys():
+        raise UserError(f"{folder / LATENCY}: does not list {min(unlisted)}; {mend}")
+    if not latency:
         raise UserError(f"{folder}: holds no image sets; {mend}")
-    captions = _read_json(folder / "captions.json", mend)
-    latency = _read_json(folder / "latency.json", mend)
     sets = []
-    for tar in tars:
-        record = _read_json(tar.with_suffix(".json"), mend)
-        record["ms_per_image"] = latency.get(tar.stem, {}).get("ms_per_image")
-        sets.append(ImageSet(tar.stem, record, captions, tar=tar))
+    for name, time in sorted(latency.items()):
+        about = folder / f"{name}.json"
+        record = read_record(about, SetRecord, mend)
+        if record.sampler != sampler:
+            raise UserError(f"{about}: is of {record.sampler}, not of {sampler}; {mend}")
+        if record.prompts_sha256 != captions_sha256(captions):
+            raise UserError(f"{about}: is of other captions than {CAPTIONS} holds; {mend}")
+        how = (record.steps, record.guidance, record.nfe, record.seeds, time.ms_per_image)
+        tar = about.with_suffix(".tar")
+        sets.append(ImageSet(name, sampler, *how, captions, tar, record.tar_sha256, command))
     return sets
 
 
-def real_sets(shards: Path, prompts: int) -> list[ImageSet]:
-    """Return the held-out pictures of the prompts, `real`, and the next as many, `reference`.
+def real_sets(evaluation: Path) -> list[ImageSet]:
+    """Return the two sets of the evaluation set, `real` and `reference`.
 
-    Samplers are compared with pictures of other captions than theirs: against the pictures of their
-    own, a distance would count each prompt's likeness twice and come out too low.
+    Raises:
+        UserError: One is missing or damaged.
     """
-    captions = [sample.caption for sample in read_split(shards, "held_out", 2 * prompts)]
-    if len(captions) < 2 * prompts:
-        raise UserError(
-            f"generate.prompts: {prompts} asked for, and as many other pictures as reference, but "
-            f"{shards} holds out only {len(captions)}; lower it, or raise prepare.held_out"
-        )
-    return [
-        ImageSet("real", dict(_REAL), captions[:prompts], shards=shards),
-        ImageSet("reference", dict(_REAL), captions[prompts:], shards=shards, first=prompts),
-    ]
+    sets = []
+    for name in EVALUATION:
+        record = read_set(evaluation, name)
+        place = (record.captions, evaluation / f"{name}.tar", record.tar_sha256)
+        sets.append(ImageSet(name, "real", 0, 0.0, 0, 0, None, *place, "lcm-lora prepare"))
+    return sets
 
 
 def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
-    """Return the pictures at `indices` of an image set's tar, RGB, in the order of `indices`."""
+    """Return the pictures at `indices` of an image set's tar, RGB, in the order of `indices`.
+
+    Raises:
+        UserError: The tar or its record is missing or damaged, or holds fewer pictures.
+    """
+    command = f"lcm-lora generate {tar.parent.name}"
+    record = read_record(tar.with_suffix(".json"), SetRecord, f"run `{command}`")
+    check_file(tar, record.tar_sha256, f"run `{command}`")
     wanted = set(indices)
     found = {
         index: Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB")
-        for index, (_, content) in enumerate(read_tar_members(tar, "lcm-lora generate"))
+        for index, (_, content) in enumerate(read_tar_members(tar, command))
         if index in wanted
     }
     if missing := wanted - found.keys():
-        raise UserError(f"{tar}: holds no picture {min(missing)}; run `lcm-lora generate` again")
+        raise UserError(f"{tar}: holds no picture {min(missing)}; run `{command}`")
     return [found[index] for index in indices]
 
 
-def captions_of(folder: Path) -> list[str]:
+def captions_of(folder: Path) -> tuple[str, ...]:
     """Return the captions of a sampler's image sets, in the order of the pictures."""
-    captions: list[str] = _read_json(folder / "captions.json", "run `lcm-lora generate`")
-    return captions
+    mend = f"run `lcm-lora generate {folder.name}`"
+    return read_record(folder / CAPTIONS, Captions, mend).captions
 
 
-def captions_sha256(captions: list[str]) -> str:
+def captions_sha256(captions: tuple[str, ...]) -> str:
     """Return a SHA-256 over captions and their order."""
     return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
-
-
-def _read_json(path: Path, mend: str) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {mend}") from None
-    except ValueError:
-        raise UserError(f"{path}: not valid JSON; {mend}") from None

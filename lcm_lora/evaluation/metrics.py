@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from lcm_lora.evaluation.cells import Measured, MeasuredSet
 from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
+from lcm_lora.evaluation.names import distance_name
 from lcm_lora.evaluation.resampling import FrechetReference, resample_frechet, resample_mean
 
 Array = NDArray[np.float64]
-
-INCEPTION = "inception-2015-12-05"
-"""The feature network with which a Fréchet distance is called FID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +54,14 @@ def measure(
         references: Of the table.
         counts: How often each resample takes each prompt, [R, N]; the same for all sets.
     """
-    network = cell.record["network"]["name"]
+    network = cell.record.network.name
     for name, reference, factored in references.of_set(cell):
         yield (
             f"{distance_name('fd', network)}:{name}",
             frechet_distance(cell.features, reference.features),
             resample_frechet(cell.features, factored, counts),
         )
-        matched = cell.record["captions_sha256"] == reference.record["captions_sha256"]
+        matched = cell.record.captions_sha256 == reference.record.captions_sha256
         yield (
             f"{distance_name('kid', network)}:{name}",
             kernel_distance(cell.features, reference.features, matched),
@@ -74,15 +72,3 @@ def measure(
     if cell.attributes is not None:
         share = float(np.mean(cell.attributes))
         yield "attributes", share, resample_mean(cell.attributes, counts)
-
-
-def distance_name(kind: Literal["fd", "kid"], network: str) -> str:
-    """Return a distance's name without its reference; FID and KID are those of one network only."""
-    if network == INCEPTION:
-        return {"fd": "fid", "kid": "kid"}[kind]
-    return f"{kind}_{network}"
-
-
-def is_lower_better(metric: str) -> bool:
-    """Tell whether a metric is a distance."""
-    return metric.startswith(("fid", "kid", "fd_", "kid_"))

@@ -7,7 +7,6 @@ Legend: B pictures, S pixels of a side that a network takes, D dimensions.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,12 +23,11 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from lcm_lora.errors import UserError
-from lcm_lora.evaluation.metrics import INCEPTION
+from lcm_lora.errors import UserError, reason
+from lcm_lora.evaluation.names import INCEPTION, check_inception
 from lcm_lora.files import sha256
 from lcm_lora.shapes.scenes import PIXELS
 
-_INCEPTION_SHA256 = ("f58cb9b6ec32", "19e958f4")  # how it begins and ends
 _INCEPTION_PIXELS = 299
 _CAPTIONS_AT_ONCE = 256
 
@@ -118,7 +116,7 @@ def load_clip_scorer(which: str, judges: Path, device: torch.device) -> ClipScor
     try:
         words = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
         prepare = to_shapes_input if which == "shapes" else _processor(folder)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as in `_load_clip_model`
         raise UserError(_not_a_clip(folder, error)) from error
     name = "shapes" if which == "shapes" else folder.resolve().name
     return ClipScorer(name, sha256(folder), model, words, prepare, device)
@@ -161,14 +159,14 @@ def _load_clip_model(folder: Path, device: torch.device) -> CLIPModel:
         model = CLIPModel.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # there is no end to what parsers raise of a broken file
         raise UserError(_not_a_clip(folder, error)) from error
     return model.to(device).eval().requires_grad_(False)
 
 
 def _not_a_clip(folder: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:160]
-    return f"{folder}: not a CLIP folder with safetensors, tokenizer and preprocessor: {reason}"
+    what = "not a CLIP folder with safetensors, tokenizer and preprocessor"
+    return f"{folder}: {what} ({reason(error)}); mend it, or name another in score.clip"
 
 
 def _checked_inception(path: Path) -> str:
@@ -176,12 +174,6 @@ def _checked_inception(path: Path) -> str:
         raise UserError(
             f"score.features {path}: no such file; name {INCEPTION}.pt, or set it to shapes"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    begins, ends = _INCEPTION_SHA256
-    if not (digest.startswith(begins) and digest.endswith(ends)):
-        raise UserError(
-            f"score.features {path}: not the 2015 Inception weights: its SHA-256 begins "
-            f"{digest[:12]}, not {begins}; fetch {INCEPTION}.pt again"
-        )
+    digest = sha256(path)
+    check_inception(str(path), digest)
     return digest

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
-from lcm_lora.evaluation.metrics import References, distance_name, is_lower_better, measure
+from lcm_lora.evaluation.metrics import References, measure
+from lcm_lora.evaluation.names import distance_name, is_lower_better
 from lcm_lora.evaluation.resampling import draw_counts, paired_difference, standard_error
-from lcm_lora.files import write_json
-from lcm_lora.params import Score
+from lcm_lora.params.score import Score
 from lcm_lora.progress import progress
+from lcm_lora.records import Open, Record, read_record, write_record
 
 Array = NDArray[np.float64]
 
@@ -29,11 +28,7 @@ ADAPTER = "lcm"
 SOLVERS = ("ddim", "dpmpp", "unipc")
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Row(_Entry):
+class Row(Record):
     """One metric of one image set; `ms` is the time of a picture, where it was measured."""
 
     sampler: str
@@ -49,7 +44,7 @@ class Row(_Entry):
     ms: float | None
 
 
-class Side(_Entry):
+class Side(Record):
     """One side of a paired difference."""
 
     sampler: str
@@ -57,7 +52,7 @@ class Side(_Entry):
     guidance: float
 
 
-class Pair(_Entry):
+class Pair(Record):
     """The adapter minus a classical solver of equal cost, with its 95 % interval."""
 
     metric: str
@@ -71,10 +66,10 @@ class Pair(_Entry):
     """The whole interval lies on the adapter's good side."""
 
 
-class Table(_Entry):
-    """All that was measured, and how."""
+class Table(Record):
+    """The table of scores: all that was measured, and how."""
 
-    protocol: dict[str, Any]
+    protocol: Open
     rows: tuple[Row, ...]
     paired: tuple[Pair, ...]
 
@@ -109,7 +104,7 @@ def score(params: Score, features: Path, out: Path) -> None:
     table = Table(
         protocol=_protocol(params, measured), rows=tuple(rows), paired=tuple(_pairs(resampled))
     )
-    write_json(out, table.model_dump())
+    write_record(out, table)
 
 
 def load_table(path: Path) -> Table:
@@ -118,30 +113,24 @@ def load_table(path: Path) -> Table:
     Raises:
         UserError: The file is missing or is no table.
     """
-    try:
-        return Table.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `lcm-lora score`") from None
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise UserError(f"{path}: not a table of scores ({place}); run `lcm-lora score`") from None
+    return read_record(path, Table, "run `lcm-lora score`")
 
 
 def _row(cell: MeasuredSet, metric: str, value: float, error: float) -> Row:
     record = cell.record
-    which = "clip" if metric == "clip_score" else "network"
+    network = record.clip if metric == "clip_score" else record.network
     return Row(
         sampler=cell.sampler,
-        steps=record["steps"],
-        guidance=record["guidance"],
+        steps=record.steps,
+        guidance=record.guidance,
         seeds=cell.seeds,
-        nfe=record["nfe"],
+        nfe=record.nfe,
         metric=metric,
         value=value,
         se=error,
         n=len(cell.features),
-        network="attribute judge" if metric == "attributes" else record[which]["name"],
-        ms=record["ms_per_image"],
+        network="attribute judge" if metric == "attributes" else network.name,
+        ms=record.ms_per_image,
     )
 
 
@@ -170,15 +159,15 @@ def _protocol(params: Score, measured: Measured) -> dict[str, Any]:
     real, teacher = measured.reference.record, measured.teacher.record
     protocol = {
         "n": len(measured.reference.features),
-        "features": real["network"],
-        "clip": real["clip"],
+        "features": real.network.model_dump(),
+        "clip": real.clip.model_dump(exclude_none=True),
         "attributes": measured.reference.attributes is not None,
         "resamples": params.resamples,
         "seed": params.seed,
-        "captions_sha256": measured.real.record["captions_sha256"],
+        "captions_sha256": measured.real.record.captions_sha256,
         "reference": {
-            "real": real["images_sha256"],
-            "teacher": {key: teacher[key] for key in ("steps", "guidance", "seeds")},
+            "real": real.images_sha256,
+            "teacher": teacher.model_dump(include={"steps", "guidance", "seeds"}),
         },
     }
     identity = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Table
+from lcm_lora.recipe import Recipe
 from lcm_lora.report.style import sampler_title
 from lcm_lora.report.templates import render
 from lcm_lora.report.verdict import headline, interval, recommended, summary
+from lcm_lora.training.origin import Origin
 
 
-def model_card(title: str, table: Table, recipe: dict[str, Any], prompt: str) -> str:
+def model_card(title: str, table: Table, recipe: Recipe, origin: Origin, prompt: str) -> str:
     """Return the card as Markdown with a YAML head, as model hubs read it.
 
     Args:
         title: Its heading.
         table: Scores.
         recipe: What `distill` wrote beside the adapter.
+        origin: Who made it.
         prompt: Example of use.
     """
     metrics = [table.distance("real"), table.distance("teacher"), "clip_score", "attributes"]
@@ -31,6 +32,7 @@ def model_card(title: str, table: Table, recipe: dict[str, Any], prompt: str) ->
         scores=_scores(table, metrics),
         protocol=table.protocol,
         recipe=recipe,
+        origin=origin,
         prompt=prompt,
     )
 

@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
 
-from lcm_lora.evaluation.metrics import is_lower_better
+from lcm_lora.evaluation.names import is_lower_better
 from lcm_lora.evaluation.resampling import Z
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Row, Table
 from lcm_lora.report.style import COLOURS, INK, PAPER, metric_title, sampler_title
+from lcm_lora.training.curve import CurveRow
 
 _MARKERS = {"lcm": "o", "ddim": "s", "dpmpp": "^", "unipc": "D"}
 
@@ -91,13 +93,13 @@ def quality_by_evaluations(table: Table) -> str:
     return _quality(table, "Network evaluations a picture", lambda row: row.nfe)
 
 
-def training_curve(curve: Sequence[dict[str, float]]) -> str:
+def training_curve(curve: Sequence[CurveRow]) -> str:
     """Draw loss and gradient norm of every step, and their moving averages.
 
     Args:
         curve: Rows with `step`, `loss` and `grad_norm`.
     """
-    steps = np.array([row["step"] for row in curve])
+    steps = np.array([row.step for row in curve])
     window = max(1, len(steps) // 30)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.9))
@@ -107,14 +109,22 @@ def training_curve(curve: Sequence[dict[str, float]]) -> str:
             (("loss", "Loss"), ("grad_norm", "Gradient norm before clipping")),
             strict=True,
         ):
-            values = np.array([row[key] for row in curve])
+            values = np.array([getattr(row, key) for row in curve], float)  # None is a gap
             axes.plot(steps, values, color=COLOURS["lcm"], alpha=0.3, linewidth=0.8)
-            average = np.convolve(values, np.full(window, 1 / window), "valid")
+            average = moving_average(values, window)
             axes.plot(steps[window - 1 :], average, color=COLOURS["lcm"], linewidth=2)
             axes.set(title=title, xlabel="Optimiser step", yscale="log")
             _plain_numbers(axes)
             axes.grid(axis="y")
         return _svg(figure)
+
+
+def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the mean of each `window` of values; gaps are left out, NaN where all are gaps."""
+    known, ones = np.isfinite(values), np.ones(window)
+    sums = np.convolve(np.where(known, values, 0.0), ones, "valid")
+    counts = np.convolve(known, ones, "valid")
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def _quality(table: Table, label: str, cost: Callable[[Row], int]) -> str:

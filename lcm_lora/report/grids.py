@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lcm_lora.evaluation.image_sets import read_pictures
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Row, Table
-from lcm_lora.params import Cell
+from lcm_lora.params.generate import Cell
 from lcm_lora.report.style import COLOURS, NAMES, steps_title
 
 _TINY = 64

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,27 @@ from markupsafe import Markup
 from PIL import Image
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.cells import read_set
-from lcm_lora.evaluation.image_sets import captions_of, read_pictures
+from lcm_lora.evaluation.cells import read_features
+from lcm_lora.evaluation.image_sets import (
+    CAPTIONS,
+    captions_of,
+    captions_sha256,
+    read_pictures,
+)
 from lcm_lora.evaluation.resampling import Z
 from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table, load_table
 from lcm_lora.files import new_folder, write_bytes
-from lcm_lora.params import Cell, Report
+from lcm_lora.params.generate import Cell
+from lcm_lora.params.report import Report
+from lcm_lora.recipe import read_recipe
+from lcm_lora.records import read_record
 from lcm_lora.report import style, verdict
 from lcm_lora.report.card import model_card
 from lcm_lora.report.figures import quality_by_evaluations, quality_by_steps, training_curve
 from lcm_lora.report.grids import DARK, comparison_columns, comparison_grid, tar_of
 from lcm_lora.report.templates import render
+from lcm_lora.training.curve import CURVE, read_curve
+from lcm_lora.training.origin import ORIGIN, Origin
 
 
 def report(
@@ -52,9 +62,10 @@ def report(
         UserError: Something of this is missing or broken.
     """
     table = load_table(scores)
-    recipe = json.loads(_read(adapter / "recipe.json", "distill"))
-    curve = [json.loads(line) for line in _read(training / "curve.jsonl", "distill").splitlines()]
-    captions = captions_of(images / ADAPTER)
+    mend = "run `lcm-lora distill`"
+    recipe, origin = read_recipe(adapter), read_record(training / ORIGIN, Origin, mend)
+    curve = read_curve(training / CURVE, mend)
+    captions = _captions(images / ADAPTER, table)
     columns = comparison_columns(table, images, params.rows)
     figures = {
         "quality_by_steps": quality_by_steps(table),
@@ -67,6 +78,7 @@ def report(
         title=params.title,
         table=table,
         recipe=recipe,
+        origin=origin,
         verdict=verdict,
         style=style,
         z=Z,
@@ -78,7 +90,7 @@ def report(
         worst=_worst(table, images, features, params.worst, captions),
         pairs=_by_metric(table),
     )
-    card = model_card(params.title, table, recipe, captions[0])
+    card = model_card(params.title, table, recipe, origin, captions[0])
     with new_folder(out) as made:
         write_bytes(made / "index.html", page.encode())
         write_bytes(made / "model_card.md", card.encode())
@@ -94,12 +106,23 @@ def worst_pictures(clip: np.ndarray[Any, Any], attributes: Any, count: int) -> l
     return [int(i) for i in np.lexsort((clip, right))[:count]]
 
 
+def _captions(folder: Path, table: Table) -> tuple[str, ...]:
+    """Return the captions of the adapter's pictures, which must be those that were scored."""
+    captions = captions_of(folder)
+    if captions_sha256(captions) != table.protocol["captions_sha256"]:
+        raise UserError(
+            f"{folder / CAPTIONS}: not the captions that were scored; run"
+            f" `lcm-lora generate {ADAPTER}`, `lcm-lora features {ADAPTER}` and `lcm-lora score`"
+        )
+    return captions
+
+
 def _worst(
-    table: Table, images: Path, features: Path, count: int, captions: list[str]
+    table: Table, images: Path, features: Path, count: int, captions: Sequence[str]
 ) -> list[dict[str, Any]]:
     row = verdict.recommended(table)
     cell = Cell(steps=row.steps, guidance=row.guidance, seeds=row.seeds)
-    found = read_set(features / ADAPTER / f"{cell.name}.safetensors")
+    found = read_features(features / ADAPTER / f"{cell.name}.safetensors")
     indices = worst_pictures(found.clip, found.attributes, count)
     return [
         {
@@ -151,10 +174,3 @@ def _png(picture: Image.Image) -> bytes:
     content = io.BytesIO()
     picture.save(content, "PNG")
     return content.getvalue()
-
-
-def _read(path: Path, stage: str) -> str:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `lcm-lora {stage}`") from None

@@ -7,7 +7,6 @@ randomness are functions of the step, and everything else is in the checkpoint.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,20 @@ from torch import Tensor, nn
 
 from lcm_lora.adapter import adapter_off, attach
 from lcm_lora.bases import Base
+from lcm_lora.code import code_sha256, versions
 from lcm_lora.consistency.objective import distance
 from lcm_lora.consistency.schedule import schedule_of, solver_grid
 from lcm_lora.consistency.solver import lcm_range
 from lcm_lora.consistency.step import Conditioning, Denoiser, distillation_step
-from lcm_lora.data.batches import LatentCache, order
+from lcm_lora.data.batches import LatentBatch, LatentCache, order
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
-from lcm_lora.params import Distill, Hardware
+from lcm_lora.params.distill import Distill
+from lcm_lora.params.hardware import Hardware
 from lcm_lora.progress import progress
+from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.draws import draw
+from lcm_lora.training.origin import Origin
 from lcm_lora.training.state import State, identity, keep_only, restore, save
 
 _STEPS_BETWEEN_READS = 10
@@ -38,9 +41,15 @@ class Run:
     """A distillation in progress: the networks, the data, the optimiser and how far they are."""
 
     def __init__(
-        self, params: Distill, hardware: Hardware, base: Base, latents: LatentCache
+        self,
+        params: Distill,
+        hardware: Hardware,
+        base: Base,
+        latents: LatentCache,
+        origin: Origin,
     ) -> None:
-        self.params, self.latents, self.device = params, latents, base.device
+        self.params, self.latents, self.base, self.device = params, latents, base, base.device
+        self.origin, self.empty = origin, base.embed_empty()
         config = base.pipeline.scheduler.config
         self.prediction = config.prediction_type
         self.schedule = schedule_of(config).to(base.device)
@@ -63,12 +72,12 @@ class Run:
         self.trained = trained
         self.student = _denoiser(trained, base.dtype)
         self.teacher = _without_adapter(base)
-        self.state = State(named, optimiser, self.accelerator.scaler)
+        self.state = State(named, optimiser, self.accelerator.scaler, origin)
 
     def step(self) -> tuple[Tensor, Tensor]:
         """Make one optimiser step; return loss and gradient norm before clipping, on the device."""
         params, state = self.params, self.state
-        warm = min(1.0, (state.step + 1) / params.warm_up) if params.warm_up else 1.0
+        warm = warm_up(state.step + 1, params)
         for group in state.optimiser.param_groups:
             group["lr"] = params.learning_rate * warm
         total = torch.zeros((), device=self.device)
@@ -82,23 +91,24 @@ class Run:
         self.optimiser.step()
         self.optimiser.zero_grad()
         state.step += 1
+        state.origin = self.origin
         return self.accelerator.reduce(total, "mean"), norm
 
     def _loss(self, part: int) -> Tensor:
         """Return the loss of this process's share of micro-batch `part`."""
         params, ranks = self.params, self.accelerator.num_processes
+        about = self.latents.index.about
         first = self.state.step * params.batch
         first += (part * ranks + self.accelerator.process_index) * self.micro
         batch = self.latents.rows(order(len(self.latents), params.seed, first, self.micro))
         draws = draw(
             params.seed,
             range(first, first + self.micro),
-            self.latents.shape,
+            about.shape,
             params.grid,
             lcm_range(params.guidance),
         )
-        x0 = self.latents.scaling_factor * (batch.mean + batch.std * draws.posterior)
-        on_device = draws.step.to(self.device)
+        x0 = about.scaling_factor * (batch.mean + batch.std * draws.posterior)
         predictions = distillation_step(
             self.student,
             self.teacher,
@@ -106,50 +116,66 @@ class Run:
             self.grid,
             self.prediction,
             x0.to(self.device),
-            {name: value.to(self.device) for name, value in batch.conditioning.items()},
-            {name: value.to(self.device) for name, value in self.latents.empty(self.micro).items()},
-            on_device,
+            self._conditioning(batch),
+            {name: v.expand(self.micro, *v.shape[1:]) for name, v in self.empty.items()},
+            draws.step.to(self.device),
         )
         return distance(predictions.online, predictions.target, params.loss, params.huber_c)
 
+    def _conditioning(self, batch: LatentBatch) -> Conditioning:
+        """Embed the captions of a batch: a few thousandths of the step, and nothing to store."""
+        embedded = self.base.embed(batch.captions)
+        if self.base.kind == "sdxl":
+            embedded["time_ids"] = batch.time_ids.to(self.device)
+        return embedded
+
 
 def train(
-    params: Distill, hardware: Hardware, base: Base, cache: Path, checkpoints: Path
-) -> tuple[LatentCache, list[dict[str, float]]]:
-    """Train a fresh adapter on `base`, or go on where a killed run of the same parameters stopped.
+    params: Distill,
+    hardware: Hardware,
+    base: Base,
+    latents: LatentCache,
+    cache_sha256: str,
+    checkpoints: Path,
+    origin: Origin,
+) -> State:
+    """Train a fresh adapter on `base`, or go on where a killed run of the same identity stopped.
 
     Args:
         params: Of the distillation.
         hardware: The base is already on its device; here it names the precision.
         base: The frozen teacher; gets the adapter attached and trained.
-        cache: What `encode` wrote.
+        latents: What `encode` wrote.
+        cache_sha256: Of the cache's index, which holds the hashes of all its files.
         checkpoints: Where the run keeps its state, and `curve.jsonl`, which grows as it goes.
+        origin: What makes the steps from here on.
 
     Returns:
-        The cache that was read, and the curve: one row a step.
+        The state at the end: the curve, and what made the last step.
 
     Raises:
         UserError: A wrong parameter, a cache of another base, or a loss that is not finite.
     """
-    latents = LatentCache(cache)
-    if latents.kind != base.kind:
+    kind = latents.index.about.kind
+    if kind != base.kind:
         raise UserError(
-            f"{cache}: holds latents for {latents.kind}, but the base is {base.kind}; "
-            "run `lcm-lora encode`"
+            f"the cache holds {kind} latents, but the base is {base.kind}; run `lcm-lora encode`"
         )
-    run = Run(params, hardware, base, latents)
+    run = Run(params, hardware, base, latents, origin)
     state, is_main = run.state, run.accelerator.is_main_process
     folder = checkpoints / identity(
         {
             # Neither changes what a step computes: a longer run goes on from a shorter one.
             "params": params.model_dump(exclude={"steps", "checkpoint_every"}),
             "hardware": hardware.model_dump(),
-            "base": base.fingerprint(),
-            "shards": latents.shards_sha256,
+            "base": base.found.sha256,
+            "cache": cache_sha256,
+            "code": code_sha256(__name__),
+            "versions": versions(),
             "processes": run.accelerator.num_processes,
         }
     )
-    live = checkpoints / "curve.jsonl"
+    live = checkpoints / CURVE
     if restore(state, folder, params.steps):
         run.accelerator.print(f"distill: resumed from step {state.step} of {params.steps}")
     if is_main:
@@ -164,7 +190,7 @@ def train(
             note = ""
             if at_checkpoint or state.step % _STEPS_BETWEEN_READS == 0:
                 rows = _read(pending, state, params)
-                note = f"loss {rows[-1]['loss']:.5f}"
+                note = f"loss {rows[-1].loss:.5f}"
                 if is_main:
                     with live.open("ab") as file:
                         file.write(curve_lines(rows))
@@ -172,34 +198,34 @@ def train(
                 save(state, folder)
             if is_main:
                 advance(1, note)
-    return latents, state.curve
+    return state
 
 
-def curve_lines(rows: list[dict[str, float]]) -> bytes:
-    """Return rows as JSON lines."""
-    return b"".join(json.dumps(row, sort_keys=True).encode() + b"\n" for row in rows)
-
-
-def _read(
-    pending: list[tuple[Tensor, Tensor]], state: State, params: Distill
-) -> list[dict[str, float]]:
+def _read(pending: list[tuple[Tensor, Tensor]], state: State, params: Distill) -> list[CurveRow]:
     """Move the pending losses into the curve, and return them as its rows."""
     rows = []
     for loss, norm in pending:
         step = len(state.curve) + 1
-        row = {"step": step, "loss": float(loss), "grad_norm": float(norm)}
-        if not math.isfinite(row["loss"]):
+        if not math.isfinite(float(loss)):
             raise UserError(
-                f"distill: the loss of step {step} is {row['loss']}; lower distill.learning_rate, "
+                f"distill: the loss of step {step} is {float(loss)}; lower distill.learning_rate, "
                 "or look for broken pictures (the last checkpoint before is kept)"
             )
-        row["learning_rate"] = params.learning_rate * (
-            min(1.0, step / params.warm_up) if params.warm_up else 1.0
+        row = CurveRow(
+            step=step,
+            loss=float(loss),
+            grad_norm=float(norm) if math.isfinite(float(norm)) else None,
+            learning_rate=params.learning_rate * warm_up(step, params),
         )
         state.curve.append(row)
         rows.append(row)
     pending.clear()
     return rows
+
+
+def warm_up(step: int, params: Distill) -> float:
+    """Return the share of the learning rate that step 1, 2, ... is made with."""
+    return min(1.0, step / params.warm_up) if params.warm_up else 1.0
 
 
 def _micro_batch(params: Distill, processes: int) -> int:

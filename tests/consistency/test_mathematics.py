@@ -10,7 +10,7 @@ from lcm_lora.consistency.prediction import convert
 from lcm_lora.consistency.schedule import schedule_of, solver_grid
 from lcm_lora.consistency.solver import guide, jump, lcm_range
 from lcm_lora.errors import UserError
-from lcm_lora.params import Guidance
+from lcm_lora.params.distill import Guidance
 
 SD = {
     "num_train_timesteps": 1000,

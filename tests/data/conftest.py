@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from making import make_data
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torch import Tensor
 
-from lcm_lora.data.prepare import prepare
-from lcm_lora.params import Prepare, ShapesSource
+from lcm_lora.params.sources import ShapesSource
 
 
 @pytest.fixture(scope="session")
@@ -33,53 +30,46 @@ def photographs() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared scenes, 16 x 16 pixels, in shards of eight. Read only."""
-    out = tmp_path_factory.mktemp("prepared") / "shards"
     source = ShapesSource(count=40, seed=3)
-    prepare(Prepare(source=source, resolution=16, min_side=16, held_out=0.3, shard_samples=8), out)
-    return out
+    sizes = {"resolution": 16, "min_side": 16, "shard_samples": 8}
+    folder = tmp_path_factory.mktemp("prepared")
+    return make_data(folder, source, held_out=0.4, selection=0.1, **sizes)
+
+
+@pytest.fixture(scope="session")
+def shards(data: Path) -> Path:
+    """The training shards of `data`."""
+    return data / "data" / "shards"
 
 
 @dataclass
 class TinyBase:
-    """What encoding asks of a base: a real autoencoder, and embeddings that hash the captions."""
+    """What encoding asks of a base: a real autoencoder, and what kind it is."""
 
     kind: str
     vae: Any
     name: str = "tiny"
     downsampling: int = 2
-    dtype: torch.dtype = torch.float32
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def embed(self, captions: list[str]) -> dict[str, Tensor]:
-        """Return 3 tokens of width 4, and for SDXL a pooled width of 5."""
-        seeds = [hashlib.sha256(caption.encode()).digest() for caption in captions]
-        noise = np.stack([np.random.default_rng(list(seed)).normal(size=17) for seed in seeds])
-        values = torch.from_numpy(noise).to(self.dtype)
-        embeddings = {"prompt_embeds": values[:, :12].reshape(-1, 3, 4)}
-        return embeddings | ({"pooled": values[:, 12:]} if self.kind == "sdxl" else {})
 
-    def embed_empty(self) -> dict[str, Tensor]:
-        """Return the embedding of no caption."""
-        return self.embed([""])
+def make_tiny_base(kind: str) -> TinyBase:
+    """Return a base of a kind, the same one every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae: Any = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(4, 8),
+            norm_num_groups=2,
+            latent_channels=3,
+            scaling_factor=0.7,
+        )
+    return TinyBase(kind, vae.eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="session")
 def tiny_base() -> Callable[[str], TinyBase]:
     """Return a function that makes a base of a kind, the same one every time."""
-
-    def make(kind: str) -> TinyBase:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            vae: Any = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 2,
-                up_block_types=("UpDecoderBlock2D",) * 2,
-                block_out_channels=(4, 8),
-                norm_num_groups=2,
-                latent_channels=3,
-                scaling_factor=0.7,
-            )
-        return TinyBase(kind, vae.eval().requires_grad_(False))
-
-    return make
+    return make_tiny_base

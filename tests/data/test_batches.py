@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from making import make_cache
 from safetensors.torch import load_file
 
 from lcm_lora.data.batches import LatentCache, order
-from lcm_lora.data.encode import encode
 from lcm_lora.errors import UserError
-from lcm_lora.params import Encode
+from lcm_lora.hashes import Hashes
 
 COUNTS = st.integers(1, 60)
 SEEDS = st.integers(0, 2**31)
@@ -54,87 +54,80 @@ def test_epochs_and_seeds_differ() -> None:
     assert len(set(epochs)) == len(epochs)
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl"])
-def cache(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    shards: Path,
-    tiny_base: Callable[[str], Any],
-) -> Path:
-    """Encoded scenes, of both kinds of base. Read only."""
-    out = tmp_path_factory.mktemp("encoded") / "cache"
-    encode(Encode(batch=16), tiny_base(request.param), shards, out)
-    return out
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_base: Any) -> Path:
+    """Encoded scenes. Read only."""
+    project = tmp_path_factory.mktemp("encoded")
+    shutil.copytree(data / "data", project / "data")
+    return make_cache(project, lambda _: tiny_base("sdxl"), batch=16)
 
 
-@settings(deadline=None)
-@given(data=st.data())
-def test_rows_are_those_of_the_files(cache: Path, data: st.DataObject) -> None:
-    opened = LatentCache(cache)
-    indices = data.draw(st.lists(st.integers(0, len(opened) - 1), min_size=1, max_size=12))
-    batch = opened.rows(indices)
-    paths = sorted((cache / "train").iterdir())
-    whole = {
-        name: torch.cat([load_file(path)[name] for path in paths]) for name in load_file(paths[0])
-    }
-    captions = load_file(cache / "captions.safetensors")
-    expected = {name: value[whole["caption"][indices]] for name, value in captions.items()}
-    if "time_ids" in whole:
-        expected["time_ids"] = whole["time_ids"][indices]
-    assert torch.equal(batch.mean, whole["mean"][indices])
-    assert torch.equal(batch.std, whole["std"][indices])
-    assert batch.conditioning.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(batch.conditioning[name], value)
-
-
-def test_a_cache_tells_what_it_is(cache: Path) -> None:
-    opened = LatentCache(cache)
+def files_of(cache: Path) -> list[Path]:
+    """Return the files of a cache in the order of its index."""
     index = json.loads((cache / "index.json").read_text())
-    assert len(opened) == index["samples"] == opened.rows(range(len(opened))).mean.shape[0]
-    assert (opened.kind, opened.base, opened.scaling_factor) == (index["kind"], "tiny", 0.7)
-    assert opened.shape == (3, 8, 8)
+    return [cache / shard["file"] for shard in index["shards"]]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chosen=st.data())
+def test_rows_are_those_of_the_files(cache: Path, hashes: Hashes, chosen: st.DataObject) -> None:
+    opened = LatentCache(cache, hashes)
+    indices = chosen.draw(st.lists(st.integers(0, len(opened) - 1), min_size=1, max_size=12))
+    batch = opened.rows(indices)
+    shards = [load_file(path) for path in files_of(cache)]
+    for name in ("mean", "std", "time_ids"):
+        whole = torch.cat([shard[name] for shard in shards])
+        read = getattr(batch, name)
+        assert read.dtype == torch.float32
+        assert torch.equal(read, whole[indices].float())
+    captions = []
+    for shard in shards:
+        content, ends = bytes(shard["captions"].tolist()), shard["ends"].tolist()
+        captions += [content[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
+    assert batch.captions == [captions[index] for index in indices]
+
+
+def test_a_cache_tells_what_it_is(cache: Path, hashes: Hashes) -> None:
+    opened = LatentCache(cache, hashes)
+    about = opened.index.about
+    assert len(opened) == opened.index.samples == opened.rows(range(len(opened))).mean.shape[0]
+    assert (about.kind, about.scaling_factor, about.shape) == ("sdxl", 0.7, (3, 8, 8))
     for index_outside in (-1, len(opened)):
         with pytest.raises(IndexError):
             opened.rows([index_outside])
 
 
-def test_the_empty_caption_serves_any_batch(cache: Path) -> None:
-    opened = LatentCache(cache)
-    conditioning = opened.rows([0, 1, 2]).conditioning
-    empty = opened.empty(3)
-    assert empty.keys() == conditioning.keys() - {"time_ids"}
-    stored = load_file(cache / "empty.safetensors")
-    for name, value in empty.items():
-        assert value.shape == conditioning[name].shape
-        assert all(torch.equal(row, stored[name][0]) for row in value)
-
-
-@pytest.mark.parametrize(
-    "file", ["index.json", "train/00001.safetensors", "captions.safetensors", "empty.safetensors"]
-)
-@pytest.mark.parametrize("harm", ["remove", "cut", "swap"])
-def test_an_incomplete_cache_is_an_error(tmp_path: Path, cache: Path, file: str, harm: str) -> None:
+@pytest.mark.parametrize("which", ["index", "first", "last"])
+@pytest.mark.parametrize("harm", ["remove", "cut", "flip", "swap", "empty"])
+def test_a_damaged_cache_is_an_error(
+    tmp_path: Path, cache: Path, hashes: Hashes, which: str, harm: str
+) -> None:
     copy = tmp_path / "cache"
     shutil.copytree(cache, copy)
+    files = files_of(copy)
+    path = {"index": copy / "index.json", "first": files[0], "last": files[-1]}[which]
+    content = bytearray(path.read_bytes())
     match harm:
         case "remove":
-            (copy / file).unlink()
+            path.unlink()
         case "cut":
-            (copy / file).write_bytes((cache / file).read_bytes()[:-20])
+            path.write_bytes(content[:-20])
+        case "flip":
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        case "swap":
+            path.write_bytes(files[0 if path != files[0] else 1].read_bytes())
         case _:
-            (copy / file).write_text("{}")
+            path.write_bytes(b"")
     with pytest.raises(UserError, match="run `lcm-lora encode`") as error:
-        LatentCache(copy)
+        LatentCache(copy, hashes)
     assert str(copy) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_shard_of_another_cache_is_an_error(tmp_path: Path, cache: Path) -> None:
-    copy = tmp_path / "cache"
-    shutil.copytree(cache, copy)
-    last = sorted((copy / "train").iterdir())[-1]
-    assert len(load_file(last)["mean"]) < 8
-    shutil.copy(copy / "train/00000.safetensors", last)
-    with pytest.raises(UserError, match=rf"{last}: not as index\.json says"):
-        LatentCache(copy)
+def test_reading_holds_no_file_open(cache: Path, hashes: Hashes) -> None:
+    """A thousand shards are more files than most systems let a process open."""
+    opened = LatentCache(cache, hashes)
+    before = psutil.Process().num_fds()
+    opened.rows(range(len(opened)))
+    assert psutil.Process().num_fds() == before

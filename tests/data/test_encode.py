@@ -1,167 +1,304 @@
-"""The cache holds the autoencoder's moments, each caption once, and the sizes that SDXL is told."""
+"""The cache holds moments, captions and sizes, and only new shards are encoded."""
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from conftest import TinyBase, make_tiny_base
+from making import make_cache, make_data, places, shapes_base
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lcm_lora.data.encode import encode
+from lcm_lora.data import encode as encoding
+from lcm_lora.data.cache import CacheIndex
+from lcm_lora.data.shards import ShardIndex
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
-from lcm_lora.params import Encode
+from lcm_lora.params.sources import FolderSource, ShapesSource
+from lcm_lora.records import read_record
+from lcm_lora.shapes.scenes import draw_scenes, render
 
 MakeBase = Callable[[str], Any]
 
 
-def read_directly(shards: Path) -> tuple[Tensor, list[str], list[dict[str, Any]]]:
-    """Return pictures in -1..1, captions and records of the training split, without our reader."""
-    members: dict[str, bytes] = {}
-    for path in sorted((shards / "train").iterdir()):
+@pytest.fixture
+def project(data: Path, tmp_path: Path) -> Path:
+    """Return a copy of prepared data."""
+    shutil.copytree(data / "data", tmp_path / "data")
+    return tmp_path
+
+
+def shards_of(project: Path) -> list[Path]:
+    """Return the shards in the order of their index."""
+    folder = places(project).shards
+    return [folder / s.file for s in read_record(folder / "index.json", ShardIndex, "").shards]
+
+
+def files_of(project: Path) -> list[Path]:
+    """Return what was encoded of each shard, in the order of the cache's index."""
+    folder = project / "data" / "cache"
+    return [folder / s.file for s in read_record(folder / "index.json", CacheIndex, "").shards]
+
+
+def read_directly(project: Path) -> tuple[Tensor, list[str], list[dict[str, Any]]]:
+    """Return pictures in -1..1, captions and records of the training shards, without our reader."""
+    pictures, captions, records = [], [], []
+    for path in shards_of(project):
         with tarfile.open(path) as tar:
-            members |= {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
-    keys = sorted({name.partition(".")[0] for name in members})
-    pictures = [np.asarray(Image.open(io.BytesIO(members[f"{key}.png"]))) for key in keys]
+            members = {m.name: tar.extractfile(m).read() for m in tar}  # type: ignore[union-attr]
+        for key in sorted({name.partition(".")[0] for name in members}):
+            pictures.append(np.asarray(Image.open(io.BytesIO(members[f"{key}.png"]))))
+            captions.append(members[f"{key}.txt"].decode())
+            records.append(json.loads(members[f"{key}.json"]))
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).double() / 255 * 2 - 1
-    captions = [members[f"{key}.txt"].decode() for key in keys]
-    return pixels, captions, [json.loads(members[f"{key}.json"]) for key in keys]
+    return pixels, captions, records
 
 
-def joined(cache: Path, name: str) -> Tensor:
+def joined(project: Path, name: str) -> Tensor:
     """Return a tensor of all shards of a cache."""
-    return torch.cat([load_file(path)[name] for path in sorted((cache / "train").iterdir())])
+    return torch.cat([load_file(path)[name] for path in files_of(project)])
+
+
+def texts(path: Path) -> list[str]:
+    """Return the captions of one shard of a cache, without our reader."""
+    tensors = load_file(path)
+    content = bytes(tensors["captions"].tolist())
+    ends = tensors["ends"].tolist()
+    return [content[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_a_cache_is_what_the_base_computes(
-    tmp_path: Path, shards: Path, tiny_base: MakeBase, kind: str
-) -> None:
+def test_a_cache_is_what_the_base_computes(project: Path, tiny_base: MakeBase, kind: str) -> None:
     base = tiny_base(kind)
-    encode(Encode(batch=5), base, shards, tmp_path / "cache")
-    pixels, captions, records = read_directly(shards)
+    make_cache(project, lambda _: base, batch=5)
+    pixels, captions, records = read_directly(project)
     with torch.inference_mode():
         expected = tiny_base(kind).vae.double().encode(pixels).latent_dist
     for name in ("mean", "std"):
-        stored = joined(tmp_path / "cache", name)
-        assert stored.dtype == torch.float32
-        torch.testing.assert_close(stored.double(), getattr(expected, name), rtol=1e-4, atol=1e-5)
-
-    unique = list(dict.fromkeys(captions))
-    rows = joined(tmp_path / "cache", "caption")
-    assert [unique[row] for row in rows] == captions
-    embeddings = load_file(tmp_path / "cache/captions.safetensors")
-    empty = load_file(tmp_path / "cache/empty.safetensors")
-    names = {"sd": {"prompt_embeds"}, "sdxl": {"prompt_embeds", "pooled"}}[kind]
-    assert embeddings.keys() == empty.keys() == names
-    for name in names:
-        assert torch.equal(embeddings[name], base.embed(unique)[name])
-        assert torch.equal(empty[name], base.embed_empty()[name])
-
-    if kind == "sdxl":
-        time_ids = joined(tmp_path / "cache", "time_ids")
-        assert time_ids.dtype == torch.float32
-        assert time_ids.tolist() == [
-            [*record["original_size"], *record["crop_top_left"], 16, 16] for record in records
-        ]
-
-
-def test_the_index_adds_up(tmp_path: Path, shards: Path, tiny_base: MakeBase) -> None:
-    cache = tmp_path / "cache"
-    encode(Encode(batch=8), tiny_base("sd"), shards, cache)
-    manifest = json.loads((shards / "manifest.json").read_text())
-    index = json.loads((cache / "index.json").read_text())
-    listed = index.pop("shards")
-    assert index == {
-        "kind": "sd",
-        "base": "tiny",
-        "scaling_factor": 0.7,
-        "channels": 3,
-        "height": 8,
-        "width": 8,
-        "samples": manifest["counts"]["train"],
-        "shards_sha256": sha256(shards / "manifest.json"),
-    }
-    assert [shard["samples"] for shard in listed] == [
-        shard["samples"] for shard in manifest["shards"]["train"]
+        stored = joined(project, name)
+        assert stored.dtype == torch.float16
+        # Half precision rounds by 2^-11 of a value, and by 2^-25 near zero.
+        torch.testing.assert_close(
+            stored.double(), getattr(expected, name), rtol=2**-11 + 1e-4, atol=1e-5
+        )
+    assert [t for path in files_of(project) for t in texts(path)] == captions
+    assert joined(project, "time_ids").tolist() == [
+        [*record["original_size"], *record["crop_top_left"], 16, 16] for record in records
     ]
-    for shard in listed:
-        assert load_file(cache / shard["file"])["mean"].shape == (shard["samples"], 3, 8, 8)
+
+
+def test_the_index_adds_up(project: Path, tiny_base: MakeBase) -> None:
+    cache = make_cache(project, lambda _: tiny_base("sd"), batch=8)
+    shards = read_record(places(project).shards / "index.json", ShardIndex, "")
+    index = read_record(cache / "index.json", CacheIndex, "")
+    assert (index.about.kind, index.about.scaling_factor) == ("sd", 0.7)
+    assert index.about.shape == (3, 8, 8)
+    assert index.samples == shards.samples
+    assert index.shards_sha256 == sha256(places(project).shards / "index.json")
+    assert [shard.samples for shard in index.shards] == [s.samples for s in shards.shards]
+    for shard in index.shards:
+        assert load_file(cache / shard.file)["mean"].shape == (shard.samples, 3, 8, 8)
+        assert sha256(cache / shard.file) == shard.sha256
     assert {path.stat().st_mode & 0o777 for path in cache.rglob("*.*")} == {0o644}
 
 
 def test_the_batch_changes_nothing_but_speed(
-    tmp_path: Path, shards: Path, tiny_base: MakeBase
+    project: Path, tmp_path: Path, tiny_base: MakeBase
 ) -> None:
-    for batch in (1, 3, 64):
-        encode(Encode(batch=batch), tiny_base("sdxl"), shards, tmp_path / f"{batch}")
-    encode(Encode(batch=3), tiny_base("sdxl"), shards, tmp_path / "again")
-    assert sha256(tmp_path / "3") == sha256(tmp_path / "again")
-    one = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*.safetensors")}
-    for batch in (3, 64):
-        other = tmp_path / f"{batch}"
-        assert one == {path.relative_to(other) for path in other.rglob("*.safetensors")}
-        for name in one:
-            torch.testing.assert_close(load_file(tmp_path / "1" / name), load_file(other / name))
+    found = []
+    for batch in (1, 3, 64, 3):
+        cache = make_cache(project, lambda _: tiny_base("sdxl"), batch=batch)
+        found.append(({n: joined(project, n) for n in ("mean", "std", "time_ids")}, sha256(cache)))
+    assert found[1][1] == found[3][1]
+    for tensors, _ in found[1:]:
+        torch.testing.assert_close(found[0][0], tensors, rtol=2**-10, atol=1e-6)
 
 
-def test_a_half_precision_base_still_encodes_in_float(
-    tmp_path: Path, shards: Path, tiny_base: MakeBase
-) -> None:
+def test_a_half_precision_base_still_encodes_in_float(project: Path, tiny_base: MakeBase) -> None:
     base = tiny_base("sd")
     base.vae.half()
     # Sums of 27 such products overflow in half precision, which ends at 65504.
     base.vae.encoder.conv_in.weight.fill_(30_000.0)
-    base.dtype = torch.bfloat16
-    encode(Encode(batch=8), base, shards, tmp_path / "cache")
-    assert joined(tmp_path / "cache", "mean").dtype == torch.float32
-    embeddings = load_file(tmp_path / "cache/captions.safetensors")
-    assert embeddings["prompt_embeds"].dtype == torch.bfloat16
+    make_cache(project, lambda _: base, batch=8)
+    assert joined(project, "mean").isfinite().all()
 
 
-def test_what_is_not_finite_is_named(tmp_path: Path, shards: Path, tiny_base: MakeBase) -> None:
+def test_what_is_not_finite_is_named(project: Path, tiny_base: MakeBase) -> None:
     base = tiny_base("sd")
-    _, captions, records = read_directly(shards)
+    pictures, _, records = read_directly(project)
     encode_whole = base.vae.encode
-    met = 0
 
     def encode_but_tenth(pixels: Tensor) -> Any:
-        nonlocal met
         output = encode_whole(pixels)
-        for row in range(len(pixels)):
-            if met == 10:
-                output.latent_dist.mean[row, 0, 0, 0] = torch.nan
-            met += 1
+        is_tenth = (pixels - pictures[10]).abs().amax((1, 2, 3)) < 1e-3
+        output.latent_dist.mean[is_tenth, 0, 0, 0] = torch.nan
         return output
 
     base.vae.encode = encode_but_tenth
-    with pytest.raises(UserError, match=rf"sample 00000010 \({records[10]['source']}\): .*finite"):
-        encode(Encode(batch=3), base, shards, tmp_path / "cache")
-
-    base = tiny_base("sd")
-    embed = base.embed
-
-    def embed_but_one(texts: list[str]) -> dict[str, Tensor]:
-        wrong = torch.tensor([text == captions[7] for text in texts])[:, None, None]
-        return {name: value.masked_fill(wrong, torch.inf) for name, value in embed(texts).items()}
-
-    base.embed = embed_but_one
-    with pytest.raises(UserError, match=f"caption '{captions[7][:80]}.* not finite"):
-        encode(Encode(batch=3), base, shards, tmp_path / "cache")
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=rf"sample \S+ \({records[10]['source']}\): .*finite"):
+        make_cache(project, lambda _: base, batch=3)
+    assert not (project / "data" / "cache").exists()
 
 
-def test_a_resolution_that_does_not_suit(tmp_path: Path, shards: Path, tiny_base: MakeBase) -> None:
+def test_a_resolution_that_does_not_suit(project: Path, tiny_base: MakeBase) -> None:
     base = tiny_base("sd")
     base.downsampling = 5
     with pytest.raises(UserError, match=r"prepare\.resolution 16: not a multiple of 5"):
-        encode(Encode(batch=8), base, shards, tmp_path / "cache")
+        make_cache(project, lambda _: base, batch=8)
+
+
+SIZES: dict[str, Any] = {
+    "resolution": 8,
+    "min_side": 8,
+    "held_out": 0.05,
+    "selection": 0.05,
+    "shard_samples": 200,
+}
+
+
+def test_only_new_shards_are_encoded_to_the_bytes_of_a_run_from_nothing(
+    tmp_path: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = 0
+    moments = encoding.moments
+
+    def counting(vae: Any, pictures: Any) -> Any:
+        nonlocal encoded
+        encoded += len(pictures)
+        return moments(vae, pictures)
+
+    monkeypatch.setattr(encoding, "moments", counting)
+    counts = []
+    for count in (3072, 3100, 3072):
+        make_data(tmp_path, ShapesSource(count=count, seed=1), **SIZES)
+        encoded = 0
+        cache = make_cache(tmp_path, lambda _: tiny_base("sd"), batch=64)
+        counts.append(encoded)
+    samples = read_record(cache / "index.json", CacheIndex, "").samples
+    # The pieces of the last state are gone: what is kept is what an output links.
+    assert counts[0] == samples
+    assert counts[1] < 40
+    assert counts[2] == 0
+    anew = tmp_path / "anew"
+    make_data(anew, ShapesSource(count=3072, seed=1), **SIZES)
+    assert sha256(make_cache(anew, lambda _: tiny_base("sd"), batch=64)) == sha256(cache)
+
+
+@pytest.mark.parametrize("base", ["tiny", "shapes"])
+def test_a_new_picture_between_others_is_all_that_is_encoded(
+    base: str, tmp_path: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shard is made anew, and the latents of its neighbours are copied, to the same bytes."""
+    encoded: list[int] = []
+    moments = encoding.moments
+
+    def counting(vae: Any, pictures: Any) -> Any:
+        encoded.append(len(pictures))
+        return moments(vae, pictures)
+
+    monkeypatch.setattr(encoding, "moments", counting)
+    opened = shapes_base() if base == "shapes" else tiny_base("sd")
+    source = FolderSource(kind="folder", path=tmp_path / "source")
+    source.path.mkdir()
+    sizes = {"resolution": 32, "min_side": 32, "held_out": 0.3, "selection": 0.1}
+
+    def put(names: range) -> None:
+        for i, picture in zip(names, render(draw_scenes(9, names), 32), strict=True):
+            Image.fromarray(picture).save(source.path / f"{i * 7919 % 10007:05d}.png")
+            (source.path / f"{i * 7919 % 10007:05d}.txt").write_text(f"scene {i}")
+
+    put(range(100))
+    make_data(tmp_path, source, shard_samples=24, **sizes)
+    make_cache(tmp_path, lambda _: opened, batch=16)
+    put(range(100, 103))
+    make_data(tmp_path, source, shard_samples=24, **sizes)
+    encoded.clear()
+    cache = make_cache(tmp_path, lambda _: opened, batch=16)
+    assert sum(encoded) <= 6  # three at most, and none of them alone
+    shutil.copytree(tmp_path / "data", tmp_path / "anew" / "data")
+    anew = make_cache(tmp_path / "anew", lambda _: opened, batch=16)
+    assert sha256(anew) == sha256(cache)
+
+
+def test_what_decides_a_latent_decides_what_is_kept(
+    project: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[int] = []
+
+    def opened(number: int) -> Any:
+        loaded.append(number)
+        return tiny_base("sd")
+
+    make_cache(project, opened, "one base", batch=8)
+    make_cache(project, opened, "one base", batch=8)
+    assert len(loaded) == 1
+    make_cache(project, opened, "another base", batch=8)
+    assert len(loaded) == 2
+    monkeypatch.setattr(encoding, "code_sha256", lambda module: "other code")
+    make_cache(project, opened, "another base", batch=8)
+    assert len(loaded) == 3
+
+
+def test_processes_share_the_shards_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    alone = sha256(make_cache(project, functools.partial(open_tiny, "sd"), batch=3))
+    shutil.rmtree(project / ".checkpoints")
+    shared = make_cache(project, functools.partial(open_tiny, "sd"), batch=3, processes=2)
+    assert sha256(shared) == alone
+
+
+def test_an_error_in_a_process_is_the_same_one_line(project: Path) -> None:
+    with pytest.raises(UserError, match="not a multiple of 5"):
+        make_cache(project, functools.partial(open_tiny, "odd"), batch=3, processes=2)
+
+
+def open_tiny(kind: str, number: int) -> TinyBase:
+    """Open the tiny base in a process of its own."""
+    torch.set_num_threads(1)
+    base = make_tiny_base("sd" if kind == "odd" else kind)
+    base.downsampling = 5 if kind == "odd" else base.downsampling
+    return base
+
+
+WAITING = """
+import functools, sys, time
+from pathlib import Path
+sys.path[:0] = {paths!r}
+from making import make_cache
+
+def open_slowly(number):
+    Path("here", str(number)).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    make_cache(Path("."), open_slowly, batch=3, processes=2)
+"""
+
+
+def test_a_killed_run_leaves_no_process(project: Path) -> None:
+    (project / "here").mkdir()
+    (project / "waiting.py").write_text(WAITING.format(paths=[p for p in sys.path if p]))
+    run = subprocess.Popen([sys.executable, "waiting.py"], cwd=project)
+    while len(list((project / "here").iterdir())) < 2:
+        time.sleep(0.1)
+    family = psutil.Process(run.pid).children(recursive=True)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive

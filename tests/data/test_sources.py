@@ -7,6 +7,8 @@ import io
 import json
 import os
 import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +16,28 @@ import pytest
 import webdataset
 from PIL import Image
 
-from lcm_lora.data.sources import (
-    Rejection,
-    Sample,
-    decode,
-    read_folder,
-    read_shapes,
-    read_source,
-    read_webdataset,
-)
+from lcm_lora.data.sources import Found, Rejection, Sample, decode, judge, open_units
+from lcm_lora.data.units import list_units
 from lcm_lora.errors import UserError
-from lcm_lora.params import FolderSource, ShapesSource, WebdatasetSource
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
 from lcm_lora.shapes.scenes import draw_scene, render
+
+
+def read_source(source: Source, resolution: int = 32) -> list[Found]:
+    """Return all that is in a source, as its first look and its readers give it."""
+    with tempfile.TemporaryDirectory() as folder, Hashes(Path(folder) / "hashes") as hashes:
+        units = list(list_units(source, hashes, {}))
+        opened = open_units(source, units, resolution, hashes)
+        return [judge(raw) for _, read in opened for raw in read()]
+
+
+def read_folder(path: Path) -> list[Found]:
+    return read_source(FolderSource(kind="folder", path=path))
+
+
+def read_webdataset(path: Path) -> list[Found]:
+    return read_source(WebdatasetSource(kind="webdataset", path=path))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -43,9 +55,9 @@ def write_samples(tar: Path, samples: list[dict[str, object]]) -> None:
 
 
 def test_each_shapes_sample_is_its_scene() -> None:
-    found = list(read_shapes(ShapesSource(count=515, seed=5), 8))
-    assert len(found) == 515
-    for index in (0, 1, 511, 512, 514):
+    found = read_source(ShapesSource(count=1030, seed=5), 8)
+    assert len(found) == 1030
+    for index in (0, 1, 1023, 1024, 1029):
         sample, scene = found[index], draw_scene(5, index)
         assert isinstance(sample, Sample)
         assert sample.caption == scene.caption
@@ -60,7 +72,7 @@ def test_a_folder_is_read_below_and_by_name(tmp_path: Path, photographs: list[Im
         picture.save(path)
         path.with_suffix(".txt").write_text(f"  {name}\n")
     (tmp_path / "notes.md").write_text("no picture, and not looked at")
-    found = list(read_source(FolderSource(kind="folder", path=tmp_path), 32))
+    found = read_folder(tmp_path)
     assert [sample.name for sample in found] == sorted(names)
     assert all(isinstance(s, Sample) and s.caption == s.name for s in found)
 
@@ -104,8 +116,8 @@ def test_a_folder_and_a_tar_of_the_same_files_agree(
         (folder / f"{i:06d}.txt").write_text(f"caption {i}")
         samples.append({"jpg": content, "txt": f"caption {i}".encode()})
     write_samples(tmp_path / "a.tar", samples)
-    apart = list(read_folder(folder))
-    together = list(read_source(WebdatasetSource(kind="webdataset", path=tmp_path / "a.tar"), 32))
+    apart = read_folder(folder)
+    together = read_webdataset(tmp_path / "a.tar")
     assert len(apart) == len(together) == 4
     for one, other in zip(apart, together, strict=True):
         assert isinstance(one, Sample)
@@ -124,6 +136,7 @@ def test_captions_of_tars(tmp_path: Path, photographs: list[Image.Image]) -> Non
         ({"json": b'{"caption": null}'}, "no caption"),
         ({"json": b'{"caption": "half \\ud83d"}'}, "no caption"),
         ({"json": b"[1, 2"}, "no caption"),
+        ({"json": b'{"caption":' + b"[" * 100_000}, "no caption"),
         ({"json": b"[1, 2]"}, "no caption"),
         ({"txt": b"caf\xe9"}, "no caption"),
         ({}, "no caption"),
@@ -132,8 +145,8 @@ def test_captions_of_tars(tmp_path: Path, photographs: list[Image.Image]) -> Non
     (tmp_path / "sub").mkdir()
     write_samples(tmp_path / "sub/a.tar", [{"png": picture, **extra} for extra, _ in cases])
     write_samples(tmp_path / "b.tar", [{"txt": b"alone"}, {"jpg": b"no jpeg", "txt": b"broken"}])
-    found = list(read_webdataset(tmp_path))
-    assert [x.name for x in found[:2]] == ["b.tar/000000", "b.tar/000001"]
+    found = read_webdataset(tmp_path)
+    assert [x.name for x in found[:2]] == ["000000", "000001"]
     told = [x.caption if isinstance(x, Sample) else x.reason for x in found]
     assert told == ["not a picture", "not a picture"] + [expected for _, expected in cases]
 
@@ -157,10 +170,10 @@ def test_a_cut_tar_keeps_what_came_before(
     read = []
     for length in lengths:
         (cut / "x.tar").write_bytes(content[:length])
-        found = list(read_webdataset(cut))
+        found = read_webdataset(cut)
         kept = [x.sha256 for x in found if isinstance(x, Sample)]
         assert kept == expected[: len(kept)], length
-        assert found[-1] == Rejection("x.tar", "truncated shard"), length
+        assert found[-1] == Rejection("", "truncated shard"), length
         # Of the sample that the cut runs through, the picture may be there and the caption not.
         assert len(found) - len(kept) <= 2, length
         read.append(len(kept))
@@ -173,7 +186,7 @@ def test_a_tar_with_a_name_twice_is_an_error(tmp_path: Path) -> None:
         for _ in range(2):
             tar.addfile(tarfile.TarInfo("0.txt"), io.BytesIO())
     with pytest.raises(UserError, match=r"a\.tar: 0\.txt: duplicate .*anew"):
-        list(read_webdataset(tmp_path))
+        read_webdataset(tmp_path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -256,10 +269,89 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     for read in (read_folder, read_webdataset):
         with pytest.raises(UserError, match=f"{missing}: no such"):
-            list(read(missing))
+            read(missing)
     for read, problem in ((read_folder, "no pictures"), (read_webdataset, "no tars")):
         with pytest.raises(UserError, match=problem):
-            list(read(tmp_path))
+            read(tmp_path)
     (tmp_path / "metadata.jsonl").write_bytes(b'{"file_name": "a.png"}\n\n{"file": "b.png"}\n')
     with pytest.raises(UserError, match=r"metadata\.jsonl:3: not"):
-        list(read_folder(tmp_path))
+        read_folder(tmp_path)
+
+
+def test_what_leads_out_of_the_source_is_not_read(
+    tmp_path: Path, photographs: list[Image.Image]
+) -> None:
+    folder, secret = tmp_path / "source", tmp_path / "secret"
+    secret.mkdir()
+    (folder / "inner").mkdir(parents=True)
+    for place in (folder / "own.png", secret / "a.png"):
+        photographs[0].save(place)
+        place.with_suffix(".txt").write_text("a caption")
+    (folder / "link.png").symlink_to(secret / "a.png")
+    (folder / "link.txt").write_text("a caption")
+    (folder / "door").symlink_to(secret)
+    (folder / "beside.png").symlink_to(folder / "own.png")
+    (folder / "beside.txt").write_text("a link within")
+    rows = [{"file_name": name, "text": "a"} for name in ("../secret/a.png", f"{secret}/a.png")]
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    found = {x.name: getattr(x, "reason", "read") for x in read_folder(folder)}
+    assert found == {
+        "../secret/a.png": "outside the source",
+        f"{secret}/a.png": "outside the source",
+        "beside.png": "read",
+        "door": "outside the source",
+        "link.png": "outside the source",
+        "own.png": "read",
+    }
+    write_samples(secret / "a.tar", [{"txt": b"a"}])
+    (folder / "a.tar").symlink_to(secret / "a.tar")
+    with pytest.raises(UserError, match=r"a\.tar: a link that leads out of"):
+        read_webdataset(folder)
+
+
+def test_a_source_that_changes_after_the_first_look_is_named(
+    tmp_path: Path, photographs: list[Image.Image], hashes: Hashes
+) -> None:
+    folder, tar = tmp_path / "folder", tmp_path / "tars" / "a.tar"
+    folder.mkdir()
+    tar.parent.mkdir()
+
+    def fill() -> None:
+        for i in range(3):
+            photographs[i].save(folder / f"{i}.png")
+            (folder / f"{i}.txt").write_text("a piece")
+        write_samples(tar, [{"png": encoded(photographs[0]), "txt": b"a piece"}])
+
+    def grow() -> None:
+        with tar.open("ab") as file:
+            file.write(bytes(10240))
+
+    changes: list[tuple[Source, Callable[[], object], str]] = [
+        (FolderSource(kind="folder", path=folder), (folder / "1.png").unlink, "1.png"),
+        (FolderSource(kind="folder", path=folder), (folder / "2.txt").unlink, "2.txt"),
+        (
+            FolderSource(kind="folder", path=folder),
+            lambda: (folder / "0.txt").write_text("another"),
+            "0.png and the pictures that follow",
+        ),
+        (WebdatasetSource(kind="webdataset", path=tar.parent), grow, "a.tar"),
+        (WebdatasetSource(kind="webdataset", path=tar.parent), tar.unlink, "a.tar"),
+    ]
+    for source, change, named in changes:
+        fill()
+        units = list(list_units(source, hashes, {}))
+        opened = list(open_units(source, units, 32, hashes))
+        change()
+        with pytest.raises(UserError, match="not what the first look found") as error:
+            [judge(raw) for _, read in opened for raw in read()]
+        assert named in str(error.value)
+        assert "\n" not in str(error.value)
+    # The same, while it is read.
+    fill()
+    source = WebdatasetSource(kind="webdataset", path=tar.parent)
+    ((_, read),) = open_units(source, list(list_units(source, hashes, {})), 32, hashes)
+    reading = read()
+    next(reading)
+    grow()
+    with pytest.raises(UserError, match="not what the first look found"):
+        list(reading)

@@ -1,8 +1,7 @@
-"""Untrained judges and a small set of shards and image sets, as the stages write them."""
+"""Untrained judges and small image sets, painted and real, as the stages write them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from making import make_data
 from numpy.typing import NDArray
 
-from lcm_lora.data.prepare import prepare
-from lcm_lora.data.shards import encode_png, write_tar
-from lcm_lora.params import Prepare, ShapesSource
+from lcm_lora.data.pictures import encoded
+from lcm_lora.data.shards import write_tar
+from lcm_lora.evaluation.image_sets import CAPTIONS, LATENCY, captions_sha256
+from lcm_lora.evaluation.set_records import (
+    Captions,
+    Latency,
+    SetLatency,
+    SetRecord,
+    SetScheduler,
+)
+from lcm_lora.files import sha256
+from lcm_lora.params.sources import ShapesSource
+from lcm_lora.records import write_record
 from lcm_lora.shapes import architecture
 from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
@@ -33,11 +43,11 @@ def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return prepared shards of the shapes world."""
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    prepare(Prepare(source=ShapesSource(count=120, seed=3), held_out=0.3), folder)
-    return folder
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an evaluation set of twice eight pictures of the shapes world."""
+    folder = tmp_path_factory.mktemp("project")
+    source = ShapesSource(count=120, seed=3)
+    return make_data(folder, source, prompts=8, held_out=0.3) / "data" / "evaluation"
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +66,31 @@ ImageSets = Callable[..., Path]
 @pytest.fixture
 def image_sets(tmp_path: Path, scenes: list[Scene], pictures: NDArray[np.uint8]) -> ImageSets:
     """Return a function that writes a sampler's folder of one image set."""
+    from PIL import Image
 
-    def write(sampler: str = "lcm", keep: int = 24, **record: Any) -> Path:
+    def write(sampler: str = "lcm", keep: int = 24, captions: tuple[str, ...] = ()) -> Path:
         folder = tmp_path / "images" / sampler
-        name = "steps-4_guidance-1"
-        members = ((f"{i:08d}.png", encode_png(p)) for i, p in enumerate(pictures[:keep]))
-        write_tar(folder / f"{name}.tar", members)
-        about = {"sampler": sampler, "steps": 4, "guidance": 1.0, "nfe": 4, "seeds": 0}
-        (folder / f"{name}.json").write_text(json.dumps(about | record))
-        (folder / "captions.json").write_text(json.dumps([s.caption for s in scenes]))
-        (folder / "latency.json").write_text(json.dumps({name: {"ms_per_image": 7.5}}))
+        captions = captions or tuple(scene.caption for scene in scenes)
+        tar = folder / "steps-4_guidance-1.tar"
+        pngs = (encoded(Image.fromarray(picture), None) for picture in pictures[:keep])
+        write_tar(tar, ((f"{i:08d}.png", png) for i, png in enumerate(pngs)))
+        write_record(tar.with_suffix(".json"), set_record(tar, sampler, captions))
+        write_record(folder / CAPTIONS, Captions(captions=captions))
+        time = SetLatency(ms_per_image=7.5, device="cpu", batch=8)
+        write_record(folder / LATENCY, Latency(sets={tar.stem: time}))
         return folder
 
     return write
+
+
+def set_record(tar: Path, sampler: str, captions: tuple[str, ...]) -> SetRecord:
+    about: dict[str, Any] = {"sampler": sampler, "steps": 4, "guidance": 1.0, "nfe": 4, "seeds": 0}
+    return SetRecord(
+        **about,
+        count=len(captions),
+        scheduler=SetScheduler(**{"class": "LCMScheduler"}, timesteps=(999, 759, 499, 259)),
+        prompts_sha256=captions_sha256(captions),
+        height=32,
+        width=32,
+        tar_sha256=sha256(tar),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from lcm_lora.data.shards import read_split
+from lcm_lora.data.picture_sets import read_set
+from lcm_lora.data.pictures import pixels as pixels_of
+from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation import features as stage
 from lcm_lora.evaluation.attributes import attributes_of_captions
 from lcm_lora.evaluation.features import extract, features
+from lcm_lora.evaluation.image_sets import generated_sets, real_sets
 from lcm_lora.evaluation.networks import load_clip_scorer, load_feature_network
-from lcm_lora.params import Score
+from lcm_lora.files import sha256
+from lcm_lora.params.score import Score
 from lcm_lora.shapes.judge import Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes
 
@@ -28,17 +32,16 @@ CPU = torch.device("cpu")
 Measured = tuple[dict[str, NDArray[Any]], dict[str, Any]]
 
 
-def run(images: Path | None, out: Path, judges: Path, name: str = "lcm", **score: Any) -> Path:
-    features(Score(**score), name, images, out / "no-shards", 8, out, "cpu", judges)
+def run(images: Path, out: Path, judges: Path, name: str = "lcm", **score: Any) -> Path:
+    features(Score(**score), name, generated_sets(images, name), out, "cpu", judges)
     return next(iter(sorted(out.glob("*.safetensors"))))
 
 
 def read(path: Path) -> Measured:
     with safe_open(path, framework="numpy") as file:
         names = file.keys()
-        return {name: file.get_tensor(name) for name in names}, json.loads(
-            file.metadata()["record"]
-        )
+        tensors = {name: file.get_tensor(name) for name in names}
+    return tensors, json.loads(path.with_suffix(".json").read_text())
 
 
 def test_captions_say_again_what_their_scenes_hold() -> None:
@@ -118,7 +121,7 @@ def test_extraction_does_not_depend_on_the_batch(
     network = load_feature_network("shapes", judges, CPU)
     folder = image_sets()
     files = []
-    for i, content in enumerate(stage.generated_sets(folder, "lcm")[0].pngs()):
+    for i, content in enumerate(generated_sets(folder, "lcm")[0].pngs()):
         files.append(tmp_path / f"{i}.png")
         files[-1].write_bytes(content)
     one, all_at_once = (extract(files, network, batch, CPU, lambda *_: None) for batch in (1, 24))
@@ -139,33 +142,38 @@ def test_larger_pictures_are_brought_to_the_networks_size(tmp_path: Path, judges
 
 def test_a_second_run_writes_the_same_bytes(image_sets: Any, judges: Path, tmp_path: Path) -> None:
     folder = image_sets()
-    first = run(folder, tmp_path / "a", judges).read_bytes()
-    assert run(folder, tmp_path / "b", judges).read_bytes() == first
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["steps-4_guidance-1.safetensors"]
+    path = run(folder, tmp_path / "a", judges)
+    run(folder, tmp_path / "b", judges)
+    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "steps-4_guidance-1.json",
+        "steps-4_guidance-1.safetensors",
+    ]
+    assert read(path)[1]["sha256"] == sha256(path)
 
 
 def test_real_pictures_come_in_two_disjoint_sets(
-    shards: Path, judges: Path, tmp_path: Path
+    evaluation: Path, judges: Path, tmp_path: Path
 ) -> None:
-    features(Score(), "real", None, shards, 8, tmp_path / "real", "cpu", judges)
+    features(Score(), "real", real_sets(evaluation), tmp_path / "real", "cpu", judges)
     tensors, record = read(tmp_path / "real" / "real.safetensors")
     others, other = read(tmp_path / "real" / "reference.safetensors")
     assert tensors["features"].shape == others["features"].shape == (8, 64)
     assert record["sampler"] == other["sampler"] == "real"
     assert record["captions_sha256"] != other["captions_sha256"]
+    sources = [read_set(evaluation, name).sources for name in ("real", "reference")]
+    assert len(set(sources[0]) | set(sources[1])) == 16
     network = load_feature_network("shapes", judges, CPU)
-    samples = list(read_split(shards, "held_out", 16))
-    pixels = torch.from_numpy(np.stack([s.picture for s in samples])).permute(0, 3, 1, 2).float()
+    pngs = [
+        png
+        for name in ("real", "reference")
+        for _, png in read_tar_members(evaluation / f"{name}.tar")
+    ]
+    pixels = torch.from_numpy(np.stack([pixels_of(png) for png in pngs])).permute(0, 3, 1, 2)
+    pixels = pixels.float()
     with torch.inference_mode():
         direct = network.embed(pixels).numpy()
     assert np.vstack([tensors["features"], others["features"]]) == pytest.approx(direct, abs=1e-5)
-
-
-def test_too_few_held_out_pictures_are_refused(shards: Path, judges: Path, tmp_path: Path) -> None:
-    most = len(list(read_split(shards, "held_out"))) // 2
-    features(Score(), "real", None, shards, most, tmp_path / "real", "cpu", judges)
-    with pytest.raises(UserError, match=r"generate.prompts: .* holds out only"):
-        features(Score(), "real", None, shards, most + 1, tmp_path / "x", "cpu", judges)
 
 
 def test_long_captions_are_cut_and_keep_their_end(judges: Path) -> None:
@@ -180,8 +188,7 @@ def test_long_captions_are_cut_and_keep_their_end(judges: Path) -> None:
 def test_without_attributes_any_caption_is_fine(
     image_sets: Any, judges: Path, tmp_path: Path
 ) -> None:
-    folder = image_sets()
-    (folder / "captions.json").write_text(json.dumps(["a cat"] * 24))
+    folder = image_sets(captions=("a cat",) * 24)
     with pytest.raises(UserError, match=r"set score.attributes to false"):
         run(folder, tmp_path / "a", judges)
     assert not (tmp_path / "a").exists()
@@ -192,8 +199,6 @@ def test_without_attributes_any_caption_is_fine(
 def test_a_transformers_folder_with_its_own_preprocessing_scores_too(
     image_sets: Any, judges: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(judges / "clip", tmp_path / "my-clip")
     with pytest.raises(UserError, match="not a CLIP folder"):
         run(image_sets(), tmp_path / "out", judges, clip=str(tmp_path / "my-clip"))
@@ -226,6 +231,20 @@ def test_a_missing_network_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         run(image_sets(), tmp_path / "out", judges, **score)
+
+
+@pytest.mark.parametrize(
+    "file", ["judge.safetensors", "clip/model.safetensors", "clip/config.json"]
+)
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff\x00 torn"])
+def test_a_damaged_network_ends_in_one_line(
+    file: str, content: bytes, image_sets: Any, judges: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(judges, tmp_path / "judges")
+    (tmp_path / "judges" / file).write_bytes(content)
+    with pytest.raises(UserError, match=rf"judges/{file.split('/')[0]}.*; (set|mend)") as error:
+        run(image_sets(), tmp_path / "out", tmp_path / "judges")
+    assert "\n" not in str(error.value)
 
 
 def test_other_weights_than_the_2015_inception_are_refused(
@@ -266,12 +285,12 @@ def test_an_inception_file_goes_through_clean_fids_own_path(
     torch.jit.script(StandIn()).save(str(file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     ends = (digest[:12], digest[-8:])
-    monkeypatch.setattr("lcm_lora.evaluation.networks._INCEPTION_SHA256", ends)
+    monkeypatch.setattr("lcm_lora.evaluation.names._INCEPTION_SHA256", ends)
     folder = image_sets()
     tensors, record = read(run(folder, tmp_path / "out", judges, features=str(file)))
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for i, content in enumerate(stage.generated_sets(folder, "lcm")[0].pngs()):
+    for i, content in enumerate(generated_sets(folder, "lcm")[0].pngs()):
         (pictures / f"{i:08d}.png").write_bytes(content)
     model = InceptionV3W(str(tmp_path), download=False)
     expected = get_folder_features(
@@ -293,3 +312,20 @@ def test_a_tar_of_too_few_pictures_is_refused(
         run(image_sets(keep=9), tmp_path / "out", judges)
     with pytest.raises(UserError, match="run `lcm-lora generate ddim`"):
         run(tmp_path / "nothing", tmp_path / "out", judges, name="ddim")
+
+
+def test_sets_that_do_not_belong_together_are_refused(image_sets: Any, tmp_path: Path) -> None:
+    folder = image_sets()
+    with pytest.raises(UserError, match=r"is of lcm, not of ddim; run `lcm-lora generate ddim`"):
+        generated_sets(folder, "ddim")
+    captions = (folder / "captions.json").read_text()
+    (folder / "captions.json").write_text(captions.replace("red", "tan"))
+    with pytest.raises(UserError, match=r"is of other captions than captions.json holds"):
+        generated_sets(folder, "lcm")
+    (folder / "captions.json").write_text(captions)
+    (folder / "latency.json").write_text('{"sets": {}}')
+    with pytest.raises(UserError, match=r"latency.json: does not list steps-4_guidance-1"):
+        generated_sets(folder, "lcm")
+    (folder / "steps-4_guidance-1.tar").unlink()
+    with pytest.raises(UserError, match=r"lcm: holds no image sets; run `lcm-lora generate lcm`"):
+        generated_sets(folder, "lcm")

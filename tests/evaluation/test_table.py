@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+import torch
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.metrics import INCEPTION
+from lcm_lora.evaluation.names import INCEPTION
+from lcm_lora.evaluation.set_records import FeatureRecord
 from lcm_lora.evaluation.table import load_table, score
-from lcm_lora.params import Cell, Score
+from lcm_lora.files import sha256, write_tensors
+from lcm_lora.params.generate import Cell
+from lcm_lora.params.score import Score
+from lcm_lora.records import write_record
 
 N, D = 40, 6
 CELLS = [
@@ -40,7 +46,7 @@ def draw(sampler: str, seed: int, noise: float) -> dict[str, Any]:
 
 
 def write(path: Path, tensors: dict[str, Any], **record: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, {name: torch.from_numpy(values) for name, values in tensors.items()})
     about = {
         "steps": 0,
         "guidance": 0.0,
@@ -52,7 +58,8 @@ def write(path: Path, tensors: dict[str, Any], **record: Any) -> None:
         "network": {"name": "shapes", "sha256": "f", "preprocessing": "p"},
         "clip": {"name": "shapes", "sha256": "c"},
     }
-    save_file(tensors, path, metadata={"record": json.dumps(about | record)})
+    found = FeatureRecord.model_validate(about | record | {"sha256": sha256(path)})
+    write_record(path.with_suffix(".json"), found)
 
 
 def write_cell(folder: Path, sampler: str, cell: Cell, noise: float, **record: Any) -> None:
@@ -165,9 +172,26 @@ def test_same_features_give_the_same_bytes_and_the_protocol_names_the_set(featur
     assert first.protocol["n"] == N
 
 
-def test_only_the_2015_inception_is_called_fid(features: Path) -> None:
-    import shutil
+def test_the_protocol_is_named_by_its_own_hash(features: Path) -> None:
+    protocol = dict(make(features).protocol)
+    identity = protocol.pop("sha256")
+    assert hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest() == identity
+    assert protocol == {
+        "n": N,
+        "features": {"name": "shapes", "sha256": "f", "preprocessing": "p"},
+        "clip": {"name": "shapes", "sha256": "c"},
+        "attributes": True,
+        "resamples": 50,
+        "seed": 0,
+        "captions_sha256": "captions",
+        "reference": {
+            "real": "images",
+            "teacher": {"steps": 50, "guidance": 3.0, "seeds": 0},
+        },
+    }
 
+
+def test_only_the_2015_inception_is_called_fid(features: Path) -> None:
     network = {"name": INCEPTION, "sha256": "f", "preprocessing": "p"}
     shutil.rmtree(features)
     write_real(features, network=network)
@@ -212,7 +236,8 @@ def test_other_numbers_of_pictures_are_refused(features: Path) -> None:
 
 
 def test_a_missing_reference_is_named(features: Path) -> None:
-    (features / "teacher" / "steps-50_guidance-3.safetensors").unlink()
+    for suffix in ("json", "safetensors"):
+        (features / "teacher" / f"steps-50_guidance-3.{suffix}").unlink()
     with pytest.raises(UserError, match="holds no image set with seeds 0"):
         make(features)
     (features / "real" / "real.safetensors").unlink()
@@ -220,13 +245,33 @@ def test_a_missing_reference_is_named(features: Path) -> None:
         make(features)
 
 
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
+def test_a_set_of_which_half_is_missing_is_named(suffix: str, features: Path) -> None:
+    (features / "ddim" / f"steps-4_guidance-1.{suffix}").unlink()
+    lost = rf"steps-4_guidance-1\.{suffix}: no such file; run `lcm-lora features ddim`"
+    with pytest.raises(UserError, match=lost):
+        make(features)
+
+
+def test_a_sampler_without_features_is_named(features: Path) -> None:
+    shutil.rmtree(features / "unipc")
+    with pytest.raises(UserError, match=r"unipc: holds no features; run `lcm-lora features unipc`"):
+        make(features)
+
+
+def test_features_of_another_sampler_are_refused(features: Path) -> None:
+    shutil.copytree(features / "ddim", features / "unipc", dirs_exist_ok=True)
+    with pytest.raises(UserError, match=r"is of ddim, not of unipc; run `lcm-lora features unipc`"):
+        make(features)
+
+
 def test_a_broken_file_of_features_or_scores_is_named(features: Path) -> None:
     (features / "ddim" / "steps-4_guidance-1.safetensors").write_bytes(b"torn")
-    with pytest.raises(UserError, match="not a file of features"):
+    with pytest.raises(UserError, match=r"damaged, not as its record says"):
         make(features)
     scores = features.parent / "scores.json"
     with pytest.raises(UserError, match="no such file"):
         load_table(scores)
     scores.write_text('{"rows": 3}')
-    with pytest.raises(UserError, match="not a table of scores"):
+    with pytest.raises(UserError, match=r"damaged \(The table of scores; .*run `lcm-lora score`"):
         load_table(scores)

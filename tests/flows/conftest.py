@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mlflow.tracking._tracking_service import utils
 from ruamel.yaml import YAML
 
 TOY = Path(__file__).parent / "toy"
-PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+ROOT = Path(__file__).parents[2]
+PRESET = ROOT / "lcm_lora" / "presets" / "shapes.yaml"
 _BIN = str(Path(sys.executable).parent)
 
 
@@ -43,12 +45,58 @@ class Project:
         section[last] = value
         path.write_text(json.dumps(params))
 
+    def damage(self, path: str, text: str) -> None:
+        """Have the stage that writes a file leave this text there."""
+        (self.root / ".checkpoints" / "damage").write_text(json.dumps([path, text]))
+
     def started(self) -> list[str]:
         """Return the stages whose commands have started since the last call, in order."""
-        notes = self.root / ".checkpoints" / "started"
-        lines = notes.read_text().splitlines() if notes.exists() else []
-        notes.unlink(missing_ok=True)
+        lines = self.noted()
+        (self.root / ".checkpoints" / "started").unlink(missing_ok=True)
         return lines
+
+    def noted(self) -> list[str]:
+        """Return the same, and leave it to be returned again."""
+        notes = self.root / ".checkpoints" / "started"
+        return notes.read_text().splitlines() if notes.exists() else []
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start Python as a user does who has set nothing up, unless it is in `environment`."""
+        theirs = ("PREFECT", "MLFLOW")
+        ours = {name: v for name, v in os.environ.items() if not name.startswith(theirs)}
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env={**ours, "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @contextlib.contextmanager
+    def standing_training(
+        self, *arguments: str, **environment: str
+    ) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+        """Start a run; yield it and its family while its training stands still."""
+        hold = self.root / ".checkpoints" / "hold"
+        hold.parent.mkdir(exist_ok=True)
+        hold.touch()
+        self.started()
+        run = self.start(*arguments, **environment)
+        try:
+            while "distill" not in self.noted() and run.poll() is None:
+                time.sleep(0.1)
+            yield run, psutil.Process(run.pid).children(recursive=True)
+        finally:
+            hold.unlink()
+            run.kill()
+
+    def commit(self, message: str) -> str:
+        """Commit all there is; return the commit."""
+        self.call("git", "add", ".")
+        who = ("-c", "user.name=Toy", "-c", "user.email=toy@example.com")
+        self.call("git", *who, "commit", "--quiet", "--message", message)
+        return self.call("git", "rev-parse", "HEAD").strip()
 
     def call(self, *command: str) -> str:
         """Run a command in the folder; it must succeed."""
@@ -94,15 +142,15 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.call("dvc", "init", "--quiet")
     for name in ("dvc.yaml", "toy.py"):
         shutil.copy(TOY / name, project.root)
+    (project.root / "source").mkdir()
+    (project.root / "source" / "one.txt").write_text("one")
     params = YAML(typ="safe").load(PRESET.read_text())
     (project.root / "params.yaml").write_text(json.dumps(params))
     project.set("distill.seed", 20)
     project.set("registry.gate", {"steps": 4, "metric": "fd_shapes:real", "limit": 30.0})
     ignored = ("/data/", "/artifacts/", "/.checkpoints/", "/.mlflow/", "/.prefect/")
     (project.root / ".gitignore").write_text("\n".join(ignored) + "\n")
-    project.call("git", "add", ".")
-    who = ("-c", "user.name=Toy", "-c", "user.email=toy@example.com")
-    project.call("git", *who, "commit", "--quiet", "--message", "The toy project")
+    project.commit("The toy project")
     return project
 
 

@@ -1,14 +1,16 @@
-"""Prefect takes prefect.yaml as it is, and its server runs with the pinned packages."""
+"""Prefect takes prefect.yaml as it is, its server runs, and a worker can end what it started."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import psutil
+from conftest import ROOT, Project, copy_of
 
 
 def test_every_deployment_can_be_deployed(prefect_server: None) -> None:
@@ -48,3 +50,20 @@ def test_server_takes_the_nulls_that_clients_send() -> None:
             return (await client.post("/api/flows/filter", json=nulls)).status_code
 
     assert asyncio.run(post()) == 200
+
+
+def test_a_workers_signal_ends_the_stages(
+    fresh: Project, prefect_server: None, tmp_path: Path
+) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    # A worker loads the flow by its entrypoint: no launcher, no guard around it.
+    project = copy_of(fresh, tmp_path / "project")
+    code = "from flows.retrain import retrain; retrain()"
+    server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    with project.standing_training("-c", code, **server) as (run, family):
+        assert any("toy.py" in one.cmdline() for one in family)
+        run.terminate()
+        run.communicate(timeout=60)
+        assert run.returncode == -signal.SIGTERM
+        assert psutil.wait_procs(family, timeout=30)[1] == []

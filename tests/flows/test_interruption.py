@@ -1,51 +1,75 @@
-"""A run that is told to stop leaves no process behind, and says how to go on."""
+"""A run that dies leaves no process behind, however it dies; says how to go on; and does."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Done, copy_of
+from conftest import Project, copy_of
+from mlflow import MlflowClient
 
-ROOT = Path(__file__).parents[2]
+COMMAND = ("-m", "flows.retrain")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_no_survivors(done: Done, tmp_path: Path, number: signal.Signals) -> None:
-    from prefect.settings import PREFECT_API_URL
+@pytest.fixture(scope="module")
+def project(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return a project whose runs every test here interrupts."""
+    return copy_of(fresh, tmp_path_factory.mktemp("interrupted") / "project")
 
-    project = copy_of(done.project, tmp_path / "project")
-    notes = project.root / ".checkpoints"
-    (notes / "hold").touch()
-    (notes / "started").unlink()
-    project.set("distill.seed", 1)
-    flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.retrain"],
-        cwd=project.root,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (notes / "started").exists() and flow.poll() is None:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    family = psutil.Process(flow.pid).children(recursive=True)
-    assert any("toy.py" in " ".join(member.cmdline()) for member in family)
-    flow.send_signal(number)
-    _, errors = flow.communicate(timeout=120)
-    assert flow.returncode != 0
-    assert not [member for member in family if member.is_running()], errors
-    if number == signal.SIGINT:
-        assert errors.rstrip().splitlines()[-1].startswith("error: interrupted")
+
+def member(family: list[psutil.Process], word: str) -> psutil.Process:
+    """Return the last member whose command has this word; of a chain of wrappers, the innermost."""
+    return [one for one in family if word in one.cmdline()][-1]
+
+
+def alive(family: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait a while for processes to end; return those that do not."""
+    return psutil.wait_procs(family, timeout=30)[1]
+
+
+def statuses(project: Project) -> list[str]:
+    """Return the states of all MLflow runs, the latest first."""
+    client = MlflowClient(f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}")
+    return [run.info.status for run in client.search_runs(["1"])]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [
+        (signal.SIGINT, 130, "error: interrupted; nothing made is lost, run again to go on"),
+        (signal.SIGTERM, 143, "error: terminated; nothing made is lost, run again to go on"),
+        (signal.SIGKILL, -signal.SIGKILL, None),
+    ],
+)
+def test_no_signal_leaves_survivors(
+    project: Project, number: signal.Signals, status: int, last: str | None
+) -> None:
+    with project.standing_training(*COMMAND) as (run, family):
+        assert member(family, "uvicorn")
+        assert member(family, "toy.py")
+        run.send_signal(number)
+        printed, _ = run.communicate(timeout=60)
+        assert run.returncode == status
+        assert alive(family) == []
+        assert "Traceback" not in printed
+        assert last in (None, printed.splitlines()[-1])
+        assert statuses(project)[0] == "FAILED"
+
+
+def test_a_killed_flow_leaves_no_survivors_and_the_next_run_goes_on(project: Project) -> None:
+    with project.standing_training(*COMMAND) as (run, family):
+        member(family, "flows.command").kill()
+        printed, _ = run.communicate(timeout=60)
+        assert run.returncode == 128 + signal.SIGKILL
+        assert alive(family) == []
+        last = printed.splitlines()[-1]
+        assert last.startswith("error: killed by signal 9 (SIGKILL); nothing made is lost")
+        assert statuses(project)[0] == "RUNNING"
+
+    project.started()
+    again = project.start(*COMMAND)
+    printed, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, printed
+    assert project.started() == ["inventory", "distill", "score", "report"]
+    assert statuses(project)[:2] == ["FINISHED", "KILLED"]

@@ -33,14 +33,14 @@ def client(project: Project) -> MlflowClient:
 
 
 def agrees_with_dvc(project: Project) -> bool:
-    return project.call("dvc", "status", "--json").strip() == "{}"
+    return json.loads(project.call("dvc", "status", "--json")) == {"inventory": ["always changed"]}
 
 
 def test_first_run_runs_every_stage_and_leaves_only_the_lock(done: Done) -> None:
     notes = (done.project.root / ".checkpoints" / "started").read_text().splitlines()
     generated = {"generate teacher", "generate ddim"}
-    assert set(notes) == {"prepare", "distill", "score", "report"} | generated
-    assert notes[0] == "prepare"
+    assert set(notes) == {"inventory", "prepare", "distill", "score", "report"} | generated
+    assert notes[:2] == ["inventory", "prepare"]
     assert notes[-2:] == ["score", "report"]
     assert done.project.call("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
     assert agrees_with_dvc(done.project)
@@ -48,11 +48,11 @@ def test_first_run_runs_every_stage_and_leaves_only_the_lock(done: Done) -> None
 
 def test_curve_is_in_mlflow_while_the_stage_still_trains(done: Done) -> None:
     assert done.live_status == "RUNNING"
-    assert done.live_steps == [0, 1]
+    assert done.live_steps == [1, 2]
     mlflow = client(done.project)
     (run,) = mlflow.search_runs(["1"])
     history = mlflow.get_metric_history(run.info.run_id, "train/loss")
-    assert [metric.step for metric in history] == [0, 1, 2]
+    assert [metric.step for metric in history] == [1, 2, 3]
 
 
 def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
@@ -79,15 +79,21 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
     stored = {file.path for file in mlflow.list_artifacts(run.info.run_id, "report")}
     assert stored == {"report/index.html", "report/grid.png", "report/model_card.md"}
     assert version.description == "# Toy"
-    assert run.info.run_name == f"adapter {version.tags['adapter_md5'][:8]}"
+    assert run.info.run_name == f"adapter {version.tags['adapter_sha256'][:8]}"
+    assert run.data.tags["mlflow.source.git.commit"] == version.tags["git_sha"]
     assert {"params.yaml", "dvc.lock", "scores"} <= {
         file.path for file in mlflow.list_artifacts(run.info.run_id)
     }
 
 
-def test_second_run_starts_nothing_and_registers_nothing(project: Project) -> None:
+def test_second_run_only_looks_and_registers_nothing(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert retrain(return_state=True).is_completed()
-    assert project.started() == []
+    assert project.started() == ["inventory"]
+    table = capfd.readouterr().out
+    assert table.count("Unchanged") == 6
+    assert table.count("Ran") == 1
     assert len(client(project).search_model_versions(f"name = '{NAME}'")) == 1
     (run,) = client(project).search_runs(["1"])
     history = client(project).get_metric_history(run.info.run_id, "fd_shapes.real/lcm")
@@ -99,14 +105,14 @@ def test_changed_evaluation_reruns_what_follows_and_reverting_restores(
 ) -> None:
     project.set("score.seed", 5)
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["score", "report"]
+    assert project.started() == ["inventory", "score", "report"]
     (version,) = client(project).search_model_versions(f"name = '{NAME}'")
     assert version.tags["evaluation"] == "protocol-5"
 
     project.set("score.seed", 0)
     capsys.readouterr()
     assert retrain(return_state=True).is_completed()
-    assert project.started() == []
+    assert project.started() == ["inventory"]
     assert "Restored" in capsys.readouterr().out
     assert agrees_with_dvc(project)
 
@@ -123,12 +129,83 @@ def test_failing_stage_is_one_line_and_the_next_run_goes_on(
     assert printed == "error: report: report.title is bad; choose another\n"
     logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert logged == ["Finished in state Failed('report.title is bad; choose another')"]
-    assert project.started() == ["score", "report"]
+    assert project.started() == ["inventory", "score", "report"]
     assert (project.root / "artifacts" / "scores" / "scores.json").exists()
 
     project.set("report.title", "good")
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["report"]
+    assert project.started() == ["inventory", "report"]
+
+
+def test_new_pictures_run_what_follows_and_a_touch_runs_nothing(project: Project) -> None:
+    one = project.root / "source" / "one.txt"
+    one.write_text(one.read_text())
+    (project.root / "source" / "two.txt").write_text("two")
+    assert retrain(return_state=True).is_completed()
+    started = project.started()
+    assert started[:2] == ["inventory", "prepare"]
+    # The table was scored anew and came out the same, so nobody draws a report.
+    assert set(started[2:]) == {"distill", "generate teacher", "generate ddim", "score"}
+    assert agrees_with_dvc(project)
+
+    one.write_text(one.read_text())
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory"]
+    project.call("dvc", "repro")
+    assert project.started() == ["inventory"]
+
+
+def test_what_dvc_has_run_by_itself_is_not_run_again(project: Project) -> None:
+    (project.root / "source" / "two.txt").write_text("two")
+    project.call("dvc", "repro")
+    assert len(project.started()) == 6
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory"]
+
+
+def test_a_version_names_the_commit_that_made_its_weights(project: Project) -> None:
+    mlflow = client(project)
+    first = mlflow.get_model_version_by_alias(NAME, "champion").tags["git_sha"]
+    (project.root / "README.md").write_text("A commit that makes no weights.")
+    second = project.commit("Another commit")
+    mlflow.delete_registered_model(NAME)
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory"]
+    version = mlflow.get_model_version_by_alias(NAME, "champion")
+    assert version.tags["git_sha"] == first != second
+    assert version.tags["git_dirty"] == "false"
+
+    project.set("distill.checkpoint_every", 7)  # no weight depends on it
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory", "distill", "score"]
+    (known,) = mlflow.search_model_versions(f"name = '{NAME}'")
+    assert known.tags == version.tags
+    again, run = mlflow.search_runs(["1"])
+    assert known.run_id == run.info.run_id
+    tags = ("mlflow.source.git.commit", "git_dirty", "adapter_sha256")
+    weights = version.tags["adapter_sha256"]
+    assert [run.data.tags[name] for name in tags] == [first, "false", weights]
+    assert [again.data.tags[name] for name in tags] == [second, "true", weights]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "path", "place"),
+    [
+        ("distill.seed", "artifacts/training/curve.jsonl", "distill: {}"),
+        ("score.seed", "artifacts/scores/scores.json", "{}"),
+    ],
+)
+def test_a_damaged_file_of_a_stage_is_one_line(
+    project: Project, capfd: pytest.CaptureFixture[str], parameter: str, path: str, place: str
+) -> None:
+    project.set(parameter, 30)
+    project.damage(path, '{"step": 1, "lo')
+    assert retraining.main() == 1
+    printed = capfd.readouterr().err
+    assert printed.startswith(f"error: {place.format(project.root / path)}: damaged")
+    assert printed.count("\n") == 1
+    assert retraining.main() == 1  # also when DVC has nothing to run any more
+    assert f"{path}" in capfd.readouterr().err
 
 
 def test_champion_moves_only_to_a_better_adapter(project: Project) -> None:
@@ -149,28 +226,41 @@ def test_clone_with_pulled_data_has_nothing_to_run(
     storage = tmp_path / "storage"
     origin.call("dvc", "remote", "add", "--default", "storage", str(storage))
     origin.call("dvc", "push")
-    origin.call("git", "add", ".")
-    who = ("-c", "user.name=Toy", "-c", "user.email=toy@example.com")
-    origin.call("git", *who, "commit", "--quiet", "--message", "The lock")
+    origin.commit("The lock")
     origin.call("git", "clone", "--quiet", ".", str(clone.root))
     assert any(stage.changes for stage in plan(clone.root))
     clone.call("dvc", "pull")
-    assert not any(stage.changes for stage in plan(clone.root))
+    assert [stage.name for stage in plan(clone.root) if stage.changes] == ["inventory"]
 
     enter(clone)
     assert retrain(return_state=True).is_completed()
-    assert clone.started() == []
+    assert clone.started() == ["inventory"]
     version = client(clone).get_model_version_by_alias(NAME, "champion")
     history = client(clone).get_metric_history(version.run_id, "train/loss")
-    assert [metric.step for metric in history] == [0, 1, 2]
+    assert [metric.step for metric in history] == [1, 2, 3]
     assert clone.call("git", "status", "--porcelain") == ""
+
+
+def test_a_missing_graph_is_one_line(
+    fresh: Project,
+    prefect_server: None,
+    enter: Enter,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    project = copy_of(fresh, tmp_path / "project")
+    (project.root / "dvc.yaml").unlink()
+    enter(project)
+    assert retraining.main() == 1
+    assert capfd.readouterr().err.startswith(f"error: {project.root / 'dvc.yaml'}: no such file")
+    assert not (project.root / ".mlflow").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("registry.gate.steps", 3, "registry.gate.steps is 3"),
-        ("registry.gate.metric", "beauty", "registry.gate.metric beauty"),
+        ("registry.gate.steps", 3, "registry.gate.steps: the adapter is not sampled at 3"),
+        ("registry.gate.metric", "beauty", "registry.gate.metric: the table will hold no beauty"),
         ("distill.stepz", 3, "distill.stepz: no such parameter"),
     ],
 )

@@ -17,11 +17,13 @@ from PIL import Image
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.table import Table, load_table
 from lcm_lora.files import sha256
-from lcm_lora.params import Report
+from lcm_lora.params.report import Report
 from lcm_lora.report import verdict
+from lcm_lora.report.figures import moving_average, training_curve
 from lcm_lora.report.grids import step_grid
 from lcm_lora.report.page import report, worst_pictures
 from lcm_lora.report.style import NAMES, number
+from lcm_lora.training.curve import CurveRow
 
 PARAMS = Report(title="A <small> test", rows=3, worst=5)
 
@@ -29,7 +31,7 @@ PARAMS = Report(title="A <small> test", rows=3, worst=5)
 def write(artifacts: Path, out: Path, params: Report = PARAMS) -> Path:
     report(
         params,
-        artifacts / "scores.json",
+        artifacts / "scores" / "scores.json",
         artifacts / "images",
         artifacts / "features",
         artifacts / "adapter",
@@ -46,7 +48,7 @@ def made(artifacts: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def table(artifacts: Path) -> Table:
-    return load_table(artifacts / "scores.json")
+    return load_table(artifacts / "scores" / "scores.json")
 
 
 class Elements(HTMLParser):
@@ -118,6 +120,32 @@ def test_figures_are_svg_and_say_what_the_axes_are(made: Path) -> None:
         assert label in text
         assert "<dc:date>" not in text
     assert "Teacher, 100 evaluations" in (made / "figures" / "quality_by_steps.svg").read_text()
+
+
+def test_gaps_of_the_gradient_norm_are_left_out_of_its_average() -> None:
+    whole, gap = np.arange(1.0, 11.0), np.arange(1.0, 11.0)
+    gap[[0, 4, 5, 6]] = np.nan
+    plain = np.convolve(whole, np.full(3, 1 / 3), "valid")
+    assert moving_average(whole, 3) == pytest.approx(plain)
+    expected = [2.5, 3, 3.5, 4, np.nan, 8, 8.5, 9]
+    assert moving_average(gap, 3) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    "gaps", [range(3), range(0, 90, 7), range(90)], ids=["first", "few", "all"]
+)
+def test_a_curve_with_gaps_is_drawn(gaps: range) -> None:
+    rows = [
+        CurveRow(
+            step=i + 1, loss=1 / (i + 1), grad_norm=None if i in gaps else 2.0, learning_rate=1
+        )
+        for i in range(90)
+    ]
+    figure = training_curve(rows)
+    ElementTree.fromstring(figure)
+    assert "nan" not in figure
+    whole = [row.model_copy(update={"grad_norm": 2.0}) for row in rows]
+    assert figure != training_curve(whole)
 
 
 def test_the_csv_is_the_table(made: Path, table: Table) -> None:
@@ -232,13 +260,32 @@ def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_captions_that_were_not_scored_are_refused(artifacts: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "artifacts"
+    shutil.copytree(artifacts, copy)
+    file = copy / "images" / "lcm" / "captions.json"
+    file.write_text(file.read_text().replace("small", "large"))
+    with pytest.raises(UserError, match=r"captions.json: not the captions that were scored; run"):
+        write(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_page_and_card_name_the_commit_and_the_data(made: Path) -> None:
+    page, card = (made / "index.html").read_text(), (made / "model_card.md").read_text()
+    assert f"<code>{'c' * 16}</code>" in page
+    assert f"commit `{'c' * 40}`" in card
+    for text in (page, card):
+        assert "d" * 16 in text
+        assert "7045 samples" in text
+
+
 def test_it_reports_without_attributes_and_without_a_floor(artifacts: Path, tmp_path: Path) -> None:
     copy = tmp_path / "artifacts"
     shutil.copytree(artifacts, copy)
-    table = json.loads((copy / "scores.json").read_text())
+    table = json.loads((copy / "scores" / "scores.json").read_text())
     for part in ("rows", "paired"):
         table[part] = [r for r in table[part] if r["metric"] != "attributes"]
     table["rows"] = [r for r in table["rows"] if r["sampler"] != "real"]
-    (copy / "scores.json").write_text(json.dumps(table))
+    (copy / "scores" / "scores.json").write_text(json.dumps(table))
     made = write(copy, tmp_path / "out")
     assert "Pictures that show" not in (made / "index.html").read_text()

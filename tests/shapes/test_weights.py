@@ -11,13 +11,12 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 from transformers import CLIPModel, CLIPTokenizer
 
-from lcm_lora.bases import SHAPES
 from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.shapes import architecture, recipe
+from lcm_lora.shapes import architecture, places, recipe
 from lcm_lora.shapes.judge import AttributeJudge, Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
 
-WEIGHTS = SHAPES.parent
+WEIGHTS = places.BASE.parent
 HELD_OUT = 424_242
 """A seed that no training and no preset uses."""
 
@@ -28,17 +27,17 @@ def pictures_of(scenes: list[Scene]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def judge() -> AttributeJudge:
-    return load_judge(WEIGHTS / "judges")
+    return load_judge(places.JUDGES)
 
 
 @pytest.fixture(scope="module")
 def clip() -> CLIPModel:
-    return CLIPModel.from_pretrained(str(WEIGHTS / "judges" / "clip"), dtype=torch.float32).eval()
+    return CLIPModel.from_pretrained(str(places.CLIP), dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="module")
 def words() -> CLIPTokenizer:
-    return CLIPTokenizer.from_pretrained(str(WEIGHTS / "judges" / "clip"))
+    return CLIPTokenizer.from_pretrained(str(places.CLIP))
 
 
 @torch.inference_mode()
@@ -76,7 +75,7 @@ def test_the_judge_is_not_fooled(judge: AttributeJudge) -> None:
 def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
     """At 50 guided DDIM steps at least nine pictures in ten hold exactly what was asked for."""
     scenes = draw_scenes(HELD_OUT, range(200))
-    pipe = StableDiffusionPipeline.from_pretrained(str(SHAPES), safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(str(places.BASE), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(
         pipe.scheduler.config, timestep_spacing="trailing", clip_sample=False
@@ -95,7 +94,7 @@ def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
 
 def test_the_autoencoder_keeps_every_attribute(judge: AttributeJudge) -> None:
     scenes = draw_scenes(HELD_OUT, range(300))
-    vae = StableDiffusionPipeline.from_pretrained(str(SHAPES), safety_checker=None).vae
+    vae = StableDiffusionPipeline.from_pretrained(str(places.BASE), safety_checker=None).vae
     with torch.inference_mode():
         latents = vae.encode(pictures_of(scenes)).latent_dist.mean
         decoded = vae.decode(latents).sample.clamp(-1, 1)
@@ -114,7 +113,9 @@ def test_clip_finds_the_caption_of_a_picture(clip: CLIPModel, words: CLIPTokeniz
 
 
 def test_clip_is_not_the_text_encoder_of_the_base(clip: CLIPModel) -> None:
-    base = StableDiffusionPipeline.from_pretrained(str(SHAPES), safety_checker=None).text_encoder
+    base = StableDiffusionPipeline.from_pretrained(
+        str(places.BASE), safety_checker=None
+    ).text_encoder
     assert clip.config.text_config.hidden_size != base.config.hidden_size
 
 
@@ -160,14 +161,14 @@ def test_the_clip_score_falls_with_corruption(clip: CLIPModel, words: CLIPTokeni
 
 def test_every_word_of_the_world_is_one_token() -> None:
     captions = [scene.caption for scene in draw_scenes(HELD_OUT, range(300))]
-    words = CLIPTokenizer.from_pretrained(str(SHAPES / "tokenizer"))
+    words = CLIPTokenizer.from_pretrained(str(places.BASE / "tokenizer"))
     for caption in captions:
         pieces = caption.replace(",", " ,").split()
         assert len(words(caption).input_ids) == len(pieces) + 2
     assert words.model_max_length == architecture.TOKENS
     assert words.eos_token_id == len(words) - 1
     # What older tools read says the same.
-    assert {path.name for path in Path(SHAPES / "tokenizer").iterdir()} >= {
+    assert {path.name for path in Path(places.BASE / "tokenizer").iterdir()} >= {
         "vocab.json",
         "merges.txt",
     }

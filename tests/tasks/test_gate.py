@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lcm_lora.errors import UserError
-from lcm_lora.params import Gate
-from tasks.gate import decide
+from lcm_lora.evaluation.table import Row, Table
+from lcm_lora.params.registry import Gate
+from tasks.gate import decide, read
 
 values = st.floats(0.1, 100)
 errors = st.floats(0, 5)
@@ -19,10 +21,22 @@ GATE = Gate(steps=4, metric="fd_shapes:real", limit=1000)
 
 def table(
     value: float, se: float = 0.0, metric: str = "fd_shapes:real", protocol: str = "same"
-) -> dict[str, Any]:
-    row = {"sampler": "lcm", "steps": 4, "seeds": 0, "metric": metric, "value": value, "se": se}
-    other = row | {"steps": 1, "value": 1e9}
-    return {"protocol": {"sha256": protocol}, "rows": [other, row]}
+) -> Table:
+    row = Row(
+        sampler="lcm",
+        steps=4,
+        guidance=1.0,
+        seeds=0,
+        nfe=4,
+        metric=metric,
+        value=value,
+        se=se,
+        n=8,
+        network="shapes",
+        ms=None,
+    )
+    other = row.model_copy(update={"steps": 1, "value": 1e9})
+    return Table(protocol={"sha256": protocol}, rows=(other, row), paired=())
 
 
 @given(values, st.floats(0.1, 100))
@@ -78,11 +92,23 @@ def test_another_evaluation_set_is_not_comparable() -> None:
     assert decision.reason.startswith("not comparable")
 
 
-def test_not_a_number_is_never_promoted() -> None:
-    assert not decide(table(float("nan")), None, GATE).promote
-    assert not decide(table(1.0, float("nan")), table(2.0), GATE).promote
-
-
 def test_a_metric_that_is_not_in_the_table_is_named() -> None:
     with pytest.raises(UserError, match=r"no clip_score of lcm at 4 steps.*fd_shapes:real"):
         decide(table(1.0), None, Gate(steps=4, metric="clip_score", limit=0))
+
+
+@pytest.mark.parametrize("what", ["truncated", "another key", "no protocol", "not a number"])
+def test_a_damaged_table_is_one_line(tmp_path: Path, what: str) -> None:
+    path, whole = tmp_path / "scores.json", table(1.0).model_dump_json()
+    path.write_text(whole)
+    assert read(path) == table(1.0)
+    contents = {
+        "truncated": whole[:-20],
+        "another key": whole.replace('"sampler":', '"by":'),
+        "no protocol": json.dumps(json.loads(whole) | {"protocol": {}}),
+        "not a number": whole.replace('"value":1.0', '"value":NaN'),
+    }
+    path.write_text(contents[what])
+    with pytest.raises(UserError, match=r"scores\.json: .*run `lcm-lora score`") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)

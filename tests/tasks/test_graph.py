@@ -52,7 +52,7 @@ def test_plan_is_the_graph_in_an_order_that_can_run(root: Path) -> None:
     assert upstream["middle@a"] == ("first",)
     assert [stage.chain for stage in stages] == [2, 1, 1, 0]
     assert [stage.meta.get("pool") for stage in stages] == [None, "gpu", "gpu", None]
-    assert stages[1].outputs == (Path("middle-a"),)
+    assert stages[1].outputs == {Path("middle-a"): ""}
     assert all(stage.changes for stage in stages)
     assert locked(root) == {}
 
@@ -60,7 +60,9 @@ def test_plan_is_the_graph_in_an_order_that_can_run(root: Path) -> None:
 def test_plan_agrees_with_dvc_about_what_changed(root: Path) -> None:
     dvc(root, "repro", "--quiet")
     assert not any(stage.changes for stage in plan(root))
-    assert set(locked(root)) == {Path(n) for n in ("first", "middle-a", "middle-b", "last")}
+    hashes = locked(root)
+    assert set(hashes) == {Path(n) for n in ("first", "middle-a", "middle-b", "last")}
+    assert [hash for stage in plan(root) for hash in stage.outputs.values()] == [*hashes.values()]
 
     (root / "params.yaml").write_text("wanted: {amount: 2}\n")
     changes = {stage.name: stage.changes for stage in plan(root)}
@@ -74,3 +76,29 @@ def test_a_broken_graph_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"DVC cannot read the graph: .*dvc\.yaml") as caught:
         plan(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"dvc\.yaml: no such file; run in the project's folder"),
+        ("", r"dvc\.yaml: names no stages"),
+        ("stages: {}", r"dvc\.yaml: names no stages"),
+        ("vars: [{a: 1}]", r"dvc\.yaml: names no stages"),
+    ],
+)
+def test_no_stages_are_no_success(tmp_path: Path, content: str | None, message: str) -> None:
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+    if content is not None:
+        (tmp_path / "dvc.yaml").write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        plan(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lock_that_is_being_written_is_no_error(root: Path) -> None:
+    dvc(root, "repro", "--quiet")
+    whole, hashes = (root / "dvc.lock").read_text(), locked(root)
+    for length in range(len(whole)):
+        (root / "dvc.lock").write_text(whole[:length])
+        assert set(locked(root)) <= set(hashes)

@@ -130,3 +130,56 @@ def test_the_death_of_the_owner_leaves_no_survivors(
     owner.wait()
     psutil.wait_procs([psutil.Process(pid) for pid in survivors(pids)], timeout=30)
     assert survivors(pids) == []
+
+
+def attached(*command: str) -> subprocess.Popen[str]:
+    """Start a process that runs a command in its own stead."""
+    code = (
+        "import sys; from tasks import process\n"
+        "sys.exit(process.run_attached(sys.argv[1:], grace=0.3))"
+    )
+    root = Path(process.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *command], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_attached_command_gets_the_signals_and_says_how_it_ended(number: signal.Signals) -> None:
+    code = (
+        "import signal, sys, time\n"
+        f"signal.signal({number:d}, lambda *_: sys.exit(7))\n"
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    owner = attached(sys.executable, "-c", code)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "ready\n"
+    owner.send_signal(number)
+    assert owner.wait(30) == 7
+
+
+@pytest.mark.parametrize("victim", ["owner", "guard"])
+def test_the_death_of_owner_or_guard_leaves_no_survivors(stubborn: list[str], victim: str) -> None:
+    owner = attached(*stubborn)
+    pids = family(stubborn)
+    (guard,) = psutil.Process(owner.pid).children()
+    (owner if victim == "owner" else guard).kill()
+    assert owner.wait(30) == (-9 if victim == "owner" else 137)
+    psutil.wait_procs([guard, *(psutil.Process(pid) for pid in survivors(pids))], timeout=30)
+    assert survivors(pids) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (-9, "killed by signal 9 (SIGKILL)"),
+        (143, "killed by signal 15 (SIGTERM)"),
+        (0, None),
+        (3, None),
+        (128, None),
+        (255, None),
+    ],
+)
+def test_a_death_is_told_from_an_exit(status: int, said: str | None) -> None:
+    assert process.death(status) == said

@@ -15,16 +15,21 @@ import torch
 from diffusers import LCMScheduler, StableDiffusionPipeline
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from recipes import recipe_of
 
 from lcm_lora import layout
 from lcm_lora.adapter import attach, write_adapter
-from lcm_lora.params import load_params
+from lcm_lora.evaluation.table import Table
+from lcm_lora.files import sha256, write_json
+from lcm_lora.params.file import load_params
 from lcm_lora.shapes import architecture
 from tasks.gate import Decision
 from tasks.registry import Registered, promote, register
 from tasks.tracking import Tracker, connect
+from tasks.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}
 PROMPT = "a small red circle on a white ground"
 
 
@@ -49,12 +54,14 @@ def write_project(root: Path) -> None:
     adapter.mkdir(parents=True)
     write_adapter(pipeline.unet, adapter, torch.float32)
     scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    recipe = {
-        "base": {"model": "base", "revision": None},
-        "scheduler": {"class": "LCMScheduler", "config": dict(scheduler.config)},
-        "recommended": {"steps": [2, 4, 8], "guidance": 1.0},
-    }
-    (adapter / "recipe.json").write_text(json.dumps(recipe))
+    recipe = recipe_of(
+        sha256(adapter / "pytorch_lora_weights.safetensors"),
+        scheduler={"class": "LCMScheduler", "config": dict(scheduler.config)},
+    )
+    write_json(adapter / "recipe.json", recipe)
+    write_json(root / layout.TRAINING / "origin.json", ORIGIN)
+    row = {"step": 1, "loss": 0.5, "grad_norm": 1.0, "learning_rate": 0.1}
+    (root / layout.TRAINING / "curve.jsonl").write_text(json.dumps(row) + "\n")
     (root / layout.REPORT).mkdir(parents=True)
     (root / layout.REPORT / "model_card.md").write_text("---\n---\n\n# Tiny\n")
     outs = [{"path": str(path), "md5": path.name} for path in (layout.ADAPTER, layout.SHARDS)]
@@ -68,9 +75,10 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / '.mlflow' / 'mlflow.db'}")
         tracker = connect(root, "tiny")
-    params, scores = load_params(PRESET), {"protocol": {"sha256": "one"}}
-    run = tracker.client.create_run(tracker.experiment_id).info.run_id
-    versions = [register.fn(tracker, run, params, scores) for _ in range(2)]
+    params, scores = load_params(PRESET), Table(protocol={"sha256": "one"}, rows=(), paired=())
+    training = read_training(root)
+    run = tracker.adopt_training(training)
+    versions = [register.fn(tracker, run, params, training, scores) for _ in range(2)]
     promote.fn(tracker, versions[0], Decision(True, "the first"))
     # A version carries all it needs.
     (root / "base").rename(root / "base elsewhere")

@@ -1,7 +1,8 @@
 """Stages that do in a moment what the real ones do in minutes, on the same paths."""
 
+import hashlib
 import json
-import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,60 +12,96 @@ NOTES = Path(".checkpoints")
 
 
 def write(path, value):
+    damage = NOTES / "damage"  # a test's way to have a stage leave a broken file
+    if damage.exists() and json.loads(damage.read_text())[0] == path:
+        value = json.loads(damage.read_text())[1]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(value if isinstance(value, str) else json.dumps(value))
 
 
+def sha256(*texts):
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def git(*arguments):
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def inventory():
+    files = sorted(Path("source").glob("*"))
+    write("data/inventory/source.json", {file.name: sha256(file.read_text()) for file in files})
+
+
 def prepare():
-    write("data/shards/train.txt", "x" * PARAMS["prepare"]["source"]["count"])
+    source = Path("data/inventory/source.json").read_text()
+    write("data/shards/train.txt", "x" * PARAMS["prepare"]["source"]["count"] + source)
 
 
 def distill():
     lines = [
-        json.dumps({"step": i, "loss": 1 / (i + 1), "grad_norm": 1.0, "learning_rate": 0.1}) + "\n"
-        for i in range(3)
+        json.dumps({"step": i, "loss": 1 / i, "grad_norm": 1.0, "learning_rate": 0.1}) + "\n"
+        for i in (1, 2, 3)
     ]
     live = NOTES / "distill" / "curve.jsonl"
-    write(live, "".join(lines[:2]) + '{"step": 2, "lo')  # the last line is half written
+    write(live, "".join(lines[:2]) + '{"step": 3, "lo')  # the last line is half written
     sys.stderr.write("distill: 2/3 steps\n")
     # Under MLflow's eyes: the test holds the stage here until it has seen the curve there.
     while (NOTES / "hold").exists():
         time.sleep(0.1)
     write(live, "".join(lines))
     write("artifacts/training/curve.jsonl", "".join(lines))
-    write("artifacts/adapter/pytorch_lora_weights.safetensors", str(PARAMS["distill"]["seed"]))
-    recipe = {
-        "base": {"model": "team/base", "revision": "abc"},
+    origin = {
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_dirty": bool(git("status", "--porcelain", "--", ".", ":!dvc.lock")),
+        "code_sha256": sha256(Path("toy.py").read_text()),
+    }
+    write("artifacts/training/origin.json", origin)
+    weights = str(PARAMS["distill"]["seed"])
+    write("artifacts/adapter/pytorch_lora_weights.safetensors", weights)
+    write("artifacts/adapter/recipe.json", recipe(weights))
+
+
+def recipe(weights):
+    return {
+        "objective": "lcm",
+        "grid": {"points": 1, "skip": 1, "timesteps": [0]},
+        "prediction_type": "epsilon",
         "scheduler": {"class": "LCMScheduler", "config": {}},
         "recommended": {"steps": [2, 4], "guidance": 1.0},
+        "guidance": {"convention": "imagen", "low": 3.0, "high": 3.0},
+        "lora": {"rank": 1, "alpha": 1, "targets": ["to_q"]},
+        "base": {"model": "team/base", "revision": "abc", "kind": "sd", "sha256": sha256()},
+        "data": {"shards_sha256": sha256(), "cache_sha256": sha256(), "samples": 1},
+        "params": PARAMS["distill"],
+        "hardware": {},
+        "versions": {},
+        "weights_sha256": sha256(weights),
+        "kohya_sha256": sha256(weights),
     }
-    write("artifacts/adapter/recipe.json", recipe)
 
 
 def generate(sampler):
-    write(f"artifacts/images/{sampler}/picture.txt", f"{sampler} {PARAMS['generate']['seed']}")
+    data = Path("data/shards/train.txt").read_text()
+    write(f"artifacts/images/{sampler}/picture.txt", f"{PARAMS['generate']['seed']} {data}")
 
 
 def score():
     weights = Path("artifacts/adapter/pytorch_lora_weights.safetensors").read_text()
-    common = {"guidance": 1.0, "seeds": 0, "nfe": 4, "n": 8, "network": "toy", "ms": 1.0}
     rows = [
-        {
-            "sampler": "lcm",
-            "steps": 4,
-            "metric": "fd_shapes:real",
-            "value": float(weights),
-            "se": 1.0,
-        },
-        {"sampler": "lcm", "steps": 4, "metric": "attributes", "value": 0.9, "se": 0.01},
-        {"sampler": "ddim", "steps": 4, "metric": "fd_shapes:real", "value": 50.0, "se": 1.0},
+        row("lcm", "fd_shapes:real", float(weights), 1.0),
+        row("lcm", "attributes", 0.9, 0.01),
+        row("ddim", "fd_shapes:real", 50.0, 1.0),
     ]
     protocol = {"sha256": f"protocol-{PARAMS['score']['seed']}"}
-    write(
-        "artifacts/scores/scores.json",
-        {"protocol": protocol, "rows": [row | common for row in rows], "paired": []},
-    )
+    write("artifacts/scores/scores.json", {"protocol": protocol, "rows": rows, "paired": []})
+
+
+def row(sampler, metric, value, se):
+    place = {"sampler": sampler, "steps": 4, "guidance": 1.0, "seeds": 0, "nfe": 4}
+    measured = {"metric": metric, "value": value, "se": se, "n": 8, "network": "toy", "ms": 1.0}
+    return place | measured
 
 
 def report():
@@ -81,5 +118,4 @@ def report():
 NOTES.mkdir(exist_ok=True)
 with (NOTES / "started").open("a") as started:
     started.write(" ".join(sys.argv[1:]) + "\n")
-write(NOTES / "pid", str(os.getpid()))
 globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,212 @@
+"""Refuse, before hours of work, parameters that do not fit each other, the data or the disk.
+
+Nothing here reads a file or imports a network, so a run can begin with it.
+"""
+
+from __future__ import annotations
+
+import math
+import os.path
+from collections.abc import Iterator
+from pathlib import Path
+
+from lcm_lora import layout
+from lcm_lora.base_configs import check_base, read_configs
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.names import INCEPTION, adapter_metrics
+from lcm_lora.params.file import Params
+from lcm_lora.params.generate import Cell, Sampler
+from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
+
+__all__ = ["check_base", "check_counts", "check_disk", "check_params", "read_configs"]
+
+_REACHABLE = {"attributes": 1.0, "clip_score": 100.0}
+_STANDARD_DEVIATIONS = 5
+"""A fair draw that exceeds its mean by more comes once in three million."""
+
+
+def check_params(params: Params) -> None:
+    """Check all parameters against each other.
+
+    Raises:
+        UserError: Some stage would fail for them, or nothing could come of it.
+    """
+    _check_sources(params)
+    _check_overlap(params.prepare.source, params.evaluation.source)
+    _check_evaluation(params)
+    if params.hardware.device == "cpu" and params.hardware.precision == "fp16":
+        raise UserError("hardware.precision: fp16 trains on a GPU only; take fp32 or bf16")
+    for sampler, cells in params.generate.cells.items():
+        _check_cells(sampler, cells)
+    _check_grid(params)
+    _check_gate(params)
+
+
+def check_counts(params: Params, pictures: int, evaluation_pictures: int | None) -> None:
+    """Check that there are pictures enough, before any is filtered.
+
+    Args:
+        params: What is wanted of them.
+        pictures: How many there are in prepare.source.
+        evaluation_pictures: And in evaluation.source, if it has one.
+
+    Raises:
+        UserError: There are fewer than are needed, or too few will be kept back by chance.
+    """
+    evaluation, prepare = params.evaluation, params.prepare
+    prompts = 2 * evaluation.prompts
+    if evaluation_pictures is not None and evaluation_pictures < prompts:
+        raise UserError(
+            f"evaluation.prompts: {evaluation.prompts} and as many others to compare with are more "
+            f"than the {evaluation_pictures} pictures of evaluation.source; lower it, or add some"
+        )
+    splits = {"held_out": (prepare.held_out, prompts)} if evaluation_pictures is None else {}
+    splits["selection"] = (prepare.selection, evaluation.selection)
+    needed = 1 + sum(wanted for _, wanted in splits.values())
+    if pictures < needed:
+        raise UserError(
+            f"prepare.source: {pictures} pictures are fewer than the {needed} that evaluation and "
+            "one to train on need; add some, or lower evaluation.prompts or evaluation.selection"
+        )
+    for name, (share, wanted) in splits.items():
+        deviation = math.sqrt(pictures * share * (1 - share))
+        if wanted > pictures * share + _STANDARD_DEVIATIONS * deviation:
+            raise UserError(
+                f"prepare.{name}: {share:g} of {pictures} pictures are about "
+                f"{pictures * share:.0f}, and evaluation needs {wanted}; raise it, add pictures, "
+                f"or lower evaluation.{'prompts' if name == 'held_out' else 'selection'}"
+            )
+
+
+def check_disk(planned_bytes: int, free_bytes: int, where: Path) -> None:
+    """Check that what a run will write fits.
+
+    Raises:
+        UserError: It does not.
+    """
+    if planned_bytes > free_bytes:
+        raise UserError(
+            f"{where}: a run needs about {planned_bytes / 1e9:.1f} GB there, and "
+            f"{free_bytes / 1e9:.1f} GB are free; free some, or work on another disk"
+        )
+
+
+def _check_sources(params: Params) -> None:
+    for name, source in _sources(params):
+        if isinstance(source, ShapesSource):
+            side, smallest = params.prepare.resolution, params.prepare.min_side
+            if side < smallest:
+                raise UserError(
+                    f"prepare.min_side: {smallest} rejects every scene of {name}, drawn at "
+                    f"prepare.resolution {side}; lower it"
+                )
+        elif written := next((out for out in _outputs() if _overlap(source.path, out)), None):
+            raise UserError(
+                f"{name}.path: {source.path} and {written}, which is written by the project "
+                "itself, are one within the other; keep pictures elsewhere"
+            )
+
+
+def _sources(params: Params) -> Iterator[tuple[str, Source]]:
+    yield "prepare.source", params.prepare.source
+    if params.evaluation.source is not None:
+        yield "evaluation.source", params.evaluation.source
+
+
+def _outputs() -> list[Path]:
+    return [path for path in vars(layout).values() if isinstance(path, Path)]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    """Tell whether two paths are the same, or one is within the other, as far as names say."""
+    a, b = (Path(os.path.normpath(path)) for path in (one, other))
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def _check_overlap(training: Source, evaluation: Source | None) -> None:
+    match training, evaluation:
+        case ShapesSource(), ShapesSource():
+            shared = training.seed == evaluation.seed
+        case (FolderSource(path=one), FolderSource(path=other)) | (
+            WebdatasetSource(path=one),
+            WebdatasetSource(path=other),
+        ):
+            shared = _overlap(one, other)
+        case _:
+            shared = False
+    if shared:
+        raise UserError(
+            "evaluation.source: its pictures are in prepare.source too, and would be trained on; "
+            "keep them apart, or set it to null and let prepare.held_out keep some back"
+        )
+
+
+def _check_evaluation(params: Params) -> None:
+    prompts = params.evaluation.prompts
+    if params.evaluation.source is None and params.prepare.held_out == 0:
+        raise UserError(
+            "prepare.held_out: 0 leaves no pictures to evaluate on; raise it, or name an "
+            "evaluation.source"
+        )
+    for name, count in (("rows", params.report.rows), ("worst", params.report.worst)):
+        if count > prompts:
+            raise UserError(
+                f"report.{name}: {count} pictures cannot be shown of evaluation.prompts {prompts}; "
+                "lower it"
+            )
+
+
+def _check_cells(sampler: Sampler, cells: tuple[Cell, ...]) -> None:
+    """Refuse image sets that would overwrite each other, or that nothing is compared with."""
+    where, names = f"generate.cells.{sampler}", [cell.name for cell in cells]
+    for cell in cells:
+        if names.count(cell.name) > 1:
+            raise UserError(f"{where}: {cell.name} is there more than once; remove one")
+        first = cell.model_copy(update={"seeds": 0})
+        if sampler != "teacher" and first.name not in names:
+            raise UserError(
+                f"{where}: {cell.name} has no counterpart with seeds 0, which figures and pairs "
+                "show; add it"
+            )
+    if all(cell.seeds for cell in cells):
+        raise UserError(f"{where}: no cell has seeds 0, the reference; add one")
+
+
+def _check_grid(params: Params) -> None:
+    most, grid = max(cell.steps for cell in params.generate.cells["lcm"]), params.distill.grid
+    if most > grid:
+        raise UserError(
+            f"generate.cells.lcm: {most} steps are more than the adapter is trained for, "
+            f"distill.grid {grid}; lower them"
+        )
+
+
+def _check_gate(params: Params) -> None:
+    gate, score = params.registry.gate, params.score
+    steps = sorted({cell.steps for cell in params.generate.cells["lcm"] if cell.seeds == 0})
+    if gate.steps not in steps:
+        raise UserError(
+            f"registry.gate.steps: the adapter is not sampled at {gate.steps} steps; take "
+            f"{_or(steps)}, as in generate.cells.lcm"
+        )
+    network = "shapes" if score.features == "shapes" else INCEPTION
+    if gate.metric not in (metrics := adapter_metrics(network, score.attributes)):
+        raise UserError(
+            f"registry.gate.metric: the table will hold no {gate.metric}; take {_or(metrics)}"
+        )
+    best = _REACHABLE.get(gate.metric)
+    if best is not None and gate.limit > best:
+        raise UserError(
+            f"registry.gate.limit: {gate.metric} never exceeds {best:g}, so never reaches "
+            f"{gate.limit:g}; lower it"
+        )
+    if gate.metric.startswith(("fid:", "fd_")) and gate.limit < 0:
+        raise UserError(
+            f"registry.gate.limit: {gate.metric} is never below 0, so never within "
+            f"{gate.limit:g}; raise it"
+        )
+
+
+def _or(choices: list[int] | list[str]) -> str:
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}" if others else last

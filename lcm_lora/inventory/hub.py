@@ -1,0 +1,68 @@
+"""Resolve a hub id to one commit and its files, on the hub or in the local hub cache."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcm_lora.errors import UserError
+
+_INDEX = "model_index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class OnHub:
+    """A hub id at one commit, in the local cache."""
+
+    folder: Path
+    commit: str
+
+
+def find_on_hub(model: str, revision: str | None) -> OnHub:
+    """Return the commit that a revision of a hub id names now, and the folder of its files.
+
+    Without the hub, what the local cache has of that revision counts, and a line says so.
+
+    Raises:
+        UserError: Neither the hub nor the cache knows it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        commit = HfApi().model_info(model, revision=revision, timeout=10).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        wanted = f"{model} at {revision or 'main'}"
+        raise UserError(
+            f"base.model {wanted}: neither a file, a folder nor a repository on the hub"
+        ) from None
+    except Exception as error:  # no network is a different error with every major version
+        folder = cached_folder(model, revision)
+        if folder is None:
+            wanted = f"{model} at {revision or 'main'}"
+            raise UserError(
+                f"base.model {wanted}: not in the local hub cache, and the hub does not answer"
+                f" ({type(error).__name__}); name a folder, or run once with a network"
+            ) from None
+        sys.stderr.write(f"base: offline; {model} as cached, commit {folder.name}\n")
+        return OnHub(folder, folder.name)
+    return OnHub(_fetched(model, str(commit)), str(commit))
+
+
+def _fetched(model: str, commit: str) -> Path:
+    """Return the folder of a commit in the cache; what is not there yet is downloaded, once."""
+    if folder := cached_folder(model, commit):
+        return folder
+    sys.stderr.write(f"base: fetching {model}, commit {commit}, once\n")
+    from diffusers import DiffusionPipeline  # heavy, and seldom needed
+
+    return Path(DiffusionPipeline.download(model, revision=commit, use_safetensors=True))
+
+
+def cached_folder(model: str, revision: str | None) -> Path | None:
+    """Return the folder of a hub id's files in the local cache, if it is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, _INDEX, revision=revision)
+    return Path(cached).parent if isinstance(cached, str) else None

@@ -1,0 +1,101 @@
+"""All that the first look sees, and whether a run can end well on it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lcm_lora.check import check_base, check_counts, check_disk, check_params, read_configs
+from lcm_lora.errors import UserError
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import folder_of, look_at_base
+from lcm_lora.inventory.models import ModelInventory
+from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
+from lcm_lora.inventory.source import SourceInventory, look_at_source
+from lcm_lora.params.file import Params
+from lcm_lora.params.prepare import Prepare
+from lcm_lora.records import Record, read_record
+
+_NONE = SourceInventory(kind="none", units=())
+"""Of the evaluation set, where it comes from the held-out pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What lies outside the graph; None for what was not seen."""
+
+    source: SourceInventory | None = None
+    evaluation: SourceInventory | None = None
+    base: ModelInventory | None = None
+    networks: NetworkInventory | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Look:
+        """Return what an earlier look wrote into `folder`; what is damaged counts as not seen."""
+        kinds: dict[str, type[Record]] = {
+            "source": SourceInventory,
+            "evaluation": SourceInventory,
+            "base": ModelInventory,
+            "networks": NetworkInventory,
+        }
+        found: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            with contextlib.suppress(UserError):
+                found[name] = read_record(folder / f"{name}.json", kind, "")
+        return cls(**found)
+
+    def records(self) -> dict[str, Record]:
+        """Return what was seen, by name."""
+        seen = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: record for name, record in seen.items() if record is not None}
+
+
+def look(params: Params, hashes: Hashes, before: Look) -> Look:
+    """Return what is there now; `before` spares work on what is known.
+
+    Raises:
+        UserError: Something is missing, or the parameters contradict each other.
+    """
+    check_params(params)
+    own = params.evaluation.source
+    return Look(
+        source=look_at_source(params.prepare.source, hashes, before.source),
+        evaluation=look_at_source(own, hashes, before.evaluation) if own else _NONE,
+        base=look_at_base(params.base, hashes),
+        networks=look_at_networks(params.score, hashes),
+    )
+
+
+def check_look(params: Params, before: Look, now: Look) -> None:
+    """Refuse what cannot end well, as early as it can be known.
+
+    Raises:
+        UserError: The base does not suit the parameters, there are too few pictures, or the disk
+            will not hold what is planned.
+    """
+    assert now.source is not None
+    assert now.base is not None
+    folder = folder_of(now.base)
+    configs = read_configs(folder) if folder else None
+    if configs:
+        check_base(params, configs)
+    own = now.evaluation.pictures if params.evaluation.source and now.evaluation else None
+    check_counts(params, now.source.pictures, own)
+    known = {unit.sha256 for unit in before.source.units} if before.source else set()
+    new = sum(unit.pictures for unit in now.source.units if unit.sha256 not in known)
+    where = Path.cwd()
+    check_disk(new * planned_bytes(params.prepare), shutil.disk_usage(where).free, where)
+
+
+def planned_bytes(params: Prepare) -> int:
+    """Return about how many bytes a training sample takes, in shards and cache together.
+
+    Measured on photographs: 2.2 bytes a pixel as PNG, 0.4 as JPEG of quality 92; and two moments of
+    four channels in half precision for every 8 x 8 pixels.
+    """
+    pixels = params.resolution**2
+    picture = 2.2 if params.quality is None else 0.4
+    return int(pixels * picture) + pixels // 64 * 16

@@ -1,0 +1,50 @@
+"""Which files a model is made of, and their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from lcm_lora.errors import UserError
+from lcm_lora.hashes import Hashes
+from lcm_lora.records import Record
+
+_READ = (".json", ".safetensors", ".txt", ".model", ".pt")
+"""Endings of the files that loading a model may read; the rest, such as a card, changes nothing."""
+
+
+class ModelInventory(Record):
+    """The files of a model, and one SHA-256 over their names and contents."""
+
+    model: str
+    """As the parameters name it."""
+    commit: str | None
+    """Of a hub id."""
+    files: dict[str, str]
+    sha256: str
+
+
+def look_at_model(
+    name: str, path: Path, hashes: Hashes, commit: str | None = None
+) -> ModelInventory:
+    """Return the files of a model, a file or a folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    if path.is_file():
+        found = {path.name: path}
+    elif path.is_dir():
+        found = {
+            file.relative_to(path).as_posix(): file
+            for file in sorted(path.rglob("*"))
+            if file.suffix in _READ and file.is_file()
+        }
+    else:
+        raise UserError(f"{name}: no such file or folder; mend its place in params.yaml")
+    if not found:
+        raise UserError(f"{path}: holds no files of a model ({', '.join(_READ)}); name another")
+    sums = {file: hashes.sha256(place) for file, place in found.items()}
+    identity = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+    return ModelInventory(model=name, commit=commit, files=sums, sha256=identity)

@@ -1,0 +1,100 @@
+"""The record beside an adapter: how it was made, how it is to be sampled, which files it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from lcm_lora.records import Open, Record, check_file, read_record
+
+RECIPE = "recipe.json"
+WEIGHTS = "pytorch_lora_weights.safetensors"
+KOHYA = "adapter_kohya.safetensors"
+
+_MEND = "run `lcm-lora distill`"
+
+
+class RecipeGrid(Record):
+    """The time steps that were trained."""
+
+    points: int
+    skip: int
+    timesteps: tuple[int, ...]
+
+
+class RecipeScheduler(Record):
+    """The diffusers scheduler that samples the adapter."""
+
+    kind: str = Field(alias="class")
+    config: Open
+
+
+class Recommended(Record):
+    """How the adapter is best sampled."""
+
+    steps: tuple[int, ...]
+    guidance: float
+
+
+class RecipeGuidance(Record):
+    """The guidance of the teacher that went in."""
+
+    convention: str
+    low: float
+    high: float
+
+
+class RecipeLora(Record):
+    """Where the adapter sits."""
+
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+
+
+class RecipeBase(Record):
+    """The base that the adapter belongs to; `sha256` is over the base's files."""
+
+    model: str
+    revision: str | None
+    kind: str
+    sha256: str
+
+
+class RecipeData(Record):
+    """What it was trained on."""
+
+    shards_sha256: str
+    cache_sha256: str
+    samples: int
+
+
+class Recipe(Record):
+    """How an adapter was made and how it is to be sampled."""
+
+    objective: str
+    grid: RecipeGrid
+    prediction_type: str
+    scheduler: RecipeScheduler
+    recommended: Recommended
+    guidance: RecipeGuidance
+    lora: RecipeLora
+    base: RecipeBase
+    data: RecipeData
+    params: Open
+    hardware: Open
+    versions: dict[str, str]
+    weights_sha256: str
+    kohya_sha256: str
+
+
+def read_recipe(adapter: Path) -> Recipe:
+    """Read the recipe in the folder `adapter`, and check the weights beside it.
+
+    Raises:
+        UserError: Something of it is missing or damaged.
+    """
+    recipe = read_record(adapter / RECIPE, Recipe, _MEND)
+    check_file(adapter / WEIGHTS, recipe.weights_sha256, _MEND)
+    return recipe

@@ -1,0 +1,50 @@
+"""Cached latents to a LoRA adapter; run it again after a kill and it goes on."""
+
+from __future__ import annotations
+
+import subprocess
+
+from lcm_lora import layout
+from lcm_lora.bases import load_base
+from lcm_lora.code import code_sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import read_base
+from lcm_lora.params.distill import Distill
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.params.reading import load_section
+from lcm_lora.training.distill import distill
+from lcm_lora.training.origin import Origin
+
+
+def run() -> None:
+    """Run the stage in the working folder."""
+    params = load_section(layout.PARAMS, Distill)
+    hardware = load_section(layout.PARAMS, Hardware)
+    with Hashes(layout.HASHES) as hashes:
+        base = load_base(read_base(layout.INVENTORY / "base.json", hashes), hardware)
+        distill(
+            params,
+            hardware,
+            base,
+            layout.CACHE,
+            hashes,
+            layout.CHECKPOINTS / "distill",
+            layout.ADAPTER,
+            layout.TRAINING,
+            _origin(),
+        )
+
+
+def _origin() -> Origin:
+    """Return the commit of the working folder, `unknown` outside a repository."""
+    dirty = _git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    return Origin(
+        git_commit=_git("rev-parse", "--verify", "--quiet", "HEAD") or "unknown",
+        git_dirty=bool(dirty),
+        code_sha256=code_sha256(__name__),
+    )
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,23 @@
+"""Image sets of one sampler, for the captions of the evaluation set."""
+
+from __future__ import annotations
+
+from lcm_lora import layout
+from lcm_lora.bases import load_base
+from lcm_lora.errors import one_of
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import read_base
+from lcm_lora.params.generate import Generate
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.params.reading import load_section
+from lcm_lora.sampling import generate
+
+
+def run(sampler: str) -> None:
+    """Run the stage in the working folder."""
+    params = load_section(layout.PARAMS, Generate)
+    hardware = load_section(layout.PARAMS, Hardware)
+    name = one_of(sampler, params.cells)
+    with Hashes(layout.HASHES) as hashes:
+        base = load_base(read_base(layout.INVENTORY / "base.json", hashes), hardware)
+    generate(params, name, base, layout.EVALUATION, layout.ADAPTER, layout.IMAGES / name)

@@ -1,0 +1,76 @@
+"""The first look, always: what is there, what is new, and whether a run can end well."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from lcm_lora import layout
+from lcm_lora.data.prepared import Prepared, first_units
+from lcm_lora.errors import UserError
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.look import Look, check_look, look
+from lcm_lora.inventory.source import changes, touches_first
+from lcm_lora.params.file import Params, load_params
+from lcm_lora.pieces import Ledger, Pieces
+from lcm_lora.records import read_record, write_record
+
+_MEND = "run `lcm-lora inventory`"
+_PIECES = {"prepare": layout.SHARDS, "encode": layout.CACHE}
+
+
+def run() -> None:
+    """Look, check, say what is new, and write what the stages depend on."""
+    params, before, now = _look()
+    for line in _noticed(params, before, now):
+        sys.stderr.write(f"{line}\n")
+    with Hashes(layout.HASHES) as hashes:
+        _adopt(hashes)
+    for name, record in now.records().items():
+        write_record(layout.INVENTORY / f"{name}.json", record)
+
+
+def check() -> None:
+    """Look and check without writing what the stages depend on."""
+    params, before, now = _look()
+    for line in _noticed(params, before, now):
+        sys.stderr.write(f"{line}\n")
+    sys.stderr.write("params.yaml, sources, base, networks and disk: a run can start\n")
+
+
+def _look() -> tuple[Params, Look, Look]:
+    params = load_params(layout.PARAMS)
+    before = Look.read(layout.INVENTORY)
+    with Hashes(layout.HASHES) as hashes:
+        now = look(params, hashes, before)
+    check_look(params, before, now)
+    return params, before, now
+
+
+def _noticed(params: Params, before: Look, now: Look) -> Iterator[str]:
+    """Say in a line each what is new."""
+    assert now.source is not None
+    yield f"source: {changes(before.source, now.source)}"
+    if now.evaluation and now.evaluation.units:
+        yield f"evaluation.source: {changes(before.evaluation, now.evaluation)}"
+    for name in ("base", "networks"):
+        old, new = before.records().get(name), now.records()[name]
+        if old is not None and old != new:
+            yield f"{name}: changed"
+    with contextlib.suppress(UserError):
+        prepared = read_record(layout.PREPARED, Prepared, _MEND)
+        head = first_units(prepared, 2 * params.evaluation.prompts)
+        if params.evaluation.source is None and touches_first(head, now.source):
+            yield (
+                "evaluation set: the source begins otherwise than before, so it may change, and"
+                " teacher and solvers be painted anew; evaluation.source names a fixed one"
+            )
+
+
+def _adopt(hashes: Hashes) -> None:
+    """Let the next stages start from outputs that were pulled, before DVC clears them."""
+    for name, out in _PIECES.items():
+        with contextlib.suppress(UserError):
+            ledger = read_record(layout.LEDGERS / f"{name}.json", Ledger, _MEND)
+            Pieces(layout.CHECKPOINTS / name, hashes).adopt(ledger, out)

@@ -1,0 +1,21 @@
+"""Figures, grids, the page and the model card."""
+
+from __future__ import annotations
+
+from lcm_lora import layout
+from lcm_lora.params.reading import load_section
+from lcm_lora.params.report import Report
+from lcm_lora.report.page import report
+
+
+def run() -> None:
+    """Run the stage in the working folder."""
+    report(
+        load_section(layout.PARAMS, Report),
+        layout.SCORES,
+        layout.IMAGES,
+        layout.FEATURES,
+        layout.ADAPTER,
+        layout.TRAINING,
+        layout.REPORT,
+    )

@@ -1,0 +1,97 @@
+"""Distil, and write the adapter with all that is needed to use it and to make it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import LCMScheduler
+
+from lcm_lora.adapter import TARGETS, write_adapter
+from lcm_lora.bases import Base
+from lcm_lora.code import versions
+from lcm_lora.consistency.schedule import solver_grid
+from lcm_lora.data.batches import LatentCache
+from lcm_lora.data.shard import INDEX
+from lcm_lora.files import new_folder, sha256, write_bytes
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.distill import Distill
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.recipe import (
+    KOHYA,
+    RECIPE,
+    WEIGHTS,
+    Recipe,
+    RecipeBase,
+    RecipeData,
+    RecipeGrid,
+    RecipeGuidance,
+    RecipeLora,
+    RecipeScheduler,
+    Recommended,
+)
+from lcm_lora.records import write_record
+from lcm_lora.training.curve import CURVE, curve_lines
+from lcm_lora.training.loop import train
+from lcm_lora.training.origin import ORIGIN, Origin
+
+
+def distill(
+    params: Distill,
+    hardware: Hardware,
+    base: Base,
+    cache: Path,
+    hashes: Hashes,
+    checkpoints: Path,
+    adapter: Path,
+    training: Path,
+    origin: Origin,
+) -> None:
+    """Distil `base` on the latents in `cache`; write the folders `adapter` and `training`.
+
+    The adapter is a function of what went in; who made it, `origin`, lies beside the curve.
+
+    Raises:
+        UserError: As `train` does.
+    """
+    latents = LatentCache(cache, hashes)
+    cache_sha256 = sha256(cache / INDEX)
+    state = train(params, hardware, base, latents, cache_sha256, checkpoints, origin)
+    with new_folder(training) as made:
+        write_bytes(made / CURVE, curve_lines(state.curve))
+        write_record(made / ORIGIN, state.origin)
+    with new_folder(adapter) as made:
+        write_adapter(base.unet, made, base.dtype)
+        data = RecipeData(
+            shards_sha256=latents.index.shards_sha256,
+            cache_sha256=cache_sha256,
+            samples=len(latents),
+        )
+        write_record(made / RECIPE, _recipe(params, hardware, base, data, made))
+
+
+def _recipe(
+    params: Distill, hardware: Hardware, base: Base, data: RecipeData, adapter: Path
+) -> Recipe:
+    """Return how the adapter in the folder `adapter` was made and how it is to be sampled."""
+    trained_on = base.pipeline.scheduler.config
+    grid = solver_grid(trained_on.num_train_timesteps, params.grid)
+    sampler = LCMScheduler.from_config(trained_on, original_inference_steps=params.grid)
+    config = {name: value for name, value in sampler.config.items() if not name.startswith("_")}
+    return Recipe(
+        objective=params.objective,
+        grid=RecipeGrid(points=params.grid, skip=grid.skip, timesteps=tuple(grid.points.tolist())),
+        prediction_type=trained_on.prediction_type,
+        scheduler=RecipeScheduler(**{"class": "LCMScheduler"}, config=config),
+        recommended=Recommended(steps=(2, 4, 8), guidance=1.0),
+        guidance=RecipeGuidance(**params.guidance.model_dump()),
+        lora=RecipeLora(rank=params.rank, alpha=params.alpha, targets=TARGETS),
+        base=RecipeBase(
+            model=base.name, revision=base.found.commit, kind=base.kind, sha256=base.found.sha256
+        ),
+        data=data,
+        params=params.model_dump(mode="json"),
+        hardware=hardware.model_dump(mode="json"),
+        versions=versions(),
+        weights_sha256=sha256(adapter / WEIGHTS),
+        kohya_sha256=sha256(adapter / KOHYA),
+    )

@@ -1,11 +1,12 @@
 # make run: the whole pipeline on the embedded shapes world.   make test: all tests.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
+# make bench: the measurements of docs/living-data.md, half an hour.
 PYTHON ?= python3
 BIN := .venv/bin
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test check ui lock
+.PHONY: setup run test check bench ui lock
 
 setup: .venv/.synced
 
@@ -26,6 +27,12 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench.disk
+	$(BIN)/python -m bench.text
+	$(BIN)/python -m bench.append
+	$(BIN)/python -m bench.memory
 
 ui: setup
 	$(BIN)/python -m flows.ui

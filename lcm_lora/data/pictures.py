@@ -42,20 +42,20 @@ def crop(picture: Image.Image, resolution: int) -> Crop:
 
 
 def encoded(picture: Image.Image, quality: int | None) -> bytes:
-    """Return a picture as JPEG of this quality, colours at full resolution; None: as PNG."""
+    """Return a picture as lossy WebP of this quality; None: as PNG, which loses nothing."""
     content = io.BytesIO()
     if quality is None:
         picture.save(content, "PNG", compress_level=_PNG_EFFORT)
     else:
-        picture.save(content, "JPEG", quality=quality, subsampling=0, optimize=True)
+        picture.save(content, "WEBP", quality=quality, method=4)
     return content.getvalue()
 
 
 def suffix_of(content: bytes) -> str:
-    """Return `png` or `jpg`, as the content of a picture says."""
-    return "png" if content.startswith(b"\x89PNG") else "jpg"
+    """Return `png` or `webp`, as the content of a picture says."""
+    return "png" if content.startswith(b"\x89PNG") else "webp"
 
 
 def pixels(content: bytes) -> NDArray[np.uint8]:
-    """Return the picture of a PNG or JPEG as uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG", "JPEG")).convert("RGB"))
+    """Return the picture of a PNG or WebP as uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(content), formats=("PNG", "WEBP")).convert("RGB"))

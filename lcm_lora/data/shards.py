@@ -1,6 +1,6 @@
 """Write tars of which the same members give the same bytes, and read samples back from them.
 
-A sample of a shard is three members that share a key: KEY.jpg or KEY.png, KEY.json and KEY.txt,
+A sample of a shard is three members that share a key: KEY.webp or KEY.png, KEY.json and KEY.txt,
 which any webdataset reader understands.
 
 Legend: H = W pixels of a side.
@@ -56,7 +56,7 @@ class ShardIndex(Record):
 
 @dataclass(frozen=True, slots=True)
 class ShardSample:
-    """One sample of a shard; `content` is its picture as PNG or JPEG."""
+    """One sample of a shard; `content` is its picture as PNG or WebP."""
 
     key: str
     content: bytes
@@ -193,6 +193,6 @@ def read_shard(shards: Path, shard: Shard) -> Iterator[ShardSample]:
     members = ((name.partition("."), content) for name, content in read_tar_members(path))
     for key, group in itertools.groupby(members, key=lambda member: member[0][0]):
         parts = {suffix: content for (_, _, suffix), content in group}
-        content = parts["jpg"] if "jpg" in parts else parts["png"]
+        content = parts["webp"] if "webp" in parts else parts["png"]
         record = parse_record(parts["json"], SampleRecord, f"{path}/{key}.json", _MEND)
         yield ShardSample(key, content, parts["txt"].decode(), record)

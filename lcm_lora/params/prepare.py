@@ -23,7 +23,7 @@ class Prepare(Section):
     selection: float = Field(0.01, gt=0, lt=1)
     """Share kept out of both for the choice of a checkpoint, chosen likewise."""
     quality: int | None = Field(None, ge=50, le=100)
-    """JPEG quality of training pictures; null keeps them as they are, as PNG."""
+    """WebP quality of training pictures; null keeps every bit of them, as PNG."""
     shard_samples: int = Field(1024, ge=1, le=100_000)
     """Samples of a shard, at most."""
 

@@ -204,7 +204,7 @@ def test_a_picture_is_kept_in_the_form_that_is_asked_for(
         if quality is None:
             assert not error.any()
         else:
-            assert 0 < np.sqrt(np.mean(error**2)) < 6
+            assert 0 < np.sqrt(np.mean(error**2)) < 12  # colours at half resolution
 
 
 def test_tars_are_each_made_once_whatever_their_names(

@@ -80,7 +80,7 @@ def test_a_png_is_lossless(photographs: list[Image.Image]) -> None:
     content = encoded(photographs[0], None)
     assert content == encoded(photographs[0], None)
     assert np.array_equal(pixels(content), np.asarray(photographs[0]))
-    assert (suffix_of(content), suffix_of(encoded(photographs[0], 90))) == ("png", "jpg")
+    assert (suffix_of(content), suffix_of(encoded(photographs[0], 90))) == ("png", "webp")
 
 
 def all_samples(shards: Path) -> list[ShardSample]:

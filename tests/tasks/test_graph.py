@@ -99,6 +99,6 @@ def test_no_stages_are_no_success(tmp_path: Path, content: str | None, message: 
 def test_a_lock_that_is_being_written_is_no_error(root: Path) -> None:
     dvc(root, "repro", "--quiet")
     whole, hashes = (root / "dvc.lock").read_text(), locked(root)
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 5):
         (root / "dvc.lock").write_text(whole[:length])
         assert set(locked(root)) <= set(hashes)

@@ -1,0 +1,1 @@
+"""Measurements that docs/living-data.md quotes; `make bench` repeats them all."""

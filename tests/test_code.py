@@ -41,7 +41,7 @@ def test_a_stage_depends_on_the_code_that_its_command_imports(stage: str) -> Non
     assert sorted(listed(stage) - needed) == [], "in dvc.yaml, but not imported"
 
 
-@pytest.mark.parametrize("command", ["prepare", "encode", "distill", "features", "report"])
+@pytest.mark.parametrize("command", ["prepare", "distill", "report"])
 def test_a_closure_is_what_python_really_loads(command: str) -> None:
     """The reading of imports agrees with Python's own, up to those that are still to come."""
     program = (

@@ -10,6 +10,7 @@ Legend: N samples of a shard, C x h x w latents, B pictures of a pass, H = W pix
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -140,18 +141,25 @@ def _encode_all(job: Job, missing: dict[str, Shard], advance: Advance) -> None:
             advance(samples)
 
 
-_here: tuple[Job, Any]
-"""Of a process of the pool: its job, and its base."""
+_here: tuple[Job, int]
+"""Of a process of the pool: its job, and its number among them."""
 
 
 def _start(job: Job, numbers: SimpleQueue[int], parent: int) -> None:
     global _here
     die_with_parent(parent)
-    _here = job, job.open_base(numbers.get())
+    _here = job, numbers.get()
+
+
+@functools.cache
+def _base() -> Any:
+    """Return this process's base; an error here reaches the parent, as in `_start` it would not."""
+    job, number = _here
+    return job.open_base(number)
 
 
 def _encode_one(key: str, shard: Shard) -> int:
-    _encode_shard(*_here, key, shard, lambda *_: None)
+    _encode_shard(_here[0], _base(), key, shard, lambda *_: None)
     return shard.samples
 
 

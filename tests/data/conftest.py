@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from diffusers import AutoencoderKL
 from making import make_data
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from tiny import TinyBase, make_tiny_base
 
 from lcm_lora.params.sources import ShapesSource
 
@@ -42,31 +39,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shards(data: Path) -> Path:
     """The training shards of `data`."""
     return data / "data" / "shards"
-
-
-@dataclass
-class TinyBase:
-    """What encoding asks of a base: a real autoencoder, and what kind it is."""
-
-    kind: str
-    vae: Any
-    name: str = "tiny"
-    downsampling: int = 2
-
-
-def make_tiny_base(kind: str) -> TinyBase:
-    """Return a base of a kind, the same one every time."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        vae: Any = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 8),
-            norm_num_groups=2,
-            latent_channels=3,
-            scaling_factor=0.7,
-        )
-    return TinyBase(kind, vae.eval().requires_grad_(False))
 
 
 @pytest.fixture(scope="session")

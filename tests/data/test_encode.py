@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
@@ -20,10 +19,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import TinyBase, make_tiny_base
 from making import make_cache, make_data, places, shapes_base
 from PIL import Image
 from safetensors.torch import load_file
+from tiny import open_nothing, open_tiny
 from torch import Tensor
 
 from lcm_lora.data import encode as encoding
@@ -256,46 +255,42 @@ def test_what_decides_a_latent_decides_what_is_kept(
     assert len(loaded) == 3
 
 
-def test_processes_share_the_shards_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    alone = sha256(make_cache(project, functools.partial(open_tiny, "sd"), batch=3))
+def test_processes_share_the_shards_to_the_same_bytes(project: Path) -> None:
+    alone = sha256(make_cache(project, open_tiny, batch=3))
     shutil.rmtree(project / ".checkpoints")
-    shared = make_cache(project, functools.partial(open_tiny, "sd"), batch=3, processes=2)
-    assert sha256(shared) == alone
+    assert sha256(make_cache(project, open_tiny, batch=3, processes=2)) == alone
 
 
 def test_an_error_in_a_process_is_the_same_one_line(project: Path) -> None:
-    with pytest.raises(UserError, match="not a multiple of 5"):
-        make_cache(project, functools.partial(open_tiny, "odd"), batch=3, processes=2)
-
-
-def open_tiny(kind: str, number: int) -> TinyBase:
-    """Open the tiny base in a process of its own."""
-    torch.set_num_threads(1)
-    base = make_tiny_base("sd" if kind == "odd" else kind)
-    base.downsampling = 5 if kind == "odd" else base.downsampling
-    return base
+    with pytest.raises(UserError, match=r"base\.model tiny: cannot be loaded by process \d"):
+        make_cache(project, open_nothing, batch=3, processes=2)
 
 
 WAITING = """
-import functools, sys, time
+import time
 from pathlib import Path
-sys.path[:0] = {paths!r}
-from making import make_cache
+from lcm_lora.data.encode import Job, encode
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.encode import Encode
+from lcm_lora.pieces import Pieces
 
 def open_slowly(number):
     Path("here", str(number)).touch()
     time.sleep(600)
 
 if __name__ == "__main__":
-    make_cache(Path("."), open_slowly, batch=3, processes=2)
+    params = Encode(batch=3, processes=2)
+    pieces = Pieces(Path("pieces"), Hashes(Path("hashes.sqlite")))
+    job = Job(params, Path("data/shards"), pieces, Path("parts.sqlite"), {}, open_slowly)
+    encode(job, Path("cache"), Path("ledger.json"))
 """
 
 
 def test_a_killed_run_leaves_no_process(project: Path) -> None:
     (project / "here").mkdir()
-    (project / "waiting.py").write_text(WAITING.format(paths=[p for p in sys.path if p]))
+    (project / "waiting.py").write_text(WAITING)
     run = subprocess.Popen([sys.executable, "waiting.py"], cwd=project)
-    while len(list((project / "here").iterdir())) < 2:
+    while len(list((project / "here").iterdir())) < 2 and run.poll() is None:
         time.sleep(0.1)
     family = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, signal.SIGKILL)

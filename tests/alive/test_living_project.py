@@ -1,30 +1,31 @@
 """A project that lives: pictures come and go, the base and the code change; by DVC and by the flow.
 
-The real stages on the shapes base, with pieces of real photographs, each step by one of the two
-drivers; the other one then finds nothing to do.
+The real graph on the shapes base, with pieces of real photographs: in tars that are a DVC output
+themselves, then in a folder. Each step is taken by one of the two drivers; the other one then finds
+nothing to do. First in the order of the rooms, since it takes longest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
 from mlflow import MlflowClient
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_images
 
-from lcm_lora.evaluation.table import load_table
 from lcm_lora.params.generate import SAMPLERS
 from lcm_lora.shapes import places
 
@@ -48,8 +49,26 @@ TRAINING = {"distill", "generate lcm", "features lcm", "score", "report"}
 """What follows from new latents, or from a new way to train on them."""
 
 
-class Living(Project):
+@dataclass
+class Living:
     """A real project, small: its own copy of the library, its own base, its own pictures."""
+
+    root: Path
+    printed: str = ""
+    """What the last run printed."""
+
+    def call(self, *command: str) -> str:
+        """Run a command in the folder; it must succeed; return what it printed."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def run_dvc(self) -> set[str]:
         """Bring it up to date with `dvc repro`; return the stages that ran."""
@@ -62,18 +81,12 @@ class Living(Project):
     def _run(self, *command: str) -> set[str]:
         notes = self.root / ".started"
         notes.unlink(missing_ok=True)
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env={**os.environ, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.printed = done.stdout
-        assert done.returncode == 0, self.printed
+        self.printed = self.call(*command)
         return set(notes.read_text().splitlines())
+
+    def set_source(self, kind: str, path: str) -> None:
+        """Take training pictures from another place."""
+        (self.root / "params.yaml").write_text(json.dumps(small_params(kind, path)))
 
     def pieces(self, stage: str) -> dict[str, int]:
         """Return the pieces of a stage, and when each was made."""
@@ -133,13 +146,13 @@ def put_tar(tar: Path, indices: range) -> None:
     shutil.rmtree(made)
 
 
-def small_params(kind: str) -> dict[str, Any]:
+def small_params(kind: str, path: str) -> dict[str, Any]:
     """Return the shapes preset, as small as it can be, on pictures and a base of its own."""
     params: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     cells = {"teacher": (3, 3.0), "lcm": (2, 1.0), "ddim": (1, 3.0), "dpmpp": (1, 3.0)}
     params["base"]["model"] = "base"
     params["prepare"] |= {
-        "source": {"kind": kind, "path": "source"},
+        "source": {"kind": kind, "path": path},
         "held_out": 0.3,
         "selection": 0.05,
         "quality": 90,
@@ -158,88 +171,109 @@ def small_params(kind: str) -> dict[str, Any]:
     return params
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 @pytest.fixture
-def make(
-    tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], Living]:
-    """Return a function that makes a committed project with a source of a kind."""
+def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Living:
+    """Return a committed project whose pictures are tars under DVC."""
     from prefect.settings import PREFECT_API_URL
 
-    def build(kind: str) -> Living:
-        project = Living(tmp_path / "project")
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "lcm_lora", project.root / "lcm_lora", ignore=ignore)
-        shutil.copytree(places.BASE, project.root / "base")
-        (project.root / "sitecustomize.py").write_text(NOTING)
-        (project.root / "params.yaml").write_text(json.dumps(small_params(kind)))
-        shutil.copy(ROOT / "dvc.yaml", project.root)
-        ignored = ("data", "artifacts", "source", "base", ".mlflow", ".prefect", ".checkpoints")
-        lines = [*(f"/{name}/" for name in ignored), "/.started", "__pycache__"]
-        (project.root / ".gitignore").write_text("\n".join(lines) + "\n")
-        environment = {
-            "PYTHONPATH": f"{project.root}:{ROOT}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}",
-            "HF_HUB_OFFLINE": "1",
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        project.call("git", "init", "--quiet", "--initial-branch", "main")
-        project.call("dvc", "init", "--quiet")
-        project.call("dvc", "config", "cache.type", "reflink,hardlink,copy")
-        project.commit("A project")
-        return project
-
-    return build
+    made = Living(tmp_path / "project")
+    shutil.copytree(
+        ROOT / "lcm_lora", made.root / "lcm_lora", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(places.BASE, made.root / "base")
+    shutil.copy(ROOT / "dvc.yaml", made.root)
+    (made.root / "sitecustomize.py").write_text(NOTING)
+    made.set_source("webdataset", "tars")
+    ignored = ("data", "artifacts", "folder", "base", ".mlflow", ".prefect", ".checkpoints")
+    lines = [*(f"/{name}/" for name in ignored), "/.started", "__pycache__"]
+    (made.root / ".gitignore").write_text("\n".join(lines) + "\n")
+    environment = {
+        "PYTHONPATH": f"{made.root}:{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{made.root / '.mlflow' / 'mlflow.db'}",
+        "HF_HUB_OFFLINE": "1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made.call("git", "init", "--quiet", "--initial-branch", "main")
+    made.call("dvc", "init", "--quiet")
+    made.call("dvc", "config", "cache.type", "reflink,hardlink,copy")
+    for number in range(6):
+        put_tar(made.root / "tars" / f"{number}.tar", range(number * 10, number * 10 + 10))
+    made.call("dvc", "add", "--quiet", "tars")
+    return made
 
 
 def harm_nothing(project: Living) -> None:
-    """Check that every file in DVC's cache still is what its name says."""
-    import hashlib
-
+    """Check that every file in DVC's cache still is what its name says: no stage wrote into it."""
     for path in (project.root / ".dvc" / "cache" / "files" / "md5").glob("??/*"):
         digest = hashlib.md5(path.read_bytes()).hexdigest()
         assert f"{path.parent.name}{path.name}".removesuffix(".dir") == digest
 
 
-def test_a_project_on_a_folder_lives(make: Callable[[str], Living]) -> None:
-    project = make("folder")
-    source, root = project.root / "source", project.root
-    put_pictures(source, range(100, 160))
-    first_commit = project.call("git", "rev-parse", "HEAD").strip()
+def test_a_project_lives(project: Living) -> None:
+    root, tars = project.root, project.root / "tars"
+    first_commit = project.commit("A project and its pictures")
 
+    # Everything, once.
     assert project.run_flow() == EVERYTHING
-    assert len(project.versions()) == 1
-    assert project.versions()[0]["git_sha"] == first_commit
-    assert "nobody was champion" in project.versions()[0]["gate"]
-    for run in (project.run_dvc, project.run_flow, project.run_dvc):
+    assert "source: first look: 6 tars, 60 pictures" in project.printed
+    (version,) = project.versions()
+    assert version["git_sha"] == first_commit
+    assert "nobody was champion" in version["gate"]
+    first_weights = project.weights()
+
+    # Nothing new, nothing runs but the look; a touch is nothing new.
+    (tars / "0.tar").touch()
+    for run in (project.run_dvc, project.run_flow):
         assert run() == {"inventory"}
+        assert "source: nothing new (6 tars, 60 pictures)" in project.printed
     assert project.status() == {"inventory": ["always changed"]}
     assert len(project.versions()) == 1
 
-    # A fifth more: sorted behind, so that the evaluation set stays; run by DVC.
+    # A fifth more, as a new version of the data: only the new is prepared and encoded, teacher and
+    # solver sets stay, a new adapter is trained and judged.
     kept = {stage: project.pieces(stage) for stage in ("prepare", "encode")}
-    put_pictures(source, range(160, 172))
+    for number in (6, 7):
+        put_tar(tars / f"{number}.tar", range(number * 6 + 24, number * 6 + 30))
+    project.call("dvc", "add", "--quiet", "tars")
+    project.commit("More pictures")
     assert project.run_dvc() == {"inventory", "prepare", "encode", *TRAINING}
+    assert "source: 2 new tars, 12 pictures more: 72" in project.printed
     for stage in ("prepare", "encode"):
-        # What was made of the runs of pictures that stayed is what was made then.
-        now = project.pieces(stage)
-        assert {k: v for k, v in now.items() if k in kept[stage]}.items() <= kept[stage].items()
+        assert kept[stage].items() <= project.pieces(stage).items()
+        assert len(project.pieces(stage)) == len(kept[stage]) + 2
     assert project.run_flow() == {"inventory"}
-    assert len(project.versions()) == 2
-    assert project.versions()[1]["gate"]
+    assert [bool(v["gate"]) for v in project.versions()] == [True, True]
+    assert project.weights() != first_weights
 
-    # A picture is touched, which is no change; then one of those that train is removed.
-    (source / "0100.png").touch()
-    assert project.run_dvc() == {"inventory"}
-    before = project.weights()
+    # Back to the first version of the data: all is restored, and its adapter is known.
+    project.call("git", "checkout", "--quiet", first_commit, "--", "tars.dvc")
+    project.call("dvc", "checkout", "--quiet", "tars.dvc")
+    assert project.run_flow() == {"inventory"}
+    assert project.weights() == first_weights
+    assert len(project.versions()) == 2
+
+    # The same pictures in a folder, without one that was trained on: the sets that measure stay.
+    for number in range(6):
+        put_pictures(root / "folder", range(number * 10, number * 10 + 10))
     trained = trained_pictures(project)
-    (source / trained[-1]).unlink()
-    assert project.run_flow() == {"inventory", "prepare", "encode", *TRAINING}
-    assert project.weights() != before
+    (root / "folder" / f"{trained[-1]}.png").unlink()
+    project.set_source("folder", "folder")
+    assert project.run_dvc() == {"inventory", "prepare", "encode", *TRAINING}
     assert len(trained_pictures(project)) == len(trained) - 1
-    assert project.run_dvc() == {"inventory"}
+    assert project.weights() != first_weights
+    assert project.run_flow() == {"inventory"}
+    assert len(project.versions()) == 3
 
     # The base is replaced by another one of the same name.
     weights = root / "base" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -248,60 +282,24 @@ def test_a_project_on_a_folder_lives(make: Callable[[str], Living]) -> None:
     assert project.run_flow() == EVERYTHING - {"prepare", "features real"}
     assert project.run_dvc() == {"inventory"}
 
-    # The mathematics of the step changes.
+    # The mathematics of the step changes: the finished run is not taken for the new one.
     step = root / "lcm_lora" / "consistency" / "solver.py"
     step.write_text(step.read_text().replace("+ w * (", "+ 1.5 * w * ("))
     commit = project.commit("Guide more")
     before = project.weights()
-    assert project.run_dvc() == {"inventory", *TRAINING}
+    assert project.run_flow() == {"inventory", *TRAINING}
     assert "resumed" not in project.printed
     assert project.weights() != before
-    assert project.run_flow() == {"inventory"}
     assert project.versions()[-1]["git_sha"] == commit
+    assert project.run_dvc() == {"inventory"}
     harm_nothing(project)
 
 
 def trained_pictures(project: Living) -> list[str]:
-    """Return the names of the pictures in the training shards."""
+    """Return the names of the pictures in the training shards, without their suffix."""
     names = []
     for path in (project.root / "data" / "shards").glob("*.tar"):
         with tarfile.open(path) as tar:
             records = [tar.extractfile(m) for m in tar if m.name.endswith(".json")]
             names += [json.loads(record.read())["source"] for record in records if record]
-    return sorted(names)
-
-
-def test_a_project_on_tars_lives(make: Callable[[str], Living]) -> None:
-    project = make("webdataset")
-    tars = project.root / "source"
-    for number in range(6):
-        put_tar(tars / f"{number}.tar", range(number * 10, number * 10 + 10))
-
-    assert project.run_dvc() == EVERYTHING
-    assert project.run_flow() == {"inventory"}
-    assert len(project.versions()) == 1
-    table = load_table(project.root / "artifacts" / "scores" / "scores.json")
-    painted = {row.sampler for row in table.rows}
-    assert painted == {"real", *SAMPLERS}
-
-    # Two new tars; the pieces of the old ones are kept as they are.
-    kept = {stage: project.pieces(stage) for stage in ("prepare", "encode")}
-    put_tar(tars / "6.tar", range(60, 66))
-    put_tar(tars / "7.tar", range(66, 72))
-    assert project.run_flow() == {"inventory", "prepare", "encode", *TRAINING}
-    assert "2 new tars, 12 pictures more: 72" in project.printed
-    for stage in ("prepare", "encode"):
-        # Besides two new ones, the sets that measure are pieces too.
-        assert kept[stage].items() <= project.pieces(stage).items()
-        assert len(project.pieces(stage)) == len(kept[stage]) + 2
-    assert len(project.versions()) == 2
-    assert project.run_dvc() == {"inventory"}
-
-    # A tar is renamed: nothing follows; another is written anew without one of its pictures.
-    (tars / "7.tar").rename(tars / "8.tar")
-    assert project.run_dvc() == {"inventory", "prepare"}
-    put_tar(tars / "6.tar", range(60, 65))
-    assert project.run_dvc() == {"inventory", "prepare", "encode", *TRAINING}
-    assert project.run_flow() == {"inventory"}
-    assert len(project.versions()) == 3
-    harm_nothing(project)
+    return sorted(name.removesuffix(".png") for name in names)

@@ -117,6 +117,11 @@ def test_a_check_says_whether_a_run_can_start(project: Path) -> None:
         (project / "params.yaml").write_text(text.replace(old, new))
         complains(call("check", cwd=project), *words)
         complains(call("inventory", cwd=project), *words)
+    huge = text.replace("resolution: 32", "resolution: 4096").replace(
+        "count: 100", "count: 20000000"
+    )
+    (project / "params.yaml").write_text(huge)
+    complains(call("check", cwd=project), "a run needs about", "are free")
 
 
 def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Path) -> None:

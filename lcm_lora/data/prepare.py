@@ -58,21 +58,14 @@ def prepare(
     Raises:
         UserError: A source is not what the first look found, or a split has too few samples.
     """
-    pieces = store.pieces
     held_out, selection = Chosen(2 * evaluation.prompts), Chosen(evaluation.selection)
-    units: list[PreparedUnit] = []
-    shards: list[Shard] = []
-    rejected: dict[str, Rejected] = {}
-    keys: set[str] = set()
+    taken = _Taken()
     for made in prepare_units(params, params.source, source.units, store):
-        keys.add(made.key)
-        units.append(_account(made))
-        shards.extend(_listed(made))
-        rejected = merged(rejected, _named(made, params.source))
+        taken.add(made, params.source)
         selection.offer(made, made.record.selection)
         if fixed is None:
             held_out.offer(made, made.record.held_out)
-    used = set(keys)
+    used = set(taken.keys)
     if fixed is not None and evaluation.source is not None:
         everything = params.model_copy(update={"held_out": 1.0})
         for made in prepare_units(everything, evaluation.source, fixed.units, store):
@@ -80,16 +73,14 @@ def prepare(
             held_out.offer(made, made.record.held_out)
             if held_out.is_full:
                 break
-    prepared = Prepared(units=tuple(units), counts=_counts(units, rejected), rejected=rejected)
+    prepared = taken.account()
     _check(params, evaluation, prepared, len(held_out.samples), len(selection.samples))
+    pieces = store.pieces
     measured = make_sets(EVALUATION, held_out, params.resolution, pieces)
     chosen = make_sets(SELECTION, selection, params.resolution, pieces)
     with new_folder(out.shards) as folder:
-        ledger = pieces.put(sorted(keys), folder)
-        shards.sort(key=lambda shard: shard.sha256)
-        samples = sum(shard.samples for shard in shards)
-        index = ShardIndex(resolution=params.resolution, samples=samples, shards=tuple(shards))
-        write_record(folder / INDEX, index)
+        ledger = pieces.put(sorted(taken.keys), folder)
+        write_record(folder / INDEX, taken.index(params.resolution))
     for piece, place in ((measured, out.evaluation), (chosen, out.selection)):
         with new_folder(place) as folder:
             for name in pieces.sums(piece):
@@ -99,6 +90,52 @@ def prepare(
     pieces.keep_only(used | {measured, chosen})
     with Parts(store.parts, pieces) as parts:
         parts.keep_only(used)
+
+
+class _Taken:
+    """What came of the training source so far, unit by unit."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self._units: list[PreparedUnit] = []
+        self._shards: list[Shard] = []
+        self._rejected: dict[str, Rejected] = {}
+
+    def add(self, made: Made, source: Source) -> None:
+        """Take what came of the next unit."""
+        record = made.record
+        self.keys.add(made.key)
+        self._shards.extend(record.shards)
+        self._rejected = merged(self._rejected, _named(made, source))
+        self._units.append(
+            PreparedUnit(
+                name=made.unit.name,
+                sha256=made.unit.sha256,
+                train=sum(shard.samples for shard in record.shards),
+                held_out=len(record.held_out),
+                selection=len(record.selection),
+            )
+        )
+
+    def account(self) -> Prepared:
+        """Return where every picture went."""
+        counts = {
+            "train": sum(unit.train for unit in self._units),
+            "held_out": sum(unit.held_out for unit in self._units),
+            "selection": sum(unit.selection for unit in self._units),
+            "rejected": sum(entry.count for entry in self._rejected.values()),
+        }
+        counts["read"] = sum(counts.values())
+        return Prepared(units=tuple(self._units), counts=counts, rejected=self._rejected)
+
+    def index(self, resolution: int) -> ShardIndex:
+        """Return the index of all shards, as they are named in the output."""
+        shards = [
+            shard.model_copy(update={"file": content_name(shard.sha256, shard.file)})
+            for shard in sorted(self._shards, key=lambda shard: shard.sha256)
+        ]
+        samples = sum(shard.samples for shard in shards)
+        return ShardIndex(resolution=resolution, samples=samples, shards=tuple(shards))
 
 
 def _named(made: Made, source: Source) -> dict[str, Rejected]:
@@ -112,35 +149,6 @@ def _named(made: Made, source: Source) -> dict[str, Rejected]:
         )
         for reason, entry in made.record.rejected.items()
     }
-
-
-def _listed(made: Made) -> list[Shard]:
-    """Return a unit's shards as the index of all lists them."""
-    return [
-        shard.model_copy(update={"file": content_name(shard.sha256, shard.file)})
-        for shard in made.record.shards
-    ]
-
-
-def _account(made: Made) -> PreparedUnit:
-    record = made.record
-    return PreparedUnit(
-        name=made.unit.name,
-        sha256=made.unit.sha256,
-        train=sum(shard.samples for shard in record.shards),
-        held_out=len(record.held_out),
-        selection=len(record.selection),
-    )
-
-
-def _counts(units: list[PreparedUnit], rejected: dict[str, Rejected]) -> dict[str, int]:
-    counts = {
-        "train": sum(unit.train for unit in units),
-        "held_out": sum(unit.held_out for unit in units),
-        "selection": sum(unit.selection for unit in units),
-        "rejected": sum(entry.count for entry in rejected.values()),
-    }
-    return counts | {"read": sum(counts.values())}
 
 
 def _check(

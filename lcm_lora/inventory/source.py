@@ -6,7 +6,7 @@ from collections import Counter
 
 from lcm_lora.data.units import Unit, list_units
 from lcm_lora.hashes import Hashes
-from lcm_lora.params.sources import FolderSource, Source, WebdatasetSource
+from lcm_lora.params.sources import Source
 from lcm_lora.records import Record
 
 
@@ -66,12 +66,3 @@ def _pictures(before: int, now: int) -> str:
 
 def _counted(what: str, count: int) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def place_of(source: Source) -> str:
-    """Return where a source is, for people."""
-    match source:
-        case FolderSource() | WebdatasetSource():
-            return str(source.path)
-        case _:
-            return "the shapes world"

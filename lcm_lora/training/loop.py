@@ -163,18 +163,7 @@ def train(
         )
     run = Run(params, hardware, base, latents, origin)
     state, is_main = run.state, run.accelerator.is_main_process
-    folder = checkpoints / identity(
-        {
-            # Neither changes what a step computes: a longer run goes on from a shorter one.
-            "params": params.model_dump(exclude={"steps", "checkpoint_every"}),
-            "hardware": hardware.model_dump(),
-            "base": base.found.sha256,
-            "cache": cache_sha256,
-            "code": code_sha256(__name__),
-            "versions": versions(),
-            "processes": run.accelerator.num_processes,
-        }
-    )
+    folder = checkpoints / _identity(params, hardware, base, cache_sha256, run.accelerator)
     live = checkpoints / CURVE
     if restore(state, folder, params.steps):
         run.accelerator.print(f"distill: resumed from step {state.step} of {params.steps}")
@@ -199,6 +188,24 @@ def train(
             if is_main:
                 advance(1, note)
     return state
+
+
+def _identity(
+    params: Distill, hardware: Hardware, base: Base, cache_sha256: str, accelerator: Accelerator
+) -> str:
+    """Return the name of a run: all that decides what a step computes, and nothing else."""
+    return identity(
+        {
+            # Neither changes what a step computes: a longer run goes on from a shorter one.
+            "params": params.model_dump(exclude={"steps", "checkpoint_every"}),
+            "hardware": hardware.model_dump(),
+            "base": base.found.sha256,
+            "cache": cache_sha256,
+            "code": code_sha256(__name__),
+            "versions": versions(),
+            "processes": accelerator.num_processes,
+        }
+    )
 
 
 def _read(pending: list[tuple[Tensor, Tensor]], state: State, params: Distill) -> list[CurveRow]:

@@ -206,11 +206,18 @@ def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     made.call("git", "init", "--quiet", "--initial-branch", "main")
     made.call("dvc", "init", "--quiet")
-    made.call("dvc", "config", "cache.type", "reflink,hardlink,copy")
+    made.call("dvc", "config", "cache.type", "hardlink,copy")
     for number in range(6):
         put_tar(made.root / "tars" / f"{number}.tar", range(number * 10, number * 10 + 10))
     made.call("dvc", "add", "--quiet", "tars")
     return made
+
+
+def kept_once(project: Living) -> bool:
+    """Tell whether shards and latents are on disk once: memory, output and DVC's cache are one."""
+    data = project.root / "data"
+    files = [*(data / "shards").glob("*.tar"), *(data / "cache").glob("*.safetensors")]
+    return bool(files) and all(path.stat().st_nlink >= 3 for path in files)
 
 
 def harm_nothing(project: Living) -> None:
@@ -231,6 +238,7 @@ def test_a_project_lives(project: Living) -> None:
     assert version["git_sha"] == first_commit
     assert "nobody was champion" in version["gate"]
     first_weights = project.weights()
+    assert kept_once(project)
 
     # Nothing new, nothing runs but the look; a touch is nothing new.
     (tars / "0.tar").touch()
@@ -292,6 +300,7 @@ def test_a_project_lives(project: Living) -> None:
     assert project.weights() != before
     assert project.versions()[-1]["git_sha"] == commit
     assert project.run_dvc() == {"inventory"}
+    assert kept_once(project)
     harm_nothing(project)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.names import INCEPTION
+from lcm_lora.evaluation.names import INCEPTION, adapter_metrics
 from lcm_lora.evaluation.set_records import FeatureRecord
 from lcm_lora.evaluation.table import load_table, score
 from lcm_lora.files import sha256, write_tensors
@@ -111,6 +111,9 @@ def test_every_set_has_a_row_for_every_metric_that_says_something(features: Path
         assert all(row.se > 0 for row in rows if row.metric != "attributes")
     floor = {m for m in full if not m.endswith(":teacher")}
     assert {row.metric for row in table.select(sampler="real")} == floor
+    # What the check of the gate takes for possible is what there is.
+    adapter = {row.metric for row in table.select(sampler="lcm")}
+    assert adapter == set(adapter_metrics("shapes", attributes=True))
 
 
 def test_values_are_those_of_the_features(features: Path) -> None:

@@ -236,6 +236,36 @@ def test_a_new_picture_between_others_is_all_that_is_encoded(
     assert sha256(anew) == sha256(cache)
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the program handles it."""
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    project: Path, tmp_path: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(project / "data", whole / "data")
+    expected = sha256(make_cache(whole, lambda _: tiny_base("sd"), batch=3))
+    moments, batches = encoding.moments, 0
+
+    def dying(vae: Any, pictures: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == 5:
+            raise Killed
+        return moments(vae, pictures)
+
+    monkeypatch.setattr(encoding, "moments", dying)
+    with pytest.raises(Killed):
+        make_cache(project, lambda _: tiny_base("sd"), batch=3)
+    assert not (project / "data" / "cache").exists()
+    made_before = batches - 1
+    assert sha256(make_cache(project, lambda _: tiny_base("sd"), batch=3)) == expected
+    samples = read_record(project / "data" / "cache" / "index.json", CacheIndex, "").samples
+    assert made_before >= 3  # a shard of eight at least was whole
+    assert batches < 5 + samples / 3
+
+
 def test_what_decides_a_latent_decides_what_is_kept(
     project: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

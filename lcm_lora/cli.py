@@ -137,17 +137,21 @@ def image(
 
     if out.suffix not in {".png", ".jpg", ".webp"}:
         raise UserError(f"{out}: cannot write a picture of this kind; name it .png, .jpg or .webp")
-    from lcm_lora.bases import load_base
     from lcm_lora.hashes import Hashes
     from lcm_lora.inventory.base import read_base
     from lcm_lora.params.generate import Cell
     from lcm_lora.params.hardware import Hardware
     from lcm_lora.params.reading import load_section
-    from lcm_lora.sampling import load_adapter, paint, scheduler_of
+    from lcm_lora.recipe import read_recipe
 
     hardware = load_section(layout.PARAMS, Hardware)
+    read_recipe(adapter)
     with Hashes(layout.HASHES) as hashes:
-        base = load_base(read_base(layout.INVENTORY / "base.json", hashes), hardware)
+        found = read_base(layout.INVENTORY / "base.json", hashes)
+    from lcm_lora.bases import load_base
+    from lcm_lora.sampling import load_adapter, paint, scheduler_of
+
+    base = load_base(found, hardware)
     load_adapter(base, adapter)
     base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
     cell = Cell(steps=steps, guidance=1.0)

@@ -79,7 +79,7 @@ def no_file_over_8_kb() -> None:
 
 
 def test_a_full_disk_keeps_what_was_made(project: Path) -> None:
-    for stage in ("inventory", "prepare", "encode"):
+    for stage in ("inventory", "prepare"):
         assert call(stage, cwd=project).returncode == 0
     before = sha256(project / "data")
     shutil.rmtree(project / ".checkpoints")
@@ -118,7 +118,7 @@ def test_a_check_says_whether_a_run_can_start(project: Path) -> None:
         complains(call("check", cwd=project), *words)
         complains(call("inventory", cwd=project), *words)
     huge = text.replace("resolution: 32", "resolution: 4096").replace(
-        "count: 100", "count: 20000000"
+        "count: 100", "count: 9000000"
     )
     (project / "params.yaml").write_text(huge)
     complains(call("check", cwd=project), "a run needs about", "are free")

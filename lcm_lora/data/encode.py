@@ -28,8 +28,8 @@ from torch import Tensor
 from lcm_lora.code import code_sha256, versions
 from lcm_lora.data.cache import About, CacheIndex
 from lcm_lora.data.latent_file import LatentFile
-from lcm_lora.data.shard import INDEX, Shard
-from lcm_lora.data.shards import ShardIndex, ShardSample, read_shard
+from lcm_lora.data.shard import INDEX, Shard, ShardIndex
+from lcm_lora.data.shards import ShardSample, read_shard
 from lcm_lora.data.texts import packed
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError

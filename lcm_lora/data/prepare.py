@@ -12,8 +12,7 @@ from pathlib import Path
 from lcm_lora.data.choosing import Chosen, make_sets
 from lcm_lora.data.picture_sets import EVALUATION, SELECTION
 from lcm_lora.data.prepared import Prepared, PreparedUnit, Rejected, merged
-from lcm_lora.data.shard import INDEX, Shard
-from lcm_lora.data.shards import ShardIndex
+from lcm_lora.data.shard import INDEX, Shard, ShardIndex
 from lcm_lora.data.unit_shards import Made, Store, prepare_units
 from lcm_lora.errors import UserError
 from lcm_lora.files import link, new_folder

@@ -13,3 +13,11 @@ class Shard(Record):
     file: str
     samples: int
     sha256: str
+
+
+class ShardIndex(Record):
+    """The training shards, in the order of their samples."""
+
+    resolution: int
+    samples: int
+    shards: tuple[Shard, ...]

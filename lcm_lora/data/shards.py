@@ -46,14 +46,6 @@ class SampleRecord(Record):
     """The picture's name in its unit of the source."""
 
 
-class ShardIndex(Record):
-    """The training shards, in the order of their samples."""
-
-    resolution: int
-    samples: int
-    shards: tuple[Shard, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class ShardSample:
     """One sample of a shard; `content` is its picture as PNG or WebP."""

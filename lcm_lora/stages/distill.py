@@ -5,27 +5,32 @@ from __future__ import annotations
 import subprocess
 
 from lcm_lora import layout
-from lcm_lora.bases import load_base
 from lcm_lora.code import code_sha256
+from lcm_lora.data.cache import CacheIndex
+from lcm_lora.data.shard import INDEX
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import read_base
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
-from lcm_lora.training.distill import distill
+from lcm_lora.records import read_record
 from lcm_lora.training.origin import Origin
 
 
 def run() -> None:
-    """Run the stage in the working folder."""
+    """Run the stage in the working folder; what is missing is said before anything heavy loads."""
     params = load_section(layout.PARAMS, Distill)
     hardware = load_section(layout.PARAMS, Hardware)
+    read_record(layout.CACHE / INDEX, CacheIndex, "run `lcm-lora encode`")
     with Hashes(layout.HASHES) as hashes:
-        base = load_base(read_base(layout.INVENTORY / "base.json", hashes), hardware)
+        found = read_base(layout.INVENTORY / "base.json", hashes)
+        from lcm_lora.bases import load_base
+        from lcm_lora.training.distill import distill
+
         distill(
             params,
             hardware,
-            base,
+            load_base(found, hardware),
             layout.CACHE,
             hashes,
             layout.CHECKPOINTS / "distill",

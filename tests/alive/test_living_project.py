@@ -189,7 +189,8 @@ def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatc
         ROOT / "lcm_lora", made.root / "lcm_lora", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(places.BASE, made.root / "base")
-    shutil.copy(ROOT / "dvc.yaml", made.root)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, made.root)
     (made.root / "sitecustomize.py").write_text(NOTING)
     made.set_source("webdataset", "tars")
     ignored = ("data", "artifacts", "folder", "base", ".mlflow", ".prefect", ".checkpoints")
@@ -197,7 +198,6 @@ def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatc
     (made.root / ".gitignore").write_text("\n".join(lines) + "\n")
     environment = {
         "PYTHONPATH": f"{made.root}:{ROOT}",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "MLFLOW_TRACKING_URI": f"sqlite:///{made.root / '.mlflow' / 'mlflow.db'}",
         "HF_HUB_OFFLINE": "1",

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lcm_lora.data import encode as encoding
 from lcm_lora.data.cache import CacheIndex
-from lcm_lora.data.shards import ShardIndex
+from lcm_lora.data.shard import ShardIndex
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.params.sources import FolderSource, ShapesSource

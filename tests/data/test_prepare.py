@@ -20,7 +20,8 @@ from lcm_lora.data import unit_shards
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.pictures import crop, pixels
 from lcm_lora.data.prepared import Prepared
-from lcm_lora.data.shards import ShardIndex, ShardSample, read_shard, read_tar_members
+from lcm_lora.data.shard import ShardIndex
+from lcm_lora.data.shards import ShardSample, read_shard, read_tar_members
 from lcm_lora.data.unit_shards import split_of
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256

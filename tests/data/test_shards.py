@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lcm_lora.data.pictures import encoded, pixels, suffix_of
+from lcm_lora.data.shard import ShardIndex
 from lcm_lora.data.shards import (
-    ShardIndex,
     ShardSample,
     has_end,
     new_tar,

@@ -8,17 +8,16 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from lcm_lora.errors import UserError
-from lcm_lora.memory import open_memory
+from lcm_lora.memory import Memory
 
 _NS_TO_SETTLE = 50_000_000
 """A file may change twice in one tick of a file system's clock: younger ones are read anew."""
 
 
-class Hashes:
+class Hashes(Memory):
     """SHA-256 of files, kept in one SQLite file that several processes may share.
 
     A hash is believed as long as the file's inode, size and time of change are what they were when
@@ -27,10 +26,7 @@ class Hashes:
 
     def __init__(self, path: Path) -> None:
         """Open the file `path`; without it, files are read again."""
-        self._path = path
-        self._database = open_memory(
-            path, "hashes (path blob primary key, stamp text, sha256 text)"
-        )
+        super().__init__(path, "hashes (path blob primary key, stamp text, sha256 text)")
 
     def sha256(self, path: Path) -> str:
         """Return the hash of a file, in hex.
@@ -68,19 +64,6 @@ class Hashes:
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         """Let another process open the same file."""
         return type(self), (self._path,)
-
-    def __enter__(self) -> Self:
-        """Return the hashes themselves."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
 
 def _stamp(status: os.stat_result) -> str:

@@ -11,10 +11,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from lcm_lora.memory import open_memory
+from lcm_lora.memory import Memory
 from lcm_lora.pieces import Pieces, key_of
 
 
@@ -25,15 +24,15 @@ class Part(NamedTuple):
     place: Any
 
 
-class Parts:
+class Parts(Memory):
     """The parts of a stage's pieces, by the content that they were made of."""
 
     def __init__(self, path: Path, pieces: Pieces, **how: Any) -> None:
         """Open the file `path`; only what was made the same way, `how`, is found."""
-        self._path, self._pieces, self._how = path, pieces, how
+        super().__init__(path, "parts (name text primary key, piece text, place text)")
+        self._pieces, self._how = pieces, how
         self._salt = key_of(**how)
         self._whole: dict[str, Path | None] = {}
-        self._database = open_memory(path, "parts (name text primary key, piece text, place text)")
 
     def find(self, sha256: str) -> Part | None:
         """Return where the part of this content is, if its piece is still there and whole."""
@@ -72,19 +71,6 @@ class Parts:
     def __reduce__(self) -> tuple[Any, ...]:
         """Let another process open the same file."""
         return _opened, (self._path, self._pieces, self._how)
-
-    def __enter__(self) -> Self:
-        """Return the parts themselves."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._database.close()
 
 
 def _opened(path: Path, pieces: Pieces, how: dict[str, Any]) -> Parts:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError, reason
-from lcm_lora.inventory.models import ModelInventory
+from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.shapes import places
 

@@ -13,8 +13,8 @@ from lcm_lora.data.prepare import Places, prepare
 from lcm_lora.data.unit_shards import Store
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
-from lcm_lora.inventory.models import ModelInventory
 from lcm_lora.inventory.source import look_at_source
+from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.distill import Distill, Guidance
 from lcm_lora.params.encode import Encode

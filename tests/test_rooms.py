@@ -40,7 +40,12 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
             ("lcm_lora.training", "lcm_lora.data", "lcm_lora.sampling", "lcm_lora.bases"),
         ),
         ("lcm_lora/evaluation", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.sampling")),
-        ("lcm_lora/data", ("lcm_lora.training", "lcm_lora.evaluation", "lcm_lora.report")),
+        (
+            "lcm_lora/data",
+            ("lcm_lora.training", "lcm_lora.evaluation", "lcm_lora.report", "lcm_lora.inventory"),
+        ),
+        ("lcm_lora/params", ("lcm_lora.stages", "lcm_lora.data", "lcm_lora.check")),
+        ("lcm_lora/inventory", ("lcm_lora.stages", "lcm_lora.bases", "lcm_lora.training")),
         ("lcm_lora/training", ("lcm_lora.sampling", "lcm_lora.evaluation", "lcm_lora.report")),
     ],
 )

@@ -14,9 +14,9 @@ from lcm_lora.data.picture_sets import EVALUATION, SELECTION
 from lcm_lora.data.prepared import Prepared, PreparedUnit, Rejected, merged
 from lcm_lora.data.shard import INDEX, Shard, ShardIndex
 from lcm_lora.data.unit_shards import Made, Store, prepare_units
+from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.files import link, new_folder
-from lcm_lora.inventory.source import SourceInventory
 from lcm_lora.params.evaluation import Evaluation
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.sources import Source, WebdatasetSource

@@ -30,6 +30,18 @@ class Unit(Record):
     """How many there are, good or not."""
 
 
+class SourceInventory(Record):
+    """The units of a source, in the order of their names."""
+
+    kind: str
+    units: tuple[Unit, ...]
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures there are, good or not."""
+        return sum(unit.pictures for unit in self.units)
+
+
 def list_units(source: Source, hashes: Hashes, known: Mapping[str, int]) -> Iterator[Unit]:
     """Yield the units of a source in the order of their names.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
-from lcm_lora.inventory.models import ModelInventory, look_at_model
+from lcm_lora.model_files import ModelInventory, look_at_model
 from lcm_lora.params.base import Base
 from lcm_lora.records import read_record
 from lcm_lora.shapes import places

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lcm_lora.check import check_base, check_counts, check_disk, check_params, read_configs
+from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import folder_of, look_at_base
-from lcm_lora.inventory.models import ModelInventory
 from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
-from lcm_lora.inventory.source import SourceInventory, look_at_source
+from lcm_lora.inventory.source import look_at_source
+from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.file import Params
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.records import Record, read_record

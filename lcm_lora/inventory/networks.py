@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lcm_lora.evaluation.names import check_inception
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.models import ModelInventory, look_at_model
+from lcm_lora.model_files import ModelInventory, look_at_model
 from lcm_lora.params.score import Score
 from lcm_lora.records import Record
 from lcm_lora.shapes import places

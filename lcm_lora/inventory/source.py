@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lcm_lora.data.units import Unit, list_units
+from lcm_lora.data.units import SourceInventory, list_units
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.sources import Source
-from lcm_lora.records import Record
-
-
-class SourceInventory(Record):
-    """The units of a source, in the order of their names."""
-
-    kind: str
-    units: tuple[Unit, ...]
-
-    @property
-    def pictures(self) -> int:
-        """How many pictures there are, good or not."""
-        return sum(unit.pictures for unit in self.units)
 
 
 def look_at_source(

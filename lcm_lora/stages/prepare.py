@@ -5,8 +5,8 @@ from __future__ import annotations
 from lcm_lora import layout
 from lcm_lora.data.prepare import Places, prepare
 from lcm_lora.data.unit_shards import Store
+from lcm_lora.data.units import SourceInventory
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.source import SourceInventory
 from lcm_lora.params.evaluation import Evaluation
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.reading import load_section

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import folder_of, look_at_base, read_base
 from lcm_lora.inventory.networks import look_at_networks
-from lcm_lora.inventory.source import SourceInventory, changes, look_at_source
+from lcm_lora.inventory.source import changes, look_at_source
 from lcm_lora.params.base import Base
 from lcm_lora.params.score import Score
 from lcm_lora.params.sources import FolderSource, ShapesSource, WebdatasetSource

@@ -90,6 +90,19 @@ def test_a_full_disk_keeps_what_was_made(project: Path) -> None:
         assert not [path for path in project.rglob(".*.*") if path.is_dir()]
 
 
+def test_a_machine_that_pulled_the_outputs_goes_on_from_them(project: Path) -> None:
+    for stage in ("inventory", "prepare"):
+        assert call(stage, cwd=project).returncode == 0
+    before = sha256(project / "data")
+    shutil.rmtree(project / ".checkpoints")
+    assert call("inventory", cwd=project).returncode == 0
+    shutil.rmtree(project / "data" / "shards")  # as DVC does before it runs a stage
+    done = call("prepare", cwd=project)
+    assert done.returncode == 0
+    assert "100 kept from earlier runs" in done.stderr
+    assert sha256(project / "data") == before
+
+
 def test_a_truncated_shard(project: Path) -> None:
     for stage in ("inventory", "prepare"):
         assert call(stage, cwd=project).returncode == 0

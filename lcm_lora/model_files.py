@@ -24,6 +24,11 @@ class ModelInventory(Record):
     files: dict[str, str]
     sha256: str
 
+    def part_sha256(self, folder: str) -> str:
+        """Return a hash over the files of one folder; over all, where there is none of its name."""
+        part = {name: sha for name, sha in self.files.items() if name.startswith(f"{folder}/")}
+        return _identity(part) if part else self.sha256
+
 
 def look_at_model(
     name: str, path: Path, hashes: Hashes, commit: str | None = None
@@ -46,5 +51,8 @@ def look_at_model(
     if not found:
         raise UserError(f"{path}: holds no files of a model ({', '.join(_READ)}); name another")
     sums = {file: hashes.sha256(place) for file, place in found.items()}
-    identity = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
-    return ModelInventory(model=name, commit=commit, files=sums, sha256=identity)
+    return ModelInventory(model=name, commit=commit, files=sums, sha256=_identity(sums))
+
+
+def _identity(sums: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()

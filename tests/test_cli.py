@@ -103,15 +103,6 @@ def test_a_machine_that_pulled_the_outputs_goes_on_from_them(project: Path) -> N
     assert sha256(project / "data") == before
 
 
-def test_a_truncated_shard(project: Path) -> None:
-    for stage in ("inventory", "prepare"):
-        assert call(stage, cwd=project).returncode == 0
-    (shard,) = (project / "data" / "shards").glob("*.tar")
-    shard.write_bytes(shard.read_bytes()[:5000])
-    complains(call("encode", cwd=project), shard.name, "lcm-lora prepare")
-    assert not (project / "data" / "cache").exists()
-
-
 def test_a_check_says_whether_a_run_can_start(project: Path) -> None:
     done = call("check", cwd=project)
     assert done.returncode == 0

@@ -43,7 +43,7 @@ def test_a_stage_depends_on_the_code_that_its_command_imports(stage: str) -> Non
 
 @pytest.mark.parametrize(
     ("command", "work"),
-    [("prepare", "data.prepare"), ("distill", "training.distill"), ("report", "report.page")],
+    [("prepare", "data.prepare"), ("report", "report.page")],
 )
 def test_a_closure_is_what_python_really_loads(command: str, work: str) -> None:
     """The reading of imports agrees with Python's own."""

@@ -62,10 +62,12 @@ class Job:
     """Loads the base for the process of a number, from 0."""
 
 
-def how_latents_are_made(params: Encode, hardware: Hardware, base_sha256: str) -> dict[str, Any]:
+def how_latents_are_made(
+    params: Encode, hardware: Hardware, autoencoder_sha256: str
+) -> dict[str, Any]:
     """Return all that decides a latent, besides its picture."""
     return {
-        "base": base_sha256,
+        "autoencoder": autoencoder_sha256,
         "batch": params.batch,
         "device": pick_device(hardware).type,
         "threads": hardware.threads,

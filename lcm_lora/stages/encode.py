@@ -30,7 +30,7 @@ def run() -> None:
             layout.SHARDS,
             Pieces(layout.CHECKPOINTS / "encode", hashes),
             layout.CHECKPOINTS / "encode.sqlite",
-            how_latents_are_made(params, hardware, found.sha256),
+            how_latents_are_made(params, hardware, found.part_sha256("vae")),
             functools.partial(load_base, found, hardware),
         )
         encode(job, layout.CACHE, layout.LEDGERS / "encode.json")

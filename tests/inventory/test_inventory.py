@@ -159,6 +159,8 @@ def test_a_base_is_its_files(tmp_path: Path, hashes: Hashes) -> None:
     assert {n for n in after.files if after.files[n] != before.files[n]} == {
         "unet/diffusion_pytorch_model.safetensors"
     }
+    assert after.part_sha256("vae") == before.part_sha256("vae") != before.sha256
+    assert after.part_sha256("unet") != before.part_sha256("unet")
     with pytest.raises(UserError, match="changed since the first look; run `lcm-lora inventory`"):
         read_base(record, hashes)
 

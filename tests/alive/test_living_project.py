@@ -1,8 +1,8 @@
 """A project that lives: pictures come and go, the base and the code change; by DVC and by the flow.
 
 The real graph with one solver of three, on the shapes base and pieces of real photographs: in tars
-that are a DVC output themselves, then in a folder. Each step is taken by one of the two drivers; the
-other one then finds nothing to do. First in the order of the rooms, since it takes longest.
+that are a DVC output themselves, then in a folder. Each step is taken by one of the two drivers;
+the other one then finds nothing to do. First in the order of the rooms, since it takes longest.
 """
 
 from __future__ import annotations

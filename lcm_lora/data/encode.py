@@ -171,7 +171,9 @@ def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance)
     base.vae.float()
     samples = list(read_shard(job.shards, shard))
     with Parts(job.parts, job.pieces, **job.how) as parts:
-        tensors = _tensors(job.params.batch, base, samples, parts, advance)
+        hashes = [hashlib.sha256(sample.content).hexdigest() for sample in samples]
+        known = {row: part for row, sha in enumerate(hashes) if (part := parts.find(sha))}
+        tensors = _tensors(job.params.batch, base, samples, known, advance)
         _, channels, height, width = tensors["mean"].shape
         about = About(
             kind=base.kind,
@@ -181,23 +183,22 @@ def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance)
         with job.pieces.make(key) as made:
             write_tensors(made / LATENTS, tensors)
             write_record(made / ABOUT, about)
-        parts.keep(key, {_sha256(sample): row for row, sample in enumerate(samples)})
-
-
-def _sha256(sample: ShardSample) -> str:
-    """Return the hash of what a latent is made of."""
-    return hashlib.sha256(sample.content).hexdigest()
+        parts.keep(key, {sha: row for row, sha in enumerate(hashes)})
 
 
 def _tensors(
-    batch: int, base: Base, samples: Sequence[ShardSample], parts: Parts, advance: Advance
+    batch: int,
+    base: Base,
+    samples: Sequence[ShardSample],
+    known: Mapping[int, Part],
+    advance: Advance,
 ) -> dict[str, Tensor]:
     """Return the tensors of one shard.
 
     `mean` and `std` are float16 [N, C, h, w]; `time_ids` int32 [N, 6], the sizes that SDXL is told;
     `captions` uint8 and `ends` int64 [N] hold the texts.
     """
-    found = {row: _known(part) for row, s in enumerate(samples) if (part := parts.find(_sha256(s)))}
+    found = {row: _known(part) for row, part in known.items()}
     advance(len(found))
     new = [row for row in range(len(samples)) if row not in found]
     for start in range(0, len(new), batch):
@@ -205,11 +206,14 @@ def _tensors(
         found |= _encoded(base, {row: samples[row] for row in rows})
         advance(len(rows))
     means, stds = zip(*(found[row] for row in range(len(samples))), strict=True)
+    side = means[0].shape[-1] * base.downsampling
     captions, ends = packed([sample.caption for sample in samples])
     return {
         "mean": torch.stack(means),
         "std": torch.stack(stds),
-        "time_ids": torch.tensor([_time_ids(sample) for sample in samples], dtype=torch.int32),
+        "time_ids": torch.tensor(
+            [_time_ids(sample, side) for sample in samples], dtype=torch.int32
+        ),
         "captions": captions,
         "ends": ends,
     }
@@ -250,10 +254,9 @@ def moments(vae: Any, pictures: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[Te
     return posterior.mean.contiguous().cpu(), posterior.std.contiguous().cpu()
 
 
-def _time_ids(sample: ShardSample) -> list[int]:
+def _time_ids(sample: ShardSample, side: int) -> list[int]:
     """Return SDXL's sizes: height and width, top and left of the crop, target height and width."""
-    height, width, _ = sample.picture.shape
-    return [*sample.record.original_size, *sample.record.crop_top_left, height, width]
+    return [*sample.record.original_size, *sample.record.crop_top_left, side, side]
 
 
 def _check_resolution(resolution: int, base: Base) -> None:

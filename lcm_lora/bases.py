@@ -1,13 +1,17 @@
 """Load a base model, from a hub id, a folder or a single file, into its frozen parts.
 
-Legend: B captions, L tokens, D width of a text embedding, P width of a pooled embedding.
+Only the denoiser computes in the precision that the parameters name; all else is fp32, since the
+autoencoder of SDXL overflows in fp16, and what the text encoders say sets the dtype of the sizes
+and of the scheduler in diffusers' pipelines.
+
+Legend: B captions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import (
@@ -18,12 +22,16 @@ from diffusers import (
 )
 from diffusers.utils.logging import disable_progress_bar
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError, reason
+from lcm_lora.families.conditioning import Conditioner, conditioner_of
+from lcm_lora.families.family import FAMILIES, Family
 from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.hardware import Hardware
+from lcm_lora.precision import compute_in
 from lcm_lora.shapes import places
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,18 +44,15 @@ class Base:
     pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline
     found: ModelInventory
     """Its files, as the first look found them."""
+    family: Family
     device: torch.device
     dtype: torch.dtype
+    """In which the denoiser computes; it takes and gives float32."""
 
     @property
     def name(self) -> str:
         """The base as the parameters name it."""
         return self.found.model
-
-    @property
-    def kind(self) -> Literal["sd", "sdxl"]:
-        """Which family the base is of; SDXL takes pooled embeddings and sizes besides."""
-        return "sdxl" if isinstance(self.pipeline, StableDiffusionXLPipeline) else "sd"
 
     @property
     def vae(self) -> AutoencoderKL:
@@ -65,27 +70,34 @@ class Base:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @torch.no_grad()
-    def embed(self, captions: list[str]) -> dict[str, Tensor]:
-        """Return `prompt_embeds` [B, L, D] of captions, and for SDXL `pooled` [B, P]."""
-        if self.kind == "sdxl":
-            embeds, _, pooled, _ = self.pipeline.encode_prompt(
-                captions, device=self.device, do_classifier_free_guidance=False
-            )
-            return {"prompt_embeds": embeds, "pooled": pooled}
-        embeds, _ = self.pipeline.encode_prompt(
-            captions, self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return {"prompt_embeds": embeds}
+    def conditioning(self, captions: list[str], time_ids: Tensor) -> Conditioning:
+        """Return what the denoiser is told of B captions, float32 on the base's device.
 
-    def embed_empty(self) -> dict[str, Tensor]:
-        """Return the unconditional branch, B = 1: the empty caption, or zeros where SDXL says so.
-
-        Source: `force_zeros_for_empty_prompt` in the configuration of SDXL pipelines.
+        Args:
+            captions: B texts.
+            time_ids: Sizes in pixels, [B, 6]: height and width of the original, top and left of the
+                crop, height and width of the target. Only SDXL and its kin are told them.
         """
-        empty = self.embed([""])
-        if self.kind == "sdxl" and self.pipeline.config.force_zeros_for_empty_prompt:
-            return {name: torch.zeros_like(value) for name, value in empty.items()}
-        return empty
+        return self._conditioner.embed(self.pipeline, captions, time_ids.float().to(self.device))
+
+    @torch.no_grad()
+    def unconditional(self) -> Conditioning:
+        """Return the unconditional branch, B = 1; what it lacks is as in the conditional one."""
+        return self._conditioner.unconditional(self.pipeline)
+
+    def denoiser(self, unet: nn.Module) -> Denoiser:
+        """Return the base's UNet, or what wraps it, as a function in float32."""
+        told = self._conditioner.told
+
+        def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+            output: Tensor = unet(z, timesteps, **told(conditioning), return_dict=False)[0]
+            return output
+
+        return denoise
+
+    @property
+    def _conditioner(self) -> Conditioner:
+        return conditioner_of(self.family)
 
 
 def load_base(found: ModelInventory, hardware: Hardware, number: int = 0) -> Base:
@@ -117,8 +129,10 @@ def load_base(found: ModelInventory, hardware: Hardware, number: int = 0) -> Bas
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    compute_in(pipeline.unet, dtype)
     pipeline.to(device)
-    return Base(pipeline, found, device, dtype)
+    family = FAMILIES["sdxl" if isinstance(pipeline, StableDiffusionXLPipeline) else "sd1"]
+    return Base(pipeline, found, family, device, dtype)
 
 
 def _read(found: ModelInventory, dtype: torch.dtype) -> Any:
@@ -129,7 +143,7 @@ def _read(found: ModelInventory, dtype: torch.dtype) -> Any:
     return DiffusionPipeline.from_pretrained(
         source,
         revision=found.commit,
-        dtype=dtype,
+        dtype={"unet": dtype, "default": torch.float32},
         use_safetensors=True,
         safety_checker=None,
         requires_safety_checker=False,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from lcm_lora.families.family import FamilyName
 from lcm_lora.records import Open, Record, check_file, read_record
 
 RECIPE = "recipe.json"
@@ -58,7 +59,7 @@ class RecipeBase(Record):
 
     model: str
     revision: str | None
-    kind: str
+    family: FamilyName
     sha256: str
 
 

@@ -173,7 +173,7 @@ def _noise(base: Base, size: int, generators: list[torch.Generator]) -> torch.Te
     side = size // base.downsampling
     shape = (base.unet.config.in_channels, side, side)
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    return noise.to(base.device, base.dtype)
+    return noise.to(base.device)
 
 
 def _as_png(pictures: Iterator[NDArray[np.uint8]]) -> Iterator[tuple[str, bytes]]:

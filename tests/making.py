@@ -93,7 +93,7 @@ def make_adapter(
 def make_cache(
     folder: Path,
     open_base: Callable[[int], Any] = lambda number: shapes_base(),
-    base_sha256: str = "a base",
+    autoencoder: str | None = None,
     hardware: Hardware = CPU,
     **params: Any,
 ) -> Path:
@@ -107,7 +107,9 @@ def make_cache(
             folder / "data" / "shards",
             pieces,
             folder / ".checkpoints" / "encode.sqlite",
-            how_latents_are_made(encode_params, hardware, base_sha256),
+            how_latents_are_made(
+                encode_params, hardware, autoencoder or shapes_inventory().part_sha256("vae")
+            ),
             open_base,
         )
         encode(job, out, folder / "data" / "ledgers" / "encode.json")

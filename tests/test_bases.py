@@ -20,18 +20,38 @@ from lcm_lora.params.sources import ShapesSource
 from lcm_lora.sampling import load_adapter, paint, scheduler_of
 from lcm_lora.shapes import architecture, places
 
+SIZES = torch.tensor([[40.0, 50, 1, 2, 32, 32]])
+
 
 def test_the_shapes_base_is_frozen_and_in_fp32(base: Base) -> None:
     parts = [base.unet, base.vae, base.pipeline.text_encoder]
     for part in parts:
         assert not any(p.requires_grad for p in part.parameters())
         assert {p.dtype for p in part.parameters()} == {torch.float32}
-    assert (base.kind, base.downsampling) == ("sd", 4)
+    assert (base.family.name, base.downsampling) == ("sd1", 4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_only_the_denoiser_computes_in_half_precision(precision: str, base: Base) -> None:
+    """The autoencoder's weights never pass through half precision; latents and sizes stay fp32."""
+    low = load_base(shapes_inventory(), CPU.model_copy(update={"precision": precision}))
+    assert {p.dtype for p in low.unet.parameters()} == {low.dtype} != {torch.float32}
+    for part in ("vae", "text_encoder"):
+        exact = getattr(base.pipeline, part).state_dict()
+        for name, value in getattr(low.pipeline, part).state_dict().items():
+            assert torch.equal(value, exact[name])
+    z = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    times, told = torch.tensor([999, 19]), low.conditioning(["a red ring", ""], SIZES)
+    outputs = [b.denoiser(b.unet)(z, times, told) for b in (base, low)]
+    assert all(output.dtype == torch.float32 for output in outputs)
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0.1, atol=0.1)
+    assert not torch.equal(*outputs)
 
 
 def test_the_empty_branch_of_stable_diffusion_is_the_empty_caption(base: Base) -> None:
-    assert torch.equal(base.embed_empty()["prompt_embeds"], base.embed([""])["prompt_embeds"])
-    told = base.embed(["a small red ring on a navy background"])
+    told = base.conditioning([""], SIZES)
+    assert torch.equal(base.unconditional()["prompt_embeds"], told["prompt_embeds"])
+    told = base.conditioning(["a small red ring on a navy background"], SIZES)
     assert told["prompt_embeds"].shape == (1, 24, 128)
 
 
@@ -156,16 +176,18 @@ def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_empty_branch_of_sdxl_is_zero(xl_folder: Path, hashes: Hashes) -> None:
     xl = load_base(look_at_base(BaseParams(model=str(xl_folder)), hashes), CPU)
-    assert xl.kind == "sdxl"
-    told = xl.embed(["a red ring"])
+    assert xl.family.name == "sdxl"
+    told = xl.conditioning(["a red ring"], SIZES)
     assert (told["prompt_embeds"].shape, told["pooled"].shape) == ((1, 24, 64), (1, 32))
-    assert all(not value.any() for value in xl.embed_empty().values())
+    assert all(not value.any() for value in xl.unconditional().values())
 
 
 def test_sdxl_goes_through_every_stage(xl_folder: Path, hashes: Hashes, tmp_path: Path) -> None:
     found = look_at_base(BaseParams(model=str(xl_folder)), hashes)
     project = make_data(tmp_path / "project", ShapesSource(count=90, seed=5), held_out=0.33)
-    cache = make_cache(project, lambda number: load_base(found, CPU, number), found.sha256)
+    cache = make_cache(
+        project, lambda number: load_base(found, CPU, number), found.part_sha256("vae")
+    )
     xl = load_base(found, CPU)
     adapter = make_adapter(
         tmp_path, cache, xl, steps=2, batch=4, rank=4, alpha=4, checkpoint_every=2

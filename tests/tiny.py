@@ -13,16 +13,15 @@ from lcm_lora.errors import UserError
 
 @dataclass
 class TinyBase:
-    """What encoding asks of a base: a real autoencoder, and what kind it is."""
+    """What encoding asks of a base: a real autoencoder."""
 
-    kind: str
     vae: Any
     name: str = "tiny"
     downsampling: int = 2
 
 
-def make_tiny_base(kind: str) -> TinyBase:
-    """Return a base of a kind, the same one every time."""
+def make_tiny_base() -> TinyBase:
+    """Return the base, the same one every time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae: Any = AutoencoderKL(
@@ -33,13 +32,13 @@ def make_tiny_base(kind: str) -> TinyBase:
             latent_channels=3,
             scaling_factor=0.7,
         )
-    return TinyBase(kind, vae.eval().requires_grad_(False))
+    return TinyBase(vae.eval().requires_grad_(False))
 
 
 def open_tiny(number: int) -> TinyBase:
     """Open it as a process of several does."""
     torch.set_num_threads(1)
-    return make_tiny_base("sd")
+    return make_tiny_base()
 
 
 def open_nothing(number: int) -> TinyBase:

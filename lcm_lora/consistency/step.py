@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.consistency.objective import consistency
 from lcm_lora.consistency.prediction import PredictionType, convert
 from lcm_lora.consistency.schedule import Grid, Schedule
 from lcm_lora.consistency.solver import guide, jump
-
-Conditioning = dict[str, Tensor]
-"""What a denoiser is told besides z and t; every tensor has B rows."""
-
-Denoiser = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""From z float32 [B, C, h, w], t int64 [B] and conditioning to the output, shaped as z."""
 
 
 @dataclass(frozen=True, slots=True)

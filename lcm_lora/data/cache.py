@@ -5,8 +5,6 @@ Legend: C x h x w latents.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from lcm_lora.data.shard import Shard
 from lcm_lora.records import Record
 
@@ -14,7 +12,6 @@ from lcm_lora.records import Record
 class About(Record):
     """What the latents of a cache are like."""
 
-    kind: Literal["sd", "sdxl"]
     scaling_factor: float
     """Scaled latents are the moments' samples times this."""
     shape: tuple[int, int, int]
@@ -25,6 +22,8 @@ class CacheIndex(Record):
     """The encoded training samples, in the order of the shards."""
 
     about: About
+    autoencoder: str
+    """SHA-256 over the files of the autoencoder that made them."""
     samples: int
     shards: tuple[Shard, ...]
     shards_sha256: str

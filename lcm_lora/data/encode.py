@@ -113,6 +113,7 @@ def encode(job: Job, out: Path, ledger: Path) -> None:
             folder / INDEX,
             CacheIndex(
                 about=about,
+                autoencoder=job.how["autoencoder"],
                 samples=index.samples,
                 shards=tuple(cached),
                 shards_sha256=sha256(job.shards / INDEX),
@@ -167,8 +168,6 @@ def _encode_one(key: str, shard: Shard) -> int:
 
 def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance) -> None:
     """Make the piece of one shard."""
-    # In half precision SDXL's autoencoder overflows.
-    base.vae.float()
     samples = list(read_shard(job.shards, shard))
     with Parts(job.parts, job.pieces, **job.how) as parts:
         hashes = [hashlib.sha256(sample.content).hexdigest() for sample in samples]
@@ -176,7 +175,6 @@ def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance)
         tensors = _tensors(job.params.batch, base, samples, known, advance)
         _, channels, height, width = tensors["mean"].shape
         about = About(
-            kind=base.kind,
             scaling_factor=base.vae.config.scaling_factor,
             shape=(channels, height, width),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Table
+from lcm_lora.families.family import FAMILIES
 from lcm_lora.recipe import Recipe
 from lcm_lora.report.style import sampler_title
 from lcm_lora.report.templates import render
@@ -32,6 +33,7 @@ def model_card(title: str, table: Table, recipe: Recipe, origin: Origin, prompt:
         scores=_scores(table, metrics),
         protocol=table.protocol,
         recipe=recipe,
+        family=FAMILIES[recipe.base.family].title,
         origin=origin,
         prompt=prompt,
     )

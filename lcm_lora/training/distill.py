@@ -86,7 +86,10 @@ def _recipe(
         guidance=RecipeGuidance(**params.guidance.model_dump()),
         lora=RecipeLora(rank=params.rank, alpha=params.alpha, targets=TARGETS),
         base=RecipeBase(
-            model=base.name, revision=base.found.commit, kind=base.kind, sha256=base.found.sha256
+            model=base.name,
+            revision=base.found.commit,
+            family=base.family.name,
+            sha256=base.found.sha256,
         ),
         data=data,
         params=params.model_dump(mode="json"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 from lcm_lora.adapter import adapter_off, attach
 from lcm_lora.bases import Base
 from lcm_lora.code import code_sha256, versions
+from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.consistency.objective import distance
 from lcm_lora.consistency.schedule import schedule_of, solver_grid
 from lcm_lora.consistency.solver import lcm_range
-from lcm_lora.consistency.step import Conditioning, Denoiser, distillation_step
-from lcm_lora.data.batches import LatentBatch, LatentCache, order
+from lcm_lora.consistency.step import distillation_step
+from lcm_lora.data.batches import LatentCache, order
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.params.distill import Distill
@@ -49,7 +49,7 @@ class Run:
         origin: Origin,
     ) -> None:
         self.params, self.latents, self.base, self.device = params, latents, base, base.device
-        self.origin, self.empty = origin, base.embed_empty()
+        self.origin, self.empty = origin, base.unconditional()
         config = base.pipeline.scheduler.config
         self.prediction = config.prediction_type
         self.schedule = schedule_of(config).to(base.device)
@@ -70,8 +70,8 @@ class Run:
         trained = self.accelerator.prepare_model(base.unet)
         self.optimiser = self.accelerator.prepare_optimizer(optimiser)
         self.trained = trained
-        self.student = _denoiser(trained, base.dtype)
-        self.teacher = _without_adapter(base)
+        self.student = _student(base, trained)
+        self.teacher = _teacher(base)
         self.state = State(named, optimiser, self.accelerator.scaler, origin)
 
     def step(self) -> tuple[Tensor, Tensor]:
@@ -116,18 +116,11 @@ class Run:
             self.grid,
             self.prediction,
             x0.to(self.device),
-            self._conditioning(batch),
+            self.base.conditioning(batch.captions, batch.time_ids),
             {name: v.expand(self.micro, *v.shape[1:]) for name, v in self.empty.items()},
             draws.step.to(self.device),
         )
         return distance(predictions.online, predictions.target, params.loss, params.huber_c)
-
-    def _conditioning(self, batch: LatentBatch) -> Conditioning:
-        """Embed the captions of a batch: a few thousandths of the step, and nothing to store."""
-        embedded = self.base.embed(batch.captions)
-        if self.base.kind == "sdxl":
-            embedded["time_ids"] = batch.time_ids.to(self.device)
-        return embedded
 
 
 def train(
@@ -156,10 +149,10 @@ def train(
     Raises:
         UserError: A wrong parameter, a cache of another base, or a loss that is not finite.
     """
-    kind = latents.index.about.kind
-    if kind != base.kind:
+    if latents.index.autoencoder != base.found.part_sha256("vae"):
         raise UserError(
-            f"the cache holds {kind} latents, but the base is {base.kind}; run `lcm-lora encode`"
+            f"the cache holds latents of another autoencoder than that of {base.name}; run "
+            "`lcm-lora encode`"
         )
     run = Run(params, hardware, base, latents, origin)
     state, is_main = run.state, run.accelerator.is_main_process
@@ -246,26 +239,20 @@ def _micro_batch(params: Distill, processes: int) -> int:
     return micro
 
 
-def _denoiser(unet: nn.Module, dtype: torch.dtype) -> Denoiser:
-    """Return the network as a function in fp32, computing in `dtype` inside."""
+def _student(base: Base, trained: nn.Module) -> Denoiser:
+    """Return the adapted denoiser; its fp32 adapter computes in the base's precision too."""
+    denoise, dtype = base.denoiser(trained), base.dtype
 
-    def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        told: dict[str, Any] = {"encoder_hidden_states": conditioning["prompt_embeds"].to(dtype)}
-        if "pooled" in conditioning:
-            # Sizes stay fp32: bf16 cannot tell 1023 from 1024.
-            told["added_cond_kwargs"] = {
-                "text_embeds": conditioning["pooled"].to(dtype),
-                "time_ids": conditioning["time_ids"].float(),
-            }
+    def denoise_adapted(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         with torch.autocast(z.device.type, dtype, enabled=dtype != torch.float32):
-            output = unet(z.to(dtype), timesteps, **told, return_dict=False)[0]
-        return torch.as_tensor(output).float()
+            return denoise(z, timesteps, conditioning)
 
-    return denoise
+    return denoise_adapted
 
 
-def _without_adapter(base: Base) -> Denoiser:
-    plain = _denoiser(base.unet, base.dtype)
+def _teacher(base: Base) -> Denoiser:
+    """Return the denoiser with its adapter off."""
+    plain = _student(base, base.unet)
 
     def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         with adapter_off(base.unet):

@@ -42,6 +42,6 @@ def shards(data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_base() -> Callable[[str], TinyBase]:
+def tiny_base() -> Callable[[], TinyBase]:
     """Return a function that makes a base of a kind, the same one every time."""
     return make_tiny_base

@@ -59,7 +59,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_base: Any) 
     """Encoded scenes. Read only."""
     project = tmp_path_factory.mktemp("encoded")
     shutil.copytree(data / "data", project / "data")
-    return make_cache(project, lambda _: tiny_base("sdxl"), batch=16)
+    return make_cache(project, lambda _: tiny_base(), batch=16)
 
 
 def files_of(cache: Path) -> list[Path]:
@@ -91,7 +91,7 @@ def test_a_cache_tells_what_it_is(cache: Path, hashes: Hashes) -> None:
     opened = LatentCache(cache, hashes)
     about = opened.index.about
     assert len(opened) == opened.index.samples == opened.rows(range(len(opened))).mean.shape[0]
-    assert (about.kind, about.scaling_factor, about.shape) == ("sdxl", 0.7, (3, 8, 8))
+    assert (about.scaling_factor, about.shape) == (0.7, (3, 8, 8))
     for index_outside in (-1, len(opened)):
         with pytest.raises(IndexError):
             opened.rows([index_outside])

@@ -72,7 +72,7 @@ def recipe(weights):
         "recommended": {"steps": [2, 4], "guidance": 1.0},
         "guidance": {"convention": "imagen", "low": 3.0, "high": 3.0},
         "lora": {"rank": 1, "alpha": 1, "targets": ["to_q"]},
-        "base": {"model": "team/base", "revision": "abc", "kind": "sd", "sha256": sha256()},
+        "base": {"model": "team/base", "revision": "abc", "family": "sd1", "sha256": sha256()},
         "data": {"shards_sha256": sha256(), "cache_sha256": sha256(), "samples": 1},
         "params": PARAMS["distill"],
         "hardware": {},

@@ -61,6 +61,8 @@ class RecipeBase(Record):
     revision: str | None
     family: FamilyName
     sha256: str
+    files: dict[str, str]
+    """SHA-256 of each file, by its name in the base's folder."""
 
 
 class RecipeData(Record):

@@ -90,6 +90,7 @@ def _recipe(
             revision=base.found.commit,
             family=base.family.name,
             sha256=base.found.sha256,
+            files=base.found.files,
         ),
         data=data,
         params=params.model_dump(mode="json"),

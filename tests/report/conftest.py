@@ -53,7 +53,7 @@ MADE: dict[str, Any] = {
     "recommended": {"steps": [2, 4, 8], "guidance": 1.0},
     "guidance": {"convention": "imagen", "low": 3.0, "high": 3.0},
     "lora": {"rank": 32, "alpha": 32, "targets": ["to_q"]},
-    "base": {"model": "shapes", "revision": None, "family": "sd1", "sha256": "b" * 64},
+    "base": {"model": "shapes", "revision": None, "family": "sd1", "sha256": "b" * 64, "files": {}},
     "data": {"shards_sha256": "d" * 64, "cache_sha256": "e" * 64, "samples": 7045},
     "params": {"steps": 300, "batch": 64, "learning_rate": 1e-3, "seed": 0, "loss": "huber"},
     "hardware": {"device": "cpu", "precision": "fp32", "threads": 1},

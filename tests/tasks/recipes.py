@@ -15,7 +15,7 @@ def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
         "recommended": {"steps": [2, 4, 8], "guidance": 1.0},
         "guidance": {"convention": "imagen", "low": 3.0, "high": 3.0},
         "lora": {"rank": 2, "alpha": 2, "targets": ["to_q"]},
-        "base": {"model": "base", "revision": None, "family": "sd1", "sha256": "0"},
+        "base": {"model": "base", "revision": None, "family": "sd1", "sha256": "0", "files": {}},
         "data": {"shards_sha256": "0", "cache_sha256": "0", "samples": 1},
         "params": {},
         "hardware": {},

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_kohya
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lcm_lora.files import sort_header, write_tensors
+from lcm_lora.files import link, write_tensors
 from lcm_lora.recipe import KOHYA, WEIGHTS
 
 TARGETS = (
@@ -28,6 +23,8 @@ TARGETS = (
     *("downsamplers.0.conv", "upsamplers.0.conv"),
 )
 """What the published LCM-LoRAs adapt: at rank 64, 67,252,224 parameters for SD-1.5."""
+
+_PARTS = {"lora_A": "lora_down", "lora_B": "lora_up"}
 
 
 def attach(unet: Any, rank: int, alpha: int, seed: int) -> list[nn.Parameter]:
@@ -74,31 +71,45 @@ def weights_of(unet: Any) -> dict[str, Tensor]:
     }
 
 
-def write_adapter(unet: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write the adapter for diffusers (with its alpha) and for WebUI and ComfyUI.
+def write_adapter(unet: Any, folder: Path, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
+    """Write the adapter of a UNet into a folder, under both names that people look for.
 
-    A diffusers file without alpha is loaded as if alpha were the rank: silently at a wrong scale.
+    `WEIGHTS` is the name that diffusers and the hubs know, `KOHYA` the one that users of WebUI and
+    ComfyUI know; people drop either anywhere, so both are the same bytes, and load whole.
+
+    Args:
+        unet: Holds the adapter.
+        folder: Exists.
+        dtype: Of the weights in the file.
+        metadata: The file's header; see `lcm_lora.adapter_metadata`.
     """
-    config = unet.peft_config["default"]
-    weights = {name: value.to(dtype) for name, value in weights_of(unet).items()}
-    metadata = {
-        "r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "target_modules": sorted(TARGETS),
-    }
-    try:
-        StableDiffusionPipeline.save_lora_weights(
-            str(folder), unet_lora_layers=weights, unet_lora_adapter_metadata=metadata
-        )
-    except SafetensorError as error:  # what safetensors makes of a full disk
-        raise OSError(errno.ENOSPC, str(error), str(folder / WEIGHTS)) from error
-    sort_header(folder / WEIGHTS)
-    saved = load_file(folder / WEIGHTS)
-    kohya = convert_state_dict_to_kohya(saved)
-    alpha = torch.tensor(float(config.lora_alpha), dtype=dtype)
-    # The converter writes alpha = rank; and each tensor must own its memory.
-    kohya = {
-        name: alpha.clone() if name.endswith(".alpha") else value.contiguous()
-        for name, value in kohya.items()
-    }
-    write_tensors(folder / KOHYA, kohya, {"format": "pt"})
+    write_tensors(folder / WEIGHTS, published(unet, dtype), metadata)
+    (folder / KOHYA).unlink(missing_ok=True)
+    link(folder / WEIGHTS, folder / KOHYA)
+
+
+def published(unet: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the adapter of a UNet under the names of the published LCM-LoRAs, on the CPU.
+
+    For each adapted module of in x out: `lora_unet_NAME` with `.lora_down.weight` [rank, in, ...],
+    `.lora_up.weight` [out, rank, ...] and `.alpha`, a scalar; NAME is the module's in diffusers,
+    with underscores. Without its alpha an adapter is read as if alpha were the rank: silently at a
+    wrong scale. PEFT's names half-load in UIs and lose alpha in diffusers before 0.34.
+
+    Source: the converter in diffusers' examples/consistency_distillation, which the published
+    files were written with, and the names that kohya-ss/sd-scripts reads.
+    """
+    alpha = _scalar(unet.peft_config["default"].lora_alpha, dtype)
+    tensors = {}
+    for name, value in weights_of(unet).items():
+        module, part, _ = name.rsplit(".", 2)
+        key = f"lora_unet_{module.replace('.', '_')}"
+        tensors[f"{key}.{_PARTS[part]}.weight"] = value.to(dtype)
+        tensors[f"{key}.alpha"] = alpha.clone()
+    return tensors
+
+
+def _scalar(value: float, dtype: torch.dtype) -> Tensor:
+    """Return a scalar of that dtype, or fp32 where that would change it: bf16 has no 257."""
+    lowered = torch.tensor(float(value), dtype=dtype)
+    return lowered if float(lowered) == value else torch.tensor(float(value))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from diffusers import LCMScheduler
 
 from lcm_lora.adapter import TARGETS, write_adapter
+from lcm_lora.adapter_metadata import adapter_metadata
 from lcm_lora.bases import Base
 from lcm_lora.code import versions
 from lcm_lora.consistency.schedule import solver_grid
@@ -60,7 +62,7 @@ def distill(
         write_bytes(made / CURVE, curve_lines(state.curve))
         write_record(made / ORIGIN, state.origin)
     with new_folder(adapter) as made:
-        write_adapter(base.unet, made, base.dtype)
+        write_adapter(base.unet, made, torch.float16, adapter_metadata(base, params))
         data = RecipeData(
             shards_sha256=latents.index.shards_sha256,
             cache_sha256=cache_sha256,

@@ -13,7 +13,7 @@ RECIPE = "recipe.json"
 WEIGHTS = "pytorch_lora_weights.safetensors"
 KOHYA = "adapter_kohya.safetensors"
 
-_MEND = "run `lcm-lora distill`"
+_MEND = "run `lcm-lora select`"
 
 
 class RecipeGrid(Record):
@@ -92,12 +92,16 @@ class Recipe(Record):
     kohya_sha256: str
 
 
-def read_recipe(adapter: Path) -> Recipe:
+def read_recipe(adapter: Path, mend: str = _MEND) -> Recipe:
     """Read the recipe in the folder `adapter`, and check the weights beside it.
+
+    Args:
+        adapter: A folder as `write_adapter` leaves it.
+        mend: What the user can do if something is wrong with it.
 
     Raises:
         UserError: Something of it is missing or damaged.
     """
-    recipe = read_record(adapter / RECIPE, Recipe, _MEND)
-    check_file(adapter / WEIGHTS, recipe.weights_sha256, _MEND)
+    recipe = read_record(adapter / RECIPE, Recipe, mend)
+    check_file(adapter / WEIGHTS, recipe.weights_sha256, mend)
     return recipe

@@ -111,7 +111,7 @@ def test_a_missing_evaluation_set_is_said(adapter: Path, base: Base, tmp_path: P
 
 
 def test_a_missing_adapter_is_said(evaluation: Path, base: Base, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"recipe\.json: no such file; run `lcm-lora distill`"):
+    with pytest.raises(UserError, match=r"recipe\.json: no such file; run `lcm-lora select`"):
         generate(params(), "lcm", base, evaluation, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -122,7 +122,7 @@ def test_damaged_weights_are_refused(adapter: Path, base: Base, tmp_path: Path) 
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(UserError, match=r"safetensors: damaged, .*; run `lcm-lora distill`"):
+    with pytest.raises(UserError, match=r"safetensors: damaged, .*; run `lcm-lora select`"):
         load_adapter(base, tmp_path / "adapter")
 
 

@@ -147,4 +147,4 @@ def check_line(message: str, *files: str) -> None:
     assert message.isprintable(), message
     assert len(message) < 600
     assert any(file in message for file in files), message
-    assert re.search(r"run `lcm-lora (prepare|distill|generate lcm|features lcm|score)`", message)
+    assert re.search(r"run `lcm-lora (prepare|distill|select|generate lcm|features lcm|score)`", message)

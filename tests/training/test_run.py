@@ -245,14 +245,14 @@ def test_accumulation_does_not_change_the_run(cache: Path, tmp_path: Path) -> No
     cut = load_file(run(tmp_path / "4", cache, accumulation=4) / "pytorch_lora_weights.safetensors")
     # As a whole: Adam divides by the gradient's own size, so rounding shows where that is tiny.
     apart = sum(float((cut[name] - value).square().sum()) for name, value in whole.items())
-    moved = sum(float(v.square().sum()) for name, v in whole.items() if "lora_B" in name)
+    moved = sum(float(v.square().sum()) for name, v in whole.items() if "lora_up" in name)
     assert apart < 0.01 * moved
 
 
 def test_every_weight_of_the_adapter_moves(cache: Path, tmp_path: Path) -> None:
     """Catches clipping nothing, training nothing and rounding every update away."""
     adapter = load_file(run(tmp_path, cache) / "pytorch_lora_weights.safetensors")
-    still = [name for name, value in adapter.items() if "lora_B" in name and not value.any()]
+    still = [name for name, value in adapter.items() if "lora_up" in name and not value.any()]
     assert not still
     curve = [json.loads(line) for line in (tmp_path / "curve" / "curve.jsonl").open()]
     assert [row["step"] for row in curve] == [1, 2, 3, 4, 5]

@@ -104,4 +104,5 @@ def read_recipe(adapter: Path, mend: str = _MEND) -> Recipe:
     """
     recipe = read_record(adapter / RECIPE, Recipe, mend)
     check_file(adapter / WEIGHTS, recipe.weights_sha256, mend)
+    check_file(adapter / KOHYA, recipe.kohya_sha256, mend)
     return recipe

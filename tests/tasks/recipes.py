@@ -6,7 +6,7 @@ from typing import Any
 
 
 def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
-    """Return the recipe of an adapter with these weights, and with these parts of its own."""
+    """Return the recipe of an adapter, both its files with this hash, and with parts of its own."""
     whole = {
         "objective": "lcm",
         "grid": {"points": 1, "skip": 1, "timesteps": [0]},
@@ -21,6 +21,6 @@ def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
         "hardware": {},
         "versions": {},
         "weights_sha256": weights_sha256,
-        "kohya_sha256": "0",
+        "kohya_sha256": weights_sha256,
     }
     return whole | parts

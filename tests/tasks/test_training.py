@@ -17,14 +17,15 @@ CURVE = layout.TRAINING / "curve.jsonl"
 ORIGIN = layout.TRAINING / "origin.json"
 RECIPE = layout.ADAPTER / "recipe.json"
 WEIGHTS = layout.ADAPTER / "pytorch_lora_weights.safetensors"
+KOHYA = layout.ADAPTER / "adapter_kohya.safetensors"
 ROW = {"step": 1, "loss": 0.5, "grad_norm": None, "learning_rate": 1e-4}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A project folder with all that a training leaves."""
-    for path in (CURVE, WEIGHTS):
-        (tmp_path / path).parent.mkdir(parents=True)
+    for path in (CURVE, WEIGHTS, KOHYA):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(json.dumps(ROW) + "\n")
     origin = {"git_commit": "abc", "git_dirty": False, "code_sha256": "def"}
     write_json(tmp_path / ORIGIN, origin)
@@ -39,7 +40,9 @@ def test_all_that_a_training_left_is_read(root: Path) -> None:
     assert [row.model_dump() for row in training.curve] == [ROW]
 
 
-@pytest.mark.parametrize("path", [CURVE, ORIGIN, RECIPE, WEIGHTS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [CURVE, ORIGIN, RECIPE, WEIGHTS, KOHYA], ids=lambda path: path.name
+)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "not JSON", "wrong keys"])
 def test_damage_is_one_line_that_says_where_and_how_to_mend(
     root: Path, path: Path, damage: str

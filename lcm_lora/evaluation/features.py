@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,11 @@ from lcm_lora.records import write_record
 from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import AttributeJudge, load_judge
 
-_BATCH = 64
+BATCH = 64
+"""Pictures that a network looks at together."""
+
+_exactly = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+"""Without TF32, which would cost a third of the digits for work that takes no time."""
 
 
 def features(
@@ -68,22 +72,25 @@ def features(
     place = torch.device(device)
     network = load_feature_network(score.features, judges, place)
     clip = load_clip_scorer(score.clip, judges, place)
-    judge = _load_judge(judges).to(place) if score.attributes else None
+    judge = load_attribute_judge(judges).to(place) if score.attributes else None
     total = sum(len(image_set.captions) for image_set in sets)
-    # TF32 would cost a third of the digits on a GPU, for a stage that takes no time.
     with (
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
         new_folder(out) as made,
         progress(f"features {name}", total, "pictures") as advance,
     ):
         for image_set in sets:
             with tempfile.TemporaryDirectory(dir=made) as folder:
-                pngs = _unpack(image_set, Path(folder))
-                tensors = _judge_pairs(pngs, image_set, clip, judge, place)
-                tensors["features"] = extract(pngs, network, _BATCH, place, advance)
+                pngs = unpack(image_set, Path(folder))
+                captions = image_set.captions
+                tensors: dict[str, NDArray[np.generic]]
+                tensors = {"clip": clip_scores_of(pngs, captions, clip)}
+                if judge is not None:
+                    tensors["attributes"] = attributes_of(pngs, captions, judge, place)
+                tensors["features"] = extract(pngs, network, BATCH, place, advance)
                 _write(made, image_set, pngs, tensors, network, clip)
 
 
+@_exactly
 def extract(
     files: list[Path], network: FeatureNetwork, batch: int, device: torch.device, advance: Advance
 ) -> NDArray[np.float32]:
@@ -107,7 +114,56 @@ def extract(
     return np.asarray(found, np.float32)
 
 
-def _unpack(images: ImageSet, folder: Path) -> list[Path]:
+@_exactly
+def clip_scores_of(
+    files: list[Path], captions: Sequence[str], clip: ClipScorer
+) -> NDArray[np.float32]:
+    """Return the CLIP score of each picture file with its caption, float32 [N]."""
+    pictures = torch.cat([clip.pictures(pictures) for pictures in _opened(files)])
+    words = clip.captions(captions)
+    return clip_scores(pictures.numpy(), words.numpy()).astype(np.float32)
+
+
+@_exactly
+def attributes_of(
+    files: list[Path], captions: Sequence[str], judge: AttributeJudge, device: torch.device
+) -> NDArray[np.uint8]:
+    """Return whether each picture file shows all that its caption says, 0 or 1, uint8 [N].
+
+    Raises:
+        UserError: A caption is not of the shapes world.
+    """
+    promised = attributes_of_captions(captions)
+    kept = []
+    for start, pictures in zip(range(0, len(files), BATCH), _opened(files), strict=True):
+        part = slice(start, start + len(pictures))
+        seen = judge.read(to_shapes_input(pictures).to(device))
+        wanted = type(seen)(promised.figures[part].to(device), promised.ground[part].to(device))
+        kept.append(wanted.agree(seen).cpu())
+    return torch.cat(kept).numpy().astype(np.uint8)
+
+
+def load_attribute_judge(judges: Path) -> AttributeJudge:
+    """Load the judge of the shapes world from the folder `judges`.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        return load_judge(judges)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
+        raise UserError(
+            f"{judges / 'judge.safetensors'}: cannot be loaded ({reason(error)}); set"
+            " score.attributes to false, or run `lcm-lora shapes-teacher`"
+        ) from None
+
+
+def unpack(images: ImageSet, folder: Path) -> list[Path]:
+    """Write the pictures of an image set into a folder; return the files in their order.
+
+    Raises:
+        UserError: The set is missing or damaged.
+    """
     files = []
     for index, content in enumerate(images.pngs()):
         files.append(folder / f"{index:08d}.png")
@@ -115,32 +171,9 @@ def _unpack(images: ImageSet, folder: Path) -> list[Path]:
     return files
 
 
-def _judge_pairs(
-    files: list[Path],
-    images: ImageSet,
-    clip: ClipScorer,
-    judge: AttributeJudge | None,
-    device: torch.device,
-) -> dict[str, NDArray[np.generic]]:
-    """Return what is known of each picture with its caption: `clip`, and `attributes` if judged."""
-    embeddings = torch.cat([clip.pictures(pictures) for pictures in _opened(files)])
-    captions = clip.captions(images.captions)
-    scores = clip_scores(embeddings.numpy(), captions.numpy()).astype(np.float32)
-    if judge is None:
-        return {"clip": scores}
-    promised = attributes_of_captions(images.captions)
-    kept = []
-    for start, pictures in zip(range(0, len(files), _BATCH), _opened(files), strict=True):
-        part = slice(start, start + len(pictures))
-        seen = judge.read(to_shapes_input(pictures).to(device))
-        wanted = type(seen)(promised.figures[part].to(device), promised.ground[part].to(device))
-        kept.append(wanted.agree(seen).cpu())
-    return {"clip": scores, "attributes": torch.cat(kept).numpy().astype(np.uint8)}
-
-
 def _opened(files: list[Path]) -> Iterator[list[Image.Image]]:
-    for start in range(0, len(files), _BATCH):
-        yield [Image.open(file).convert("RGB") for file in files[start : start + _BATCH]]
+    for start in range(0, len(files), BATCH):
+        yield [Image.open(file).convert("RGB") for file in files[start : start + BATCH]]
 
 
 def _write(
@@ -182,13 +215,3 @@ def _pixels_sha256(files: list[Path]) -> str:
             digest.update(repr(picture.size).encode())
             digest.update(picture.tobytes())
     return digest.hexdigest()
-
-
-def _load_judge(judges: Path) -> AttributeJudge:
-    try:
-        return load_judge(judges)
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
-        raise UserError(
-            f"{judges / 'judge.safetensors'}: cannot be loaded ({reason(error)}); set"
-            " score.attributes to false, or run `lcm-lora shapes-teacher`"
-        ) from None

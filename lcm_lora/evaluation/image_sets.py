@@ -93,12 +93,18 @@ def real_sets(evaluation: Path) -> list[ImageSet]:
     Raises:
         UserError: One is missing or damaged.
     """
-    sets = []
-    for name in EVALUATION:
-        record = read_set(evaluation, name)
-        place = (record.captions, evaluation / f"{name}.tar", record.tar_sha256)
-        sets.append(ImageSet(name, "real", 0, 0.0, 0, 0, None, *place, "lcm-lora prepare"))
-    return sets
+    return [real_set(evaluation, name) for name in EVALUATION]
+
+
+def real_set(folder: Path, name: str) -> ImageSet:
+    """Return the set NAME of real pictures in `folder`.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    record = read_set(folder, name)
+    place = (record.captions, folder / f"{name}.tar", record.tar_sha256)
+    return ImageSet(name, "real", 0, 0.0, 0, 0, None, *place, "lcm-lora prepare")
 
 
 def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:

@@ -31,6 +31,22 @@ def adapter_metrics(network: str, attributes: bool) -> list[str]:
     return [*names, "clip_score", *(["attributes"] if attributes else [])]
 
 
+def selection_metrics(network: str, attributes: bool) -> list[str]:
+    """Return the metrics by which the best candidate can be chosen.
+
+    A Fréchet distance is none of them: of the few pictures of the selection set it is mostly bias.
+
+    Args:
+        network: Name of the feature network.
+        attributes: Whether attributes are judged.
+    """
+    return [
+        f"{distance_name('kid', network)}:real",
+        "clip_score",
+        *(["attributes"] if attributes else []),
+    ]
+
+
 def is_lower_better(metric: str) -> bool:
     """Tell whether a metric is a distance."""
     return metric.startswith(("fid", "kid", "fd_", "kid_"))

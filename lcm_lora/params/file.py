@@ -18,6 +18,7 @@ from lcm_lora.params.report import Report
 from lcm_lora.params.retrain import Retrain
 from lcm_lora.params.score import Score
 from lcm_lora.params.section import Section
+from lcm_lora.params.select import Select
 
 
 class Params(Section):
@@ -29,6 +30,7 @@ class Params(Section):
     evaluation: Evaluation
     encode: Encode
     distill: Distill
+    select: Select
     generate: Generate
     score: Score
     report: Report

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lcm_lora.errors import UserError
 from lcm_lora.evaluation.features import (
     BATCH,
     attributes_of,
@@ -79,12 +80,18 @@ def _features(
 
 def _mean(values: NDArray[np.generic]) -> Estimate:
     numbers = values.astype(np.float64)
-    return Estimate(float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers))))
+    return _finite(numbers.mean(), numbers.std(ddof=1) / np.sqrt(len(numbers)))
 
 
 def _distance(found: NDArray[np.float32], reference: NDArray[np.float32]) -> Estimate:
     """Return the kernel distance: it has no bias, a Fréchet distance of so few is mostly bias."""
-    return Estimate(
+    return _finite(
         kernel_distance(found, reference, matched=True),
         kernel_standard_error(found, reference, matched=True),
     )
+
+
+def _finite(value: float, se: float) -> Estimate:
+    if not np.isfinite([value, se]).all():
+        raise UserError(f"select.metric: came to {value}; check the weights of score's network")
+    return Estimate(float(value), float(se))

@@ -10,18 +10,11 @@ Legend: B captions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils.logging import disable_progress_bar
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from lcm_lora.consistency.denoiser import Conditioning, Denoiser
@@ -29,12 +22,11 @@ from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError, reason
 from lcm_lora.families.conditioning import Conditioner, conditioner_of
 from lcm_lora.families.family import FAMILIES, Family
-from lcm_lora.model_files import ModelInventory
+from lcm_lora.families.found import BaseInventory
+from lcm_lora.families.loading import load_pipeline
+from lcm_lora.inventory.base import places_of
 from lcm_lora.params.hardware import Hardware
-from lcm_lora.precision import compute_in
-from lcm_lora.shapes import places
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from lcm_lora.precision import DTYPES, compute_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +34,8 @@ class Base:
     """A frozen Stable Diffusion on its device, as the diffusers pipeline that holds its parts."""
 
     pipeline: StableDiffusionPipeline | StableDiffusionXLPipeline
-    found: ModelInventory
-    """Its files, as the first look found them."""
-    family: Family
+    found: BaseInventory
+    """What it is, and its files, as the first look found them."""
     device: torch.device
     dtype: torch.dtype
     """In which the denoiser computes; it takes and gives float32."""
@@ -53,6 +44,11 @@ class Base:
     def name(self) -> str:
         """The base as the parameters name it."""
         return self.found.model
+
+    @property
+    def family(self) -> Family:
+        """The line of models that it is of."""
+        return FAMILIES[self.found.structure.family]
 
     @property
     def vae(self) -> AutoencoderKL:
@@ -67,7 +63,7 @@ class Base:
     @property
     def downsampling(self) -> int:
         """Pixels of a picture's side for each of its latent's."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.found.structure.downsampling
 
     @torch.no_grad()
     def conditioning(self, captions: list[str], time_ids: Tensor) -> Conditioning:
@@ -100,7 +96,7 @@ class Base:
         return conditioner_of(self.family)
 
 
-def load_base(found: ModelInventory, hardware: Hardware, number: int = 0) -> Base:
+def load_base(found: BaseInventory, hardware: Hardware, number: int = 0) -> Base:
     """Load the base that the first look found, frozen and in evaluation mode.
 
     Args:
@@ -109,49 +105,22 @@ def load_base(found: ModelInventory, hardware: Hardware, number: int = 0) -> Bas
         number: Which process of several this is; they take the GPUs in turn.
 
     Raises:
-        UserError: It cannot be loaded, or is no Stable Diffusion.
+        UserError: It cannot be loaded.
     """
-    device, dtype = pick_device(hardware, number), _DTYPES[hardware.precision]
+    device, dtype = pick_device(hardware, number), DTYPES[hardware.precision]
     disable_progress_bar()
+    places = places_of(found)
     try:
-        pipeline = _read(found, dtype)
+        pipeline = load_pipeline(found, places, dtype)
+        pipeline.to(device)
     except Exception as error:  # there is no end to what parsers raise of a broken file
         raise UserError(
             f"base.model {found.model}: cannot be loaded ({reason(error)}); mend its files, or name"
             " another base"
         ) from error
-    if not isinstance(pipeline, StableDiffusionPipeline | StableDiffusionXLPipeline):
-        kind = type(pipeline).__name__
-        raise UserError(
-            f"base.model {found.model}: is a {kind}; name a Stable Diffusion or SDXL instead"
-        )
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     compute_in(pipeline.unet, dtype)
-    pipeline.to(device)
-    family = FAMILIES["sdxl" if isinstance(pipeline, StableDiffusionXLPipeline) else "sd1"]
-    return Base(pipeline, found, family, device, dtype)
-
-
-def _read(found: ModelInventory, dtype: torch.dtype) -> Any:
-    path = places.BASE if found.model == "shapes" else Path(found.model)
-    if path.suffix == ".safetensors":
-        return _read_single_file(path, dtype)
-    source = str(path) if path.is_dir() else found.model
-    return DiffusionPipeline.from_pretrained(
-        source,
-        revision=found.commit,
-        dtype={"unet": dtype, "default": torch.float32},
-        use_safetensors=True,
-        safety_checker=None,
-        requires_safety_checker=False,
-    )
-
-
-def _read_single_file(path: Path, dtype: torch.dtype) -> Any:
-    with safe_open(path, framework="pt") as weights:
-        is_sdxl = any(name.startswith("conditioner.embedders.1.") for name in list(weights.keys()))
-    family = StableDiffusionXLPipeline if is_sdxl else StableDiffusionPipeline
-    return family.from_single_file(str(path), dtype=dtype)
+    return Base(pipeline, found, device, dtype)

@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lcm_lora import layout
-from lcm_lora.base_configs import check_base, read_configs
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.names import INCEPTION, adapter_metrics
+from lcm_lora.evaluation.names import INCEPTION, adapter_metrics, selection_metrics
 from lcm_lora.params.file import Params
 from lcm_lora.params.generate import Cell, Sampler
 from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
 
-__all__ = ["check_base", "check_counts", "check_disk", "check_params", "read_configs"]
-
 _REACHABLE = {"attributes": 1.0, "clip_score": 100.0}
 _STANDARD_DEVIATIONS = 5
 """A fair draw that exceeds its mean by more comes once in three million."""
+_FEWEST_TO_SELECT = 8
+"""Captions; what is chosen by fewer is chosen by chance."""
 
 
 def check_params(params: Params) -> None:
@@ -39,6 +38,7 @@ def check_params(params: Params) -> None:
     for sampler, cells in params.generate.cells.items():
         _check_cells(sampler, cells)
     _check_grid(params)
+    _check_select(params)
     _check_gate(params)
 
 
@@ -174,10 +174,25 @@ def _check_cells(sampler: Sampler, cells: tuple[Cell, ...]) -> None:
 
 def _check_grid(params: Params) -> None:
     most, grid = max(cell.steps for cell in params.generate.cells["lcm"]), params.distill.grid
-    if most > grid:
+    for name, steps in (("generate.cells.lcm", most), ("select.steps", params.select.steps)):
+        if steps > grid:
+            raise UserError(
+                f"{name}: {steps} steps are more than the adapter is trained for, "
+                f"distill.grid {grid}; lower them"
+            )
+
+
+def _check_select(params: Params) -> None:
+    metrics = selection_metrics(_feature_network(params), params.score.attributes)
+    if params.select.metric not in metrics:
         raise UserError(
-            f"generate.cells.lcm: {most} steps are more than the adapter is trained for, "
-            f"distill.grid {grid}; lower them"
+            f"select.metric: candidates cannot be judged by {params.select.metric}; take "
+            f"{_or(metrics)}"
+        )
+    if (count := params.evaluation.selection) < _FEWEST_TO_SELECT:
+        raise UserError(
+            f"evaluation.selection: {count} captions choose by chance; take {_FEWEST_TO_SELECT} or "
+            "more"
         )
 
 
@@ -189,8 +204,8 @@ def _check_gate(params: Params) -> None:
             f"registry.gate.steps: the adapter is not sampled at {gate.steps} steps; take "
             f"{_or(steps)}, as in generate.cells.lcm"
         )
-    network = "shapes" if score.features == "shapes" else INCEPTION
-    if gate.metric not in (metrics := adapter_metrics(network, score.attributes)):
+    metrics = adapter_metrics(_feature_network(params), score.attributes)
+    if gate.metric not in metrics:
         raise UserError(
             f"registry.gate.metric: the table will hold no {gate.metric}; take {_or(metrics)}"
         )
@@ -205,6 +220,10 @@ def _check_gate(params: Params) -> None:
             f"registry.gate.limit: {gate.metric} is never below 0, so never within "
             f"{gate.limit:g}; raise it"
         )
+
+
+def _feature_network(params: Params) -> str:
+    return "shapes" if params.score.features == "shapes" else INCEPTION
 
 
 def _or(choices: list[int] | list[str]) -> str:

@@ -27,7 +27,7 @@ class ModelInventory(Record):
     def part_sha256(self, folder: str) -> str:
         """Return a hash over the files of one folder; over all, where there is none of its name."""
         part = {name: sha for name, sha in self.files.items() if name.startswith(f"{folder}/")}
-        return _identity(part) if part else self.sha256
+        return identity(part) if part else self.sha256
 
 
 def look_at_model(
@@ -38,21 +38,30 @@ def look_at_model(
     Raises:
         UserError: There is none.
     """
-    if path.is_file():
-        found = {path.name: path}
-    elif path.is_dir():
-        found = {
-            file.relative_to(path).as_posix(): file
-            for file in sorted(path.rglob("*"))
-            if file.suffix in _READ and file.is_file()
-        }
-    else:
+    if not path.exists():
         raise UserError(f"{name}: no such file or folder; mend its place in params.yaml")
+    sums = files_of_model(path, hashes)
+    return ModelInventory(model=name, commit=commit, files=sums, sha256=identity(sums))
+
+
+def files_of_model(path: Path, hashes: Hashes) -> dict[str, str]:
+    """Return the hashes of the files that loading a file or a folder may read, by name.
+
+    Raises:
+        UserError: There are none.
+    """
+    if path.is_file():
+        return {path.name: hashes.sha256(path)}
+    found = {
+        file.relative_to(path).as_posix(): hashes.sha256(file)
+        for file in sorted(path.rglob("*"))
+        if file.suffix in _READ and file.is_file()
+    }
     if not found:
         raise UserError(f"{path}: holds no files of a model ({', '.join(_READ)}); name another")
-    sums = {file: hashes.sha256(place) for file, place in found.items()}
-    return ModelInventory(model=name, commit=commit, files=sums, sha256=_identity(sums))
+    return found
 
 
-def _identity(sums: dict[str, str]) -> str:
+def identity(sums: dict[str, str]) -> str:
+    """Return one SHA-256 over names and hashes of files."""
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()

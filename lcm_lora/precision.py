@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The precisions that parameters name."""
+
 
 def compute_in(unet: nn.Module, dtype: torch.dtype) -> None:
     """Make a UNet of diffusers, whose weights are `dtype`, take and give float32."""

@@ -11,10 +11,10 @@ from lcm_lora.bases import Base, load_base
 from lcm_lora.data.encode import Job, encode, how_latents_are_made
 from lcm_lora.data.prepare import Places, prepare
 from lcm_lora.data.unit_shards import Store
+from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.source import look_at_source
-from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.distill import Distill, Guidance
 from lcm_lora.params.encode import Encode
@@ -67,7 +67,7 @@ def shapes_base() -> Base:
 
 
 @functools.cache
-def shapes_inventory() -> ModelInventory:
+def shapes_inventory() -> BaseInventory:
     """Return what the first look says of the shapes base."""
     import tempfile
 

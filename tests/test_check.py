@@ -1,40 +1,21 @@
 """What is bound to fail hours later is refused at once, in one line; what may work is not."""
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
+from presets import ROOT, Change, cell, preset
 
-from lcm_lora.base_configs import PREDICTIONS, BaseConfigs, check_base, read_configs
 from lcm_lora.check import check_counts, check_disk, check_params
-from lcm_lora.consistency.prediction import PredictionType
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation import names
-from lcm_lora.params.file import Params, load_params
-from lcm_lora.params.reading import parse
+from lcm_lora.params.file import load_params
 
-ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "lcm_lora" / "presets").glob("*.yaml"))
-
-Change = Callable[[Any], object]
-
-
-def preset(change: Change = lambda raw: None, name: str = "shapes") -> Params:
-    raw = YAML(typ="safe").load(ROOT / "lcm_lora" / "presets" / f"{name}.yaml")
-    raw = json.loads(json.dumps(raw))  # no aliases: a change is of one place
-    change(raw)
-    return parse(Params, raw, "params.yaml")
-
-
-def cell(steps: int, guidance: float = 1.0, seeds: int = 0) -> dict[str, Any]:
-    return {"steps": steps, "guidance": guidance, "seeds": seeds}
 
 
 def source(kind: str, path: str) -> dict[str, Any]:
@@ -48,7 +29,7 @@ def test_every_preset_passes(path: Path) -> None:
 
 def test_checking_imports_nothing_heavy() -> None:
     program = (
-        "import sys; import lcm_lora.check, lcm_lora.base_configs\n"
+        "import sys; import lcm_lora.check, lcm_lora.inventory.look\n"
         "heavy = {'torch', 'numpy', 'diffusers', 'transformers', 'PIL', 'safetensors'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
@@ -227,112 +208,3 @@ def test_a_full_disk_is_refused_in_one_line() -> None:
     check_disk(10**9, 10**9, Path("data"))
     with pytest.raises(UserError, match=r"^data: a run needs about 2\.5 GB there, and 1\.0 GB are"):
         check_disk(2_500_000_000, 10**9, Path("data"))
-
-
-def test_what_can_be_distilled_is_what_can_be_converted() -> None:
-    assert get_args(PredictionType) == PREDICTIONS
-
-
-def test_the_shapes_base_fits_its_preset() -> None:
-    configs = read_configs(ROOT / "lcm_lora" / "shapes" / "weights" / "base")
-    assert configs == BaseConfigs(1000, "epsilon", 4, 8, 8)
-    check_base(preset(), configs)
-
-
-SD = BaseConfigs(1000, "epsilon", 8, 4, 4)
-
-MISFITS: list[tuple[Change, dict[str, Any], str]] = [
-    (
-        lambda p: p["distill"].update(grid=60),
-        {},
-        r"^distill\.grid: 60 does not divide the base's 1000 training steps; take 50 or another",
-    ),
-    (
-        lambda p: p["prepare"].update(resolution=40),
-        {"downsampling": 16},
-        r"^prepare\.resolution: 40 is no multiple of 16, the pixels of one latent of shapes; make",
-    ),
-    (
-        lambda p: p["generate"]["cells"]["teacher"].append(cell(1001)),
-        {},
-        r"^generate\.cells\.teacher: 1001 steps are more than the base's 1000 training steps; low",
-    ),
-    (
-        lambda p: None,
-        {"prediction_type": "flow_prediction"},
-        r"^base\.model: shapes predicts flow_prediction; only epsilon, sample, v_prediction can",
-    ),
-    (
-        lambda p: None,
-        {"unet_channels": 9},
-        r"^base\.model: the denoiser of shapes takes 9 channels, its latents have 4; take a base",
-    ),
-]
-
-
-@pytest.mark.parametrize(("change", "values", "message"), MISFITS)
-def test_a_base_that_does_not_fit_is_refused_in_one_line(
-    change: Change, values: dict[str, Any], message: str
-) -> None:
-    check_base(preset(), SD)
-    with pytest.raises(UserError, match=message) as error:
-        check_base(preset(change), BaseConfigs(**{**_fields(SD), **values}))
-    assert len(str(error.value).splitlines()) == 1
-
-
-def _fields(configs: BaseConfigs) -> dict[str, Any]:
-    return {name: getattr(configs, name) for name in BaseConfigs.__slots__}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A base as published ones are: what is as usual is left out."""
-    contents: dict[str, dict[str, Any]] = {
-        "model_index.json": {"_class_name": "StableDiffusionXLPipeline", "unet": ["a", "b"]},
-        "scheduler/scheduler_config.json": {"_class_name": "PNDMScheduler"},
-        "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
-        "unet/config.json": {"sample_size": 128},
-    }
-    for name, content in contents.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(json.dumps(content))
-    return tmp_path
-
-
-def test_what_a_configuration_leaves_out_is_as_usual(folder: Path) -> None:
-    assert read_configs(folder) == SD
-
-
-def test_a_single_file_has_no_configuration(tmp_path: Path) -> None:
-    (tmp_path / "base.safetensors").touch()
-    assert read_configs(tmp_path / "base.safetensors") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("model_index.json", '{"_class_name": "FluxPipeline"}', "is a FluxPipeline; name a Stable"),
-        ("model_index.json", '{"_class_name": ["x", "Y"]}', "model_index.json: damaged .*string"),
-        ("model_index.json", None, "model_index.json: no such file; let base.model name"),
-        ("vae/config.json", "{}", "vae/config.json: damaged .*block_out_channels: Field required"),
-        ("vae/config.json", '{"block_out_channels": []}', "vae/config.json: damaged"),
-        ("unet/config.json", "[" * 100_000, "unet/config.json: damaged"),
-        ("unet/config.json", "\xff", "unet/config.json: damaged"),
-        (
-            "scheduler/scheduler_config.json",
-            '{"num_train_timesteps": 0}',
-            "scheduler_config.json: damaged .*num_train_timesteps: .*greater than or equal to 1",
-        ),
-        ("scheduler/scheduler_config.json", None, "scheduler_config.json: no such file; let base"),
-    ],
-)
-def test_a_damaged_base_is_one_line_that_names_the_file(
-    folder: Path, name: str, content: str | None, message: str
-) -> None:
-    if content is None:
-        (folder / name).unlink()
-    else:
-        (folder / name).write_text(content, encoding="latin-1")
-    with pytest.raises(UserError, match=message) as error:
-        read_configs(folder)
-    assert len(str(error.value).splitlines()) == 1

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from lcm_lora.errors import UserError
 
-_INDEX = "model_index.json"
-
 
 @dataclass(frozen=True, slots=True)
 class OnHub:
@@ -19,10 +17,16 @@ class OnHub:
     commit: str
 
 
-def find_on_hub(model: str, revision: str | None) -> OnHub:
+def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHub:
     """Return the commit that a revision of a hub id names now, and the folder of its files.
 
     Without the hub, what the local cache has of that revision counts, and a line says so.
+
+    Args:
+        what: Parameter that names it.
+        model: Its hub id.
+        revision: Commit, tag or branch; None is the main branch.
+        index: File that every such repository holds.
 
     Raises:
         UserError: Neither the hub nor the cache knows it.
@@ -35,34 +39,39 @@ def find_on_hub(model: str, revision: str | None) -> OnHub:
     except (RepositoryNotFoundError, RevisionNotFoundError):
         wanted = f"{model} at {revision or 'main'}"
         raise UserError(
-            f"base.model {wanted}: neither a file, a folder nor a repository on the hub"
+            f"{what} {wanted}: neither a file, a folder nor a repository on the hub"
         ) from None
     except Exception as error:  # no network is a different error with every major version
-        folder = cached_folder(model, revision)
+        folder = cached_folder(model, revision, index)
         if folder is None:
             wanted = f"{model} at {revision or 'main'}"
             raise UserError(
-                f"base.model {wanted}: not in the local hub cache, and the hub does not answer"
+                f"{what} {wanted}: not in the local hub cache, and the hub does not answer"
                 f" ({type(error).__name__}); name a folder, or run once with a network"
             ) from None
         sys.stderr.write(f"base: offline; {model} as cached, commit {folder.name}\n")
         return OnHub(folder, folder.name)
-    return OnHub(_fetched(model, str(commit)), str(commit))
+    return OnHub(_fetched(model, str(commit), index), str(commit))
 
 
-def _fetched(model: str, commit: str) -> Path:
+def _fetched(model: str, commit: str, index: str) -> Path:
     """Return the folder of a commit in the cache; what is not there yet is downloaded, once."""
-    if folder := cached_folder(model, commit):
+    if folder := cached_folder(model, commit, index):
         return folder
     sys.stderr.write(f"base: fetching {model}, commit {commit}, once\n")
+    if index != "model_index.json":
+        from huggingface_hub import snapshot_download
+
+        wanted = [index, "*.safetensors"]
+        return Path(snapshot_download(model, revision=commit, allow_patterns=wanted))
     from diffusers import DiffusionPipeline  # heavy, and seldom needed
 
     return Path(DiffusionPipeline.download(model, revision=commit, use_safetensors=True))
 
 
-def cached_folder(model: str, revision: str | None) -> Path | None:
+def cached_folder(model: str, revision: str | None, index: str) -> Path | None:
     """Return the folder of a hub id's files in the local cache, if it is there."""
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(model, _INDEX, revision=revision)
+    cached = try_to_load_from_cache(model, index, revision=revision)
     return Path(cached).parent if isinstance(cached, str) else None

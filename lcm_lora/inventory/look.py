@@ -8,14 +8,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lcm_lora.check import check_base, check_counts, check_disk, check_params, read_configs
+from lcm_lora.check import check_counts, check_disk, check_params
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
+from lcm_lora.families.check import check_base
+from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.base import folder_of, look_at_base
+from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
 from lcm_lora.inventory.source import look_at_source
-from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.file import Params
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.records import Record, read_record
@@ -30,7 +31,7 @@ class Look:
 
     source: SourceInventory | None = None
     evaluation: SourceInventory | None = None
-    base: ModelInventory | None = None
+    base: BaseInventory | None = None
     networks: NetworkInventory | None = None
 
     @classmethod
@@ -39,7 +40,7 @@ class Look:
         kinds: dict[str, type[Record]] = {
             "source": SourceInventory,
             "evaluation": SourceInventory,
-            "base": ModelInventory,
+            "base": BaseInventory,
             "networks": NetworkInventory,
         }
         found: dict[str, Any] = {}
@@ -79,10 +80,7 @@ def check_look(params: Params, before: Look, now: Look) -> None:
     """
     assert now.source is not None
     assert now.base is not None
-    folder = folder_of(now.base)
-    configs = read_configs(folder) if folder else None
-    if configs:
-        check_base(params, configs)
+    check_base(params, now.base.structure)
     own = now.evaluation.pictures if params.evaluation.source and now.evaluation else None
     check_counts(params, now.source.pictures, own)
     known = {unit.sha256 for unit in before.source.units} if before.source else set()

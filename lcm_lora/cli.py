@@ -83,6 +83,14 @@ def distill() -> None:
 
 
 @_command(_STAGE)
+def select() -> None:
+    """The best of the candidates that a training left."""
+    from lcm_lora.stages import select
+
+    select.run()
+
+
+@_command(_STAGE)
 def generate(
     sampler: Annotated[str, typer.Argument(help="teacher, lcm, ddim, dpmpp or unipc")],
 ) -> None:

@@ -42,6 +42,27 @@ WRONG: list[tuple[Change, str]] = [
         r"^generate\.cells\.lcm: 51 steps .* distill\.grid 50; lower them$",
     ),
     (
+        lambda p: p["select"].update(steps=51),
+        r"^select\.steps: 51 steps .* distill\.grid 50; lower them$",
+    ),
+    (
+        lambda p: p["select"].update(metric="fd_shapes:real"),
+        r"^select\.metric: candidates cannot be judged by fd_shapes:real; take kid_shapes:real, "
+        r"clip_score or attributes$",
+    ),
+    (
+        lambda p: p["score"].update(attributes=False),
+        r"^select\.metric: .* by attributes; take kid_shapes:real or clip_score$",
+    ),
+    (
+        lambda p: (p["score"].update(features="inception.pt"), p["select"].update(metric="kid")),
+        r"^select\.metric: .* by kid; take kid:real, clip_score or attributes$",
+    ),
+    (
+        lambda p: p["evaluation"].update(selection=7),
+        r"^evaluation\.selection: 7 captions choose by chance; take 8 or more$",
+    ),
+    (
         lambda p: p["generate"]["cells"]["ddim"].append(cell(4, 3)),
         r"^generate\.cells\.ddim: steps-4_guidance-3 is there more than once; remove one$",
     ),
@@ -71,7 +92,10 @@ WRONG: list[tuple[Change, str]] = [
         r"kid_shapes:real, fd_shapes:teacher, kid_shapes:teacher, clip_score or attributes$",
     ),
     (
-        lambda p: p["score"].update(features="inception.pt", attributes=False),
+        lambda p: (
+            p["score"].update(features="inception.pt", attributes=False),
+            p["select"].update(metric="clip_score"),
+        ),
         r"no attributes; take fid:real, kid:real, fid:teacher, kid:teacher or clip_score$",
     ),
     (
@@ -138,6 +162,8 @@ HONEST: list[Change] = [
     lambda p: p["generate"]["cells"]["teacher"].append(cell(25, 3, seeds=2)),
     lambda p: p["registry"]["gate"].update(metric="kid_shapes:teacher", limit=-0.1),
     lambda p: p["distill"].update(steps=2),  # a short try, within the warm-up
+    lambda p: (p["select"].update(metric="clip_score"), p["evaluation"].update(selection=8)),
+    lambda p: p["select"].update(metric="kid_shapes:real", steps=50),
     lambda p: p["evaluation"].update(source={"kind": "shapes", "count": 640, "seed": 8}),
     lambda p: (
         p["prepare"].update(held_out=0),
@@ -167,6 +193,7 @@ def test_all_metrics_but_distances_are_better_higher(network: str) -> None:
     higher = [name for name in found if not names.is_lower_better(name)]
     assert higher == ["clip_score", "attributes"]
     assert names.adapter_metrics(network, attributes=False) == found[:-1]
+    assert set(names.selection_metrics(network, attributes=True)) < set(found)
 
 
 COUNTS: list[tuple[int, int | None, str]] = [

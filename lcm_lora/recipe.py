@@ -85,6 +85,8 @@ class Recipe(Record):
     lora: RecipeLora
     base: RecipeBase
     data: RecipeData
+    step: int
+    """After which optimiser step it was taken."""
     params: Open
     hardware: Open
     versions: dict[str, str]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lcm_lora.bases import Base, load_base
+from lcm_lora.candidates import candidate_name
 from lcm_lora.data.encode import Job, encode, how_latents_are_made
 from lcm_lora.data.prepare import Places, prepare
 from lcm_lora.data.unit_shards import Store
@@ -78,16 +79,16 @@ def shapes_inventory() -> BaseInventory:
 def make_adapter(
     home: Path, cache: Path, base: Base | None = None, hardware: Hardware = CPU, **params: Any
 ) -> Path:
-    """Distil a base, the shapes base if none is given, in the folder `home`; return the adapter."""
+    """Distil a base, the shapes base if none is given, in `home`; return the last candidate."""
     guidance = Guidance(convention="imagen", low=3, high=3)
     origin = Origin(git_commit="0" * 40, git_dirty=False, code_sha256="c" * 64)
     wanted = Distill(**{"batch": 8, "guidance": guidance} | params)
-    adapter, training = home / "adapter", home / "training"
+    candidates, training = home / "candidates", home / "training"
     with Hashes(home / "hashes.sqlite") as hashes:
         checkpoints = home / "checkpoints"
         base = base or shapes_base()
-        distill(wanted, hardware, base, cache, hashes, checkpoints, adapter, training, origin)
-    return adapter
+        distill(wanted, hardware, base, cache, hashes, checkpoints, candidates, training, origin)
+    return candidates / candidate_name(wanted.steps)
 
 
 def make_cache(

@@ -25,6 +25,19 @@ class Guidance(Section):
         return self
 
 
+class Candidates(Section):
+    """When the adapter is kept, for `select` to choose from; after the last step it always is."""
+
+    first: int = Field(1000, ge=1, le=10_000_000)
+    """The first step after which it is."""
+    every: int = Field(500, ge=1, le=10_000_000)
+    """Steps from one to the next."""
+
+    def at(self, step: int) -> bool:
+        """Tell whether the adapter is kept after a step, 1, 2, ..., that may not be the last."""
+        return step >= self.first and (step - self.first) % self.every == 0
+
+
 class Distill(Section):
     """LoRA consistency distillation."""
 
@@ -48,6 +61,9 @@ class Distill(Section):
     clip_norm: float = Field(1.0, gt=0, le=1e9)
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(500, ge=1, le=10_000_000)
+    candidates: Candidates = Candidates()
+    export: Literal["fp16", "bf16", "fp32"] = "fp16"
+    """Dtype of the written adapters; what is trained is fp32."""
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ def run() -> None:
             layout.CACHE,
             hashes,
             layout.CHECKPOINTS / "distill",
-            layout.ADAPTER,
+            layout.CANDIDATES,
             layout.TRAINING,
             _origin(),
         )

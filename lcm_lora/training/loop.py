@@ -31,7 +31,15 @@ from lcm_lora.progress import progress
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.draws import draw
 from lcm_lora.training.origin import Origin
-from lcm_lora.training.state import State, identity, keep_only, restore, save
+from lcm_lora.training.state import (
+    State,
+    identity,
+    keep_candidate,
+    keep_only,
+    restore,
+    save_checkpoint,
+)
+from lcm_lora.training.store import Store, open_store
 
 _STEPS_BETWEEN_READS = 10
 """Losses stay on the device this long: reading one waits for all the work queued before it."""
@@ -131,7 +139,7 @@ def train(
     cache_sha256: str,
     checkpoints: Path,
     origin: Origin,
-) -> State:
+) -> tuple[State, Store]:
     """Train a fresh adapter on `base`, or go on where a killed run of the same identity stopped.
 
     Args:
@@ -144,7 +152,7 @@ def train(
         origin: What makes the steps from here on.
 
     Returns:
-        The state at the end: the curve, and what made the last step.
+        The state at the end, and where the candidates along the way are.
 
     Raises:
         UserError: A wrong parameter, a cache of another base, or a loss that is not finite.
@@ -156,19 +164,25 @@ def train(
         )
     run = Run(params, hardware, base, latents, origin)
     state, is_main = run.state, run.accelerator.is_main_process
-    folder = checkpoints / _identity(params, hardware, base, cache_sha256, run.accelerator)
+    name = _identity(params, hardware, base, cache_sha256, run.accelerator)
+    store, folder = open_store(None, checkpoints), open_store(None, checkpoints).at(name)
     live = checkpoints / CURVE
     if restore(state, folder, params.steps):
         run.accelerator.print(f"distill: resumed from step {state.step} of {params.steps}")
     if is_main:
-        keep_only(folder)
+        keep_only(store, name)
         write_bytes(live, curve_lines(state.curve))
 
     pending: list[tuple[Tensor, Tensor]] = []
     with progress("distill", params.steps, "steps", state.step) as advance:
         while state.step < params.steps:
             pending.append(run.step())
-            at_checkpoint = state.step % params.checkpoint_every == 0 or state.step == params.steps
+            is_candidate = params.candidates.at(state.step)
+            at_checkpoint = (
+                is_candidate
+                or state.step % params.checkpoint_every == 0
+                or state.step == params.steps
+            )
             note = ""
             if at_checkpoint or state.step % _STEPS_BETWEEN_READS == 0:
                 rows = _read(pending, state, params)
@@ -176,11 +190,13 @@ def train(
                 if is_main:
                     with live.open("ab") as file:
                         file.write(curve_lines(rows))
+            if is_candidate and is_main:
+                keep_candidate(state, folder)
             if at_checkpoint and is_main:
-                save(state, folder)
+                save_checkpoint(state, folder)
             if is_main:
                 advance(1, note)
-    return state
+    return state, folder
 
 
 def _identity(
@@ -189,8 +205,8 @@ def _identity(
     """Return the name of a run: all that decides what a step computes, and nothing else."""
     return identity(
         {
-            # Neither changes what a step computes: a longer run goes on from a shorter one.
-            "params": params.model_dump(exclude={"steps", "checkpoint_every"}),
+            # None of these changes what a step computes: a longer run goes on from a shorter one.
+            "params": params.model_dump(exclude={"steps", "checkpoint_every", "export"}),
             "hardware": hardware.model_dump(),
             "base": base.found.sha256,
             "cache": cache_sha256,

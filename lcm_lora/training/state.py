@@ -1,30 +1,29 @@
-"""All of a run that must survive a kill: adapter, optimiser, loss scale, step, curve and origin.
+"""All of a run that must survive a kill: adapter, optimiser, loss scale, curve and candidates.
 
 A checkpoint is a folder named by its step inside one named by the run's identity, so that a run
 with other code, libraries, data, base or parameters never resumes from it. Safetensors and JSON.
+Its record is written last and holds the hashes of all that belongs to it: without, it is none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lcm_lora.errors import UserError
-from lcm_lora.files import new_folder, sha256, write_tensors
-from lcm_lora.records import Open, Record, read_record, write_record
+from lcm_lora.records import Open, Record, parse_record
 from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
+from lcm_lora.training.store import Store
 
 _TENSORS, _RECORD = "state.safetensors", "state.json"
 _KEPT = 2
@@ -45,6 +44,8 @@ class State:
     """Optimiser steps done."""
     curve: list[CurveRow] = field(default_factory=list)
     """One row a step, from the first."""
+    candidates: dict[int, str] = field(default_factory=dict)
+    """SHA-256 of the weights that were kept, by their step."""
 
 
 class Checkpoint(Record):
@@ -53,7 +54,12 @@ class Checkpoint(Record):
     scaler: Open | None
     curve: list[CurveRow]
     origin: Origin
+    candidates: dict[int, str]
     sha256: str
+
+
+class _DamagedError(Exception):
+    """A checkpoint that cannot be gone on from."""
 
 
 def identity(parts: Mapping[str, Any]) -> str:
@@ -62,48 +68,63 @@ def identity(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def save(state: State, folder: Path) -> None:
-    """Write a checkpoint into `folder`, and delete older ones but the last.
+def save_checkpoint(state: State, store: Store) -> None:
+    """Write a checkpoint of a run into its store, and delete older ones but the last.
 
     Those past it stay: they are of a longer run of the same identity.
     """
-    with new_folder(_place(folder, state.step)) as made:
-        write_tensors(made / _TENSORS, _tensors(state))
-        record = Checkpoint(
-            scaler=state.scaler.state_dict() if state.scaler else None,
-            curve=state.curve,
-            origin=state.origin,
-            sha256=sha256(made / _TENSORS),
-        )
-        write_record(made / _RECORD, record)
-    for older in _steps(folder, state.step)[_KEPT:]:
-        shutil.rmtree(_place(folder, older))
+    place, tensors = _place(state.step), _bytes(_tensors(state))
+    store.remove(place)
+    store.at(place).write(_TENSORS, tensors)
+    record = Checkpoint(
+        scaler=state.scaler.state_dict() if state.scaler else None,
+        curve=state.curve,
+        origin=state.origin,
+        candidates=state.candidates,
+        sha256=_sha256(tensors),
+    )
+    store.at(place).write(_RECORD, record.model_dump_json().encode())
+    for older in _steps(store, state.step)[_KEPT:]:
+        store.remove(_place(older))
 
 
-def keep_only(folder: Path) -> None:
-    """Delete the checkpoints of every run but the one in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for other in folder.parent.iterdir():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
+def keep_candidate(state: State, store: Store) -> None:
+    """Keep the weights of this step; the next checkpoint names them."""
+    weights = _bytes({name: value.detach() for name, value in state.parameters.items()})
+    state.candidates[state.step] = _sha256(weights)
+    store.write(_candidate(state.step, state.candidates[state.step]), weights)
 
 
-def restore(state: State, folder: Path, steps: int) -> bool:
-    """Put `state` where the newest whole checkpoint of `folder` left it, unless past `steps`.
+def take_candidate(state: State, step: int, store: Store) -> None:
+    """Give the parameters the values that they had after `step`."""
+    weights = load(_whole(store, _candidate(step, state.candidates[step]), state.candidates[step]))
+    with torch.no_grad():
+        for name, parameter in state.parameters.items():
+            parameter.copy_(weights[name])
+
+
+def keep_only(store: Store, name: str) -> None:
+    """Delete the checkpoints of every run in `store` but those of the run `name`."""
+    for other in store.names():
+        if _is_identity(other) and other != name:
+            store.remove(other)
+
+
+def restore(state: State, store: Store, steps: int) -> bool:
+    """Put `state` where the newest whole checkpoint of a run left it, unless past `steps`.
 
     A damaged one is named, set aside, and the one before it is taken.
 
     Returns:
         Whether there was such a checkpoint.
     """
-    for step in _steps(folder, steps):
-        place = _place(folder, step)
+    for step in _steps(store, steps):
+        place = _place(step)
         try:
-            record, tensors = _read(place)
-        except (UserError, SafetensorError, OSError) as error:
-            aside = place.with_name(f"damaged-{place.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            place.rename(aside)
+            record, tensors = _read(store, place)
+        except _DamagedError as error:
+            store.move(place, f"damaged-{place}")
+            aside = store.place(f"damaged-{place}")
             sys.stderr.write(f"distill: checkpoint set aside as {aside}: {error}\n")
             continue
         _put(state, record, tensors)
@@ -111,21 +132,59 @@ def restore(state: State, folder: Path, steps: int) -> bool:
     return False
 
 
-def _place(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:08d}"
+def _place(step: int) -> str:
+    return f"step-{step:08d}"
 
 
-def _steps(folder: Path, most: int) -> list[int]:
-    """Return the steps of the checkpoints in `folder` that are not past `most`, newest first."""
-    steps = [int(path.name.removeprefix("step-")) for path in folder.glob("step-*")]
+def _candidate(step: int, sha256: str) -> str:
+    """Return the file of a candidate; by its hash too, so that none is replaced by another."""
+    return f"candidate-{step:08d}-{sha256[:16]}.safetensors"
+
+
+def _is_identity(name: str) -> bool:
+    return re.fullmatch("[0-9a-f]{16}", name) is not None
+
+
+def _steps(store: Store, most: int) -> list[int]:
+    """Return the steps of the checkpoints in `store` that are not past `most`, newest first."""
+    found = (re.fullmatch(r"step-(\d+)", name) for name in store.names())
+    steps = (int(name[1]) for name in found if name)
     return sorted((step for step in steps if step <= most), reverse=True)
 
 
-def _read(place: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
-    record = read_record(place / _RECORD, Checkpoint, "the one before it is taken")
-    if sha256(place / _TENSORS) != record.sha256:
-        raise UserError(f"{place / _TENSORS}: damaged; the one before it is taken")
-    return record, load_file(place / _TENSORS)
+def _read(store: Store, place: str) -> tuple[Checkpoint, dict[str, Tensor]]:
+    content, where = _there(store.at(place), _RECORD), f"{store.place(place)}/{_RECORD}"
+    try:
+        record = parse_record(content, Checkpoint, where, "the one before it is taken")
+    except UserError as error:
+        raise _DamagedError(str(error)) from None
+    for step, sha256 in record.candidates.items():
+        _whole(store, _candidate(step, sha256), sha256)
+    return record, load(_whole(store.at(place), _TENSORS, record.sha256))
+
+
+def _whole(store: Store, name: str, sha256: str) -> bytes:
+    content = _there(store, name)
+    if _sha256(content) != sha256:
+        raise _DamagedError(f"{store.place(name)}: damaged; the one before it is taken")
+    return content
+
+
+def _there(store: Store, name: str) -> bytes:
+    try:
+        return store.read(name)
+    except FileNotFoundError:
+        raise _DamagedError(
+            f"{store.place(name)}: no such file; the one before it is taken"
+        ) from None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
 
 
 def _put(state: State, record: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
@@ -144,6 +203,7 @@ def _put(state: State, record: Checkpoint, tensors: Mapping[str, Tensor]) -> Non
     state.curve[:] = record.curve
     state.step = len(state.curve)
     state.origin = record.origin
+    state.candidates = dict(record.candidates)
 
 
 def _tensors(state: State) -> dict[str, Tensor]:

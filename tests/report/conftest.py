@@ -14,6 +14,7 @@ from PIL import Image
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
 from lcm_lora.evaluation.image_sets import CAPTIONS, LATENCY, captions_sha256
+from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.set_records import (
     Captions,
     FeatureRecord,
@@ -55,6 +56,7 @@ MADE: dict[str, Any] = {
     "lora": {"rank": 32, "alpha": 32, "targets": ["to_q"]},
     "base": {"model": "shapes", "revision": None, "family": "sd1", "sha256": "b" * 64, "files": {}},
     "data": {"shards_sha256": "d" * 64, "cache_sha256": "e" * 64, "samples": 7045},
+    "step": 200,
     "params": {"steps": 300, "batch": 64, "learning_rate": 1e-3, "seed": 0, "loss": "huber"},
     "hardware": {"device": "cpu", "precision": "fp32", "threads": 1},
     "versions": {"torch": "2.9", "diffusers": "0.40", "peft": "0.20"},
@@ -94,6 +96,21 @@ def _write_training(folder: Path) -> None:
     ]
     rows[1] = rows[1].model_copy(update={"grad_norm": None})  # as while an fp16 scale settles
     write_bytes(training / CURVE, curve_lines(rows))
+    _write_selection(folder)
+
+
+def _write_selection(folder: Path) -> None:
+    values = {100: 0.5, 200: 0.71875, 300: 0.6875}
+    record = Selection(
+        metric="attributes",
+        lower_is_better=False,
+        steps=4,
+        guidance=1.0,
+        prompts=64,
+        rows=tuple(JudgedCandidate(step=s, value=v, se=0.06) for s, v in values.items()),
+        chosen=200,
+    )
+    write_record(folder / "selection" / "selection.json", record)
 
 
 def _latency(cell: Cell) -> SetLatency:

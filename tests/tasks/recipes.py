@@ -17,6 +17,7 @@ def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
         "lora": {"rank": 2, "alpha": 2, "targets": ["to_q"]},
         "base": {"model": "base", "revision": None, "family": "sd1", "sha256": "0", "files": {}},
         "data": {"shards_sha256": "0", "cache_sha256": "0", "samples": 1},
+        "step": 1,
         "params": {},
         "hardware": {},
         "versions": {},

@@ -11,13 +11,14 @@ from making import CPU, make_cache, make_data, shapes_base
 from safetensors.torch import load_file, save_file
 
 from lcm_lora.bases import Base
+from lcm_lora.candidates import candidate_name, find_candidates
 from lcm_lora.data.batches import LatentCache
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.distill import Distill, Guidance
 from lcm_lora.params.sources import ShapesSource
-from lcm_lora.recipe import read_recipe
+from lcm_lora.recipe import WEIGHTS, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training import loop
 from lcm_lora.training.distill import distill
@@ -34,31 +35,41 @@ def params(**changes: object) -> Distill:
         "learning_rate": 1e-3,
         "warm_up": 2,
         "checkpoint_every": 2,
+        "candidates": {"first": 2, "every": 2},
+        "export": "fp32",
     }
     return Distill.model_validate(values | changes)
 
 
 def run(home: Path, cache: Path, commit: str = "a" * 40, **changes: object) -> Path:
-    """Distil in `home` and return the adapter's folder."""
-    adapter = home / "adapter"
+    """Distil in `home` and return the folder of the last candidate."""
+    wanted = params(**changes)
     origin = Origin(git_commit=commit, git_dirty=False, code_sha256="c" * 64)
     with Hashes(home / "hashes.sqlite") as hashes:
         distill(
-            params(**changes),
+            wanted,
             CPU,
             shapes_base(),
             cache,
             hashes,
             home / "state",
-            adapter,
+            home / "candidates",
             home / "curve",
             origin,
         )
-    return adapter
+    return home / "candidates" / candidate_name(wanted.steps)
 
 
 def origin_of(home: Path) -> str:
     return read_record(home / "curve" / ORIGIN, Origin, "").git_commit
+
+
+@pytest.fixture(scope="module")
+def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a run that was never killed. Read only."""
+    home = tmp_path_factory.mktemp("whole")
+    run(home, cache)
+    return home
 
 
 @pytest.fixture
@@ -86,9 +97,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("steps_lived", [0, 1, 2, 3, 4])
 def test_a_killed_run_ends_in_the_same_bytes(
-    steps_lived: int, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    steps_lived: int, whole: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(tmp_path / "whole", cache)
     step, lived = loop.Run.step, 0
 
     def dying(self: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,18 +111,39 @@ def test_a_killed_run_ends_in_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(loop.Run, "step", dying)
         with pytest.raises(Killed):
-            run(tmp_path / "killed", cache)
-    assert not (tmp_path / "killed" / "adapter").exists()
-    resumed = run(tmp_path / "killed", cache)
-    assert sha256(resumed) == sha256(whole)
-    assert sha256(tmp_path / "killed" / "curve") == sha256(tmp_path / "whole" / "curve")
+            run(tmp_path, cache)
+    assert not (tmp_path / "candidates").exists()
+    run(tmp_path, cache)
+    for made in ("candidates", "curve"):
+        assert sha256(tmp_path / made) == sha256(whole / made)
 
 
-def test_a_longer_run_goes_on_from_a_shorter_one(cache: Path, tmp_path: Path) -> None:
-    run(tmp_path / "grown", cache, steps=3)
-    longer = run(tmp_path / "grown", cache, steps=5)
-    at_once = run(tmp_path / "at_once", cache, steps=5)
-    assert sha256(longer) == sha256(at_once)
+def test_candidates_are_the_adapters_of_shorter_runs(
+    whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    found = find_candidates(whole / "candidates")
+    assert [candidate.step for candidate in found] == [2, 4, 5]
+    assert [candidate.recipe().step for candidate in found] == [2, 4, 5]
+    assert len({candidate.recipe().weights_sha256 for candidate in found}) == 3
+    shorter = run(tmp_path, cache, steps=2)
+    assert read_recipe(shorter).weights_sha256 == found[0].recipe().weights_sha256
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(whole: Path, cache: Path, tmp_path: Path) -> None:
+    run(tmp_path, cache, steps=3)
+    run(tmp_path, cache, steps=5)
+    assert sha256(tmp_path / "candidates") == sha256(whole / "candidates")
+
+
+def test_adapters_are_written_in_another_dtype_without_training_again(
+    whole: Path, cache: Path, tmp_path: Path, steps_made: Callable[[], int]
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    exact = load_file(run(tmp_path, cache) / WEIGHTS)
+    halved = load_file(run(tmp_path, cache, export="fp16") / WEIGHTS)
+    assert steps_made() == 0
+    for name, value in exact.items():
+        assert torch.equal(halved[name], value.half())
 
 
 def test_what_decides_the_result_decides_whether_a_run_goes_on(
@@ -154,7 +185,8 @@ def test_the_code_that_counts_is_that_of_the_step() -> None:
 def test_a_shorter_run_than_a_leftover_keeps_its_own_checkpoints(
     cache: Path, tmp_path: Path, steps_made: Callable[[], int]
 ) -> None:
-    run(tmp_path, cache, steps=6, checkpoint_every=6)
+    none = {"first": 9}
+    run(tmp_path, cache, steps=6, checkpoint_every=6, candidates=none)
     steps_made()
     step, lived = loop.Run.step, 0
 
@@ -168,11 +200,11 @@ def test_a_shorter_run_than_a_leftover_keeps_its_own_checkpoints(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Run, "step", dying)
         with pytest.raises(Killed):
-            run(tmp_path, cache, steps=5, checkpoint_every=2)
+            run(tmp_path, cache, steps=5, checkpoint_every=2, candidates=none)
     steps_made()
-    run(tmp_path, cache, steps=5, checkpoint_every=2)
+    run(tmp_path, cache, steps=5, checkpoint_every=2, candidates=none)
     assert steps_made() == 1
-    run(tmp_path, cache, steps=6, checkpoint_every=2)
+    run(tmp_path, cache, steps=6, checkpoint_every=2, candidates=none)
     assert steps_made() == 0
 
 
@@ -198,26 +230,38 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
+    whole: Path,
     cache: Path,
     tmp_path: Path,
     damage: str,
     steps_made: Callable[[], int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = run(tmp_path / "whole", cache, steps=3)
-    run(tmp_path / "hurt", cache, steps=3, checkpoint_every=1)
-    shutil.rmtree(tmp_path / "hurt" / "adapter")
-    (newest,) = (tmp_path / "hurt" / "state").glob("*/step-00000003")
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "candidates")
+    (newest,) = (tmp_path / "state").glob("*/step-00000005")
     DAMAGES[damage](newest)
-    steps_made()
-    capsys.readouterr()
-    again = run(tmp_path / "hurt", cache, steps=3, checkpoint_every=1)
+    run(tmp_path, cache)
     assert steps_made() == 1
-    assert sha256(again / "pytorch_lora_weights.safetensors") == (
-        sha256(whole / "pytorch_lora_weights.safetensors")
-    )
+    assert sha256(tmp_path / "candidates") == sha256(whole / "candidates")
     assert newest.with_name(f"damaged-{newest.name}").is_dir()
     assert f"set aside as {newest.with_name(f'damaged-{newest.name}')}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_checkpoint_whose_candidate_is_damaged_is_damaged(
+    whole: Path,
+    cache: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    steps_made: Callable[[], int],
+) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (candidate,) = (tmp_path / "state").glob("*/candidate-00000004-*")
+    damage(candidate)
+    run(tmp_path, cache)
+    assert steps_made() == 5  # both checkpoints that are kept name it
+    assert sha256(tmp_path / "candidates") == sha256(whole / "candidates")
 
 
 def test_the_origin_is_who_made_the_last_step(cache: Path, tmp_path: Path) -> None:
@@ -236,13 +280,13 @@ def test_the_adapter_does_not_depend_on_who_made_it(cache: Path, tmp_path: Path)
     other = run(tmp_path / "other", cache, commit="b" * 40, steps=2)
     assert sha256(one) == sha256(other)
     recipe = read_recipe(one)
-    assert recipe.weights_sha256 == sha256(one / "pytorch_lora_weights.safetensors")
+    assert recipe.weights_sha256 == sha256(one / WEIGHTS)
     assert recipe.data.cache_sha256 == sha256(cache / "index.json")
 
 
 def test_accumulation_does_not_change_the_run(cache: Path, tmp_path: Path) -> None:
-    whole = load_file(run(tmp_path / "1", cache) / "pytorch_lora_weights.safetensors")
-    cut = load_file(run(tmp_path / "4", cache, accumulation=4) / "pytorch_lora_weights.safetensors")
+    whole = load_file(run(tmp_path / "1", cache) / WEIGHTS)
+    cut = load_file(run(tmp_path / "4", cache, accumulation=4) / WEIGHTS)
     # As a whole: Adam divides by the gradient's own size, so rounding shows where that is tiny.
     apart = sum(float((cut[name] - value).square().sum()) for name, value in whole.items())
     moved = sum(float(v.square().sum()) for name, v in whole.items() if "lora_up" in name)
@@ -251,7 +295,7 @@ def test_accumulation_does_not_change_the_run(cache: Path, tmp_path: Path) -> No
 
 def test_every_weight_of_the_adapter_moves(cache: Path, tmp_path: Path) -> None:
     """Catches clipping nothing, training nothing and rounding every update away."""
-    adapter = load_file(run(tmp_path, cache) / "pytorch_lora_weights.safetensors")
+    adapter = load_file(run(tmp_path, cache) / WEIGHTS)
     still = [name for name, value in adapter.items() if "lora_up" in name and not value.any()]
     assert not still
     curve = [json.loads(line) for line in (tmp_path / "curve" / "curve.jsonl").open()]
@@ -261,9 +305,9 @@ def test_every_weight_of_the_adapter_moves(cache: Path, tmp_path: Path) -> None:
 
 
 def test_gradient_checkpointing_changes_memory_only(cache: Path, tmp_path: Path) -> None:
-    plain = load_file(run(tmp_path / "a", cache, steps=2) / "pytorch_lora_weights.safetensors")
+    plain = load_file(run(tmp_path / "a", cache, steps=2) / WEIGHTS)
     again = run(tmp_path / "b", cache, steps=2, gradient_checkpointing=True)
-    for name, value in load_file(again / "pytorch_lora_weights.safetensors").items():
+    for name, value in load_file(again / WEIGHTS).items():
         torch.testing.assert_close(value, plain[name], rtol=1e-4, atol=1e-6)
 
 

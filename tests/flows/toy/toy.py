@@ -80,6 +80,7 @@ def recipe(weights):
             "files": {},
         },
         "data": {"shards_sha256": sha256(), "cache_sha256": sha256(), "samples": 1},
+        "step": 3,
         "params": PARAMS["distill"],
         "hardware": {},
         "versions": {},

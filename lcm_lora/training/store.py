@@ -1,0 +1,118 @@
+"""A folder of files on any file system that fsspec knows, local or remote, as checkpoints need it.
+
+Nothing is written in one step here, since few remote file systems could: what must be whole is told
+by a record with hashes, written last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from lcm_lora.errors import UserError, reason
+
+_PROBE = "can-be-written"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Files below one place; names are relative to it, with slashes."""
+
+    files: Any
+    """The file system of fsspec."""
+    root: str
+
+    def at(self, name: str) -> Store:
+        """Return the store of a folder within."""
+        return Store(self.files, self.place(name))
+
+    def place(self, name: str) -> str:
+        """Return where a name is, for fsspec and for people."""
+        return f"{self.root}/{name}"
+
+    def names(self) -> list[str]:
+        """Return the names of the files and folders right below, sorted."""
+        with self._telling(self.root), contextlib.suppress(FileNotFoundError):
+            self.files.invalidate_cache()  # other processes write here too
+            found = self.files.ls(self.root, detail=False)
+            return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+        return []
+
+    def read(self, name: str) -> bytes:
+        """Return what a file holds.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._telling(self.place(name)):
+            return bytes(self.files.cat_file(self.place(name)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file; if that ends early, a part of it may be there."""
+        with self._telling(self.place(name)):
+            self.files.pipe_file(self.place(name), content)
+
+    def remove(self, name: str) -> None:
+        """Remove a folder and all in it, or nothing if there is none."""
+        with self._telling(self.place(name)), contextlib.suppress(FileNotFoundError):
+            self.files.rm(self.place(name), recursive=True)
+
+    def move(self, name: str, to: str) -> None:
+        """Rename a folder, over any that has the name already."""
+        self.remove(to)
+        with self._telling(self.place(name)):
+            self.files.mv(self.place(name), self.place(to), recursive=True)
+
+    @contextlib.contextmanager
+    def _telling(self, place: str) -> Iterator[None]:
+        """Name the place in what a file system raises; there is no end to the kinds of errors."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                error.filename = error.filename or place
+                raise
+            raise _unusable(place, error) from error
+
+
+def open_store(url: str | None, default: Path) -> Store:
+    """Open the store at `url`, or in the local folder `default` if there is none.
+
+    Raises:
+        UserError: There is no such file system, or it cannot be reached or written to.
+    """
+    if url is None:
+        return _opened(str(default.absolute()))
+    store = _opened(url)
+    try:
+        store.write(_PROBE, b"")
+        store.remove(_PROBE)
+    except OSError as error:
+        raise _unusable(url, error) from error
+    return store
+
+
+def _opened(url: str) -> Store:
+    try:
+        files, root = url_to_fs(url, **({"auto_mkdir": True} if _is_local(url) else {}))
+    except Exception as error:
+        raise _unusable(url, error) from error
+    return Store(files, root.rstrip("/"))
+
+
+def _is_local(url: str) -> bool:
+    return "://" not in url or url.startswith(("file://", "local://"))
+
+
+def _unusable(place: str, error: Exception) -> UserError:
+    return UserError(
+        f"distill.checkpoints {place}: cannot be used ({reason(error)}); mend it, or name another "
+        "place"
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from lcm_lora.evaluation.selection import Selection
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Table
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.recipe import Recipe
 from lcm_lora.report.style import sampler_title
 from lcm_lora.report.templates import render
-from lcm_lora.report.verdict import headline, interval, recommended, summary
+from lcm_lora.report.verdict import choice, headline, interval, recommended, summary
 from lcm_lora.training.origin import Origin
 
 
-def model_card(title: str, table: Table, recipe: Recipe, origin: Origin, prompt: str) -> str:
+def model_card(
+    title: str, table: Table, recipe: Recipe, origin: Origin, selection: Selection, prompt: str
+) -> str:
     """Return the card as Markdown with a YAML head, as model hubs read it.
 
     Args:
@@ -19,6 +22,7 @@ def model_card(title: str, table: Table, recipe: Recipe, origin: Origin, prompt:
         table: Scores.
         recipe: What `distill` wrote beside the adapter.
         origin: Who made it.
+        selection: Which candidate it is.
         prompt: Example of use.
     """
     metrics = [table.distance("real"), table.distance("teacher"), "clip_score", "attributes"]
@@ -35,6 +39,7 @@ def model_card(title: str, table: Table, recipe: Recipe, origin: Origin, prompt:
         recipe=recipe,
         family=FAMILIES[recipe.base.family].title,
         origin=origin,
+        choice=choice(selection, recipe),
         prompt=prompt,
     )
 

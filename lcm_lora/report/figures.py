@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lcm_lora.evaluation.names import is_lower_better
 from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.selection import Selection
 from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Row, Table
 from lcm_lora.report.style import COLOURS, INK, PAPER, metric_title, sampler_title
 from lcm_lora.training.curve import CurveRow
@@ -119,6 +120,27 @@ def training_curve(curve: Sequence[CurveRow]) -> str:
         return _svg(figure)
 
 
+def candidates_by_step(selection: Selection) -> str:
+    """Draw how every candidate came out, by its step of training, and which one was taken."""
+    steps = [row.step for row in selection.rows]
+    values = [row.value for row in selection.rows]
+    errors = [Z * row.se for row in selection.rows]
+    taken = steps.index(selection.chosen)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 2.7))
+        figure.subplots_adjust(**_SIDES, top=0.87, bottom=0.19)
+        axes = figure.subplots()
+        line: dict[str, Any] = {"color": COLOURS["lcm"], "linewidth": 1.4, "marker": "o"}
+        line |= {"markersize": 6, "markerfacecolor": PAPER, "capsize": 2.5, "elinewidth": 1}
+        axes.errorbar(steps, values, yerr=errors, **line)
+        axes.plot(steps[taken], values[taken], "o", markersize=10, color=COLOURS["lcm"], zorder=5)
+        axes.set_title(f"{metric_title(selection.metric)}: taken at step {selection.chosen:,}")
+        axes.set(xlabel="Optimiser step", xlim=(0, steps[-1] * 1.03))
+        _say_direction(axes, selection.metric)
+        axes.grid(axis="y")
+        return _svg(figure)
+
+
 def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return the mean of each `window` of values; gaps are left out, NaN where all are gaps."""
     known, ones = np.isfinite(values), np.ones(window)
@@ -164,9 +186,8 @@ def _panel(axes: Axes, table: Table, metric: str, cost: Callable[[Row], int]) ->
         axes.axhline(row.value, color=COLOURS["teacher"], linewidth=1.4)
     for row in _limit(table, metric):
         axes.axhline(row.value, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
-    arrow = "lower is better" if is_lower_better(metric) else "higher is better"
     axes.set_title(metric_title(metric))
-    axes.set_ylabel(arrow, fontsize=8.5)
+    _say_direction(axes, metric)
     ticks = sorted({cost(row) for line in lines for row in line.rows})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
@@ -178,8 +199,15 @@ def _panel(axes: Axes, table: Table, metric: str, cost: Callable[[Row], int]) ->
         _plain_numbers(axes)
     elif metric == "attributes":
         axes.set_ylim(-0.02, 1.02)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     axes.grid(axis="y")
+
+
+def _say_direction(axes: Axes, metric: str) -> None:
+    """Label the axis of a metric with its good side, and shares in percent."""
+    good = "lower is better" if is_lower_better(metric) else "higher is better"
+    axes.set_ylabel(good, fontsize=8.5)
+    if metric == "attributes":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
 def _frame(axes: Axes, rows: list[Row], metric: str, table: Table) -> None:

@@ -23,6 +23,7 @@ from lcm_lora.evaluation.image_sets import (
     read_pictures,
 )
 from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.selection import read_selection
 from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table, load_table
 from lcm_lora.files import new_folder, write_bytes
 from lcm_lora.params.generate import Cell
@@ -31,7 +32,12 @@ from lcm_lora.recipe import read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.report import style, verdict
 from lcm_lora.report.card import model_card
-from lcm_lora.report.figures import quality_by_evaluations, quality_by_steps, training_curve
+from lcm_lora.report.figures import (
+    candidates_by_step,
+    quality_by_evaluations,
+    quality_by_steps,
+    training_curve,
+)
 from lcm_lora.report.grids import DARK, comparison_columns, comparison_grid, tar_of
 from lcm_lora.report.templates import render
 from lcm_lora.training.curve import CURVE, read_curve
@@ -45,6 +51,7 @@ def report(
     features: Path,
     adapter: Path,
     training: Path,
+    selection: Path,
     out: Path,
 ) -> None:
     """Write the folder `out` from the table and what stands behind it.
@@ -56,6 +63,7 @@ def report(
         features: Folder of their features, for the worst pictures.
         adapter: Folder with the recipe.
         training: Folder with the curve.
+        selection: Which candidate was chosen, a file.
         out: Folder to write.
 
     Raises:
@@ -64,13 +72,14 @@ def report(
     table = load_table(scores)
     mend = "run `lcm-lora distill`"
     recipe, origin = read_recipe(adapter), read_record(training / ORIGIN, Origin, mend)
-    curve = read_curve(training / CURVE, mend)
+    curve, selected = read_curve(training / CURVE, mend), read_selection(selection)
     captions = _captions(images / ADAPTER, table)
     columns = comparison_columns(table, images, params.rows)
     figures = {
         "quality_by_steps": quality_by_steps(table),
         "quality_by_evaluations": quality_by_evaluations(table),
         "training": training_curve(curve),
+        "candidates": candidates_by_step(selected),
     }
     grid = comparison_grid(columns, captions)
     page = render(
@@ -79,6 +88,7 @@ def report(
         table=table,
         recipe=recipe,
         origin=origin,
+        selected=selected,
         verdict=verdict,
         style=style,
         z=Z,
@@ -90,7 +100,7 @@ def report(
         worst=_worst(table, images, features, params.worst, captions),
         pairs=_by_metric(table),
     )
-    card = model_card(params.title, table, recipe, origin, captions[0])
+    card = model_card(params.title, table, recipe, origin, selected, captions[0])
     with new_folder(out) as made:
         write_bytes(made / "index.html", page.encode())
         write_bytes(made / "model_card.md", card.encode())

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.selection import Selection
 from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table
+from lcm_lora.recipe import Recipe
 from lcm_lora.report.style import NAMES, number, steps_title
 
 Outcome = Literal["better", "level", "worse"]
@@ -83,6 +85,17 @@ def summary(table: Table) -> str:
     if not texts:
         return "No classical solver was run at the adapter's cost."
     return f"By this distance it is {'; '.join(texts)}."
+
+
+def choice(selection: Selection, recipe: Recipe) -> str:
+    """Return when in its training the adapter was taken, and by what."""
+    taken = f"step {selection.chosen:,} of {recipe.params['steps']:,}"
+    if len(selection.rows) == 1:
+        return f"{taken}, the only candidate"
+    return (
+        f"{taken}, best of {len(selection.rows)} candidates by {selection.metric} at "
+        f"{steps_title(selection.steps)} on {selection.prompts} captions of their own"
+    )
 
 
 def interval(row: Row) -> str:

@@ -17,5 +17,6 @@ def run() -> None:
         layout.FEATURES,
         layout.ADAPTER,
         layout.TRAINING,
+        layout.SELECTED,
         layout.REPORT,
     )

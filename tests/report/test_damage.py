@@ -17,6 +17,7 @@ from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import read_features
 from lcm_lora.evaluation.image_sets import captions_of, generated_sets, read_pictures, real_sets
+from lcm_lora.evaluation.selection import read_selection
 from lcm_lora.evaluation.table import load_table
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import read_recipe
@@ -70,6 +71,7 @@ KINDS = [
     Kind("adapter", "pytorch_lora_weights.safetensors", read_recipe),
     Kind("training", "curve.jsonl", lambda folder: read_curve(folder / "curve.jsonl", MEND)),
     Kind("training", "origin.json", lambda f: read_record(f / "origin.json", Origin, MEND)),
+    Kind("selection", "selection.json", lambda folder: read_selection(folder / "selection.json")),
     Kind("scores", "scores.json", lambda folder: load_table(folder / "scores.json")),
     *(
         Kind("evaluation", file, read_real)
@@ -147,4 +149,6 @@ def check_line(message: str, *files: str) -> None:
     assert message.isprintable(), message
     assert len(message) < 600
     assert any(file in message for file in files), message
-    assert re.search(r"run `lcm-lora (prepare|distill|select|generate lcm|features lcm|score)`", message)
+    assert re.search(
+        r"run `lcm-lora (prepare|distill|select|generate lcm|features lcm|score)`", message
+    )

@@ -9,17 +9,21 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.table import Table, load_table
 from lcm_lora.files import sha256
 from lcm_lora.params.report import Report
+from lcm_lora.recipe import read_recipe
+from lcm_lora.records import write_record
 from lcm_lora.report import verdict
-from lcm_lora.report.figures import moving_average, training_curve
+from lcm_lora.report.figures import candidates_by_step, moving_average, training_curve
 from lcm_lora.report.grids import step_grid
 from lcm_lora.report.page import report, worst_pictures
 from lcm_lora.report.style import NAMES, number
@@ -36,6 +40,7 @@ def write(artifacts: Path, out: Path, params: Report = PARAMS) -> Path:
         artifacts / "features",
         artifacts / "adapter",
         artifacts / "training",
+        artifacts / "selection" / "selection.json",
         out,
     )
     return out
@@ -73,6 +78,7 @@ def test_it_writes_all_its_files(made: Path) -> None:
         "figures/quality_by_steps.svg",
         "figures/quality_by_evaluations.svg",
         "figures/training.svg",
+        "figures/candidates.svg",
     }
 
 
@@ -114,12 +120,43 @@ def test_figures_are_svg_and_say_what_the_axes_are(made: Path) -> None:
         ("quality_by_steps", "Sampling steps"),
         ("quality_by_evaluations", "Network evaluations a picture"),
         ("training", "Optimiser step"),
+        ("candidates", "Optimiser step"),
     ):
         text = (made / "figures" / f"{name}.svg").read_text()
         ElementTree.fromstring(text)
         assert label in text
         assert "<dc:date>" not in text
     assert "Teacher, 100 evaluations" in (made / "figures" / "quality_by_steps.svg").read_text()
+
+
+def chosen(values: dict[int, float], step: int, metric: str = "attributes") -> Selection:
+    rows = tuple(JudgedCandidate(step=s, value=v, se=0.05) for s, v in values.items())
+    lower = metric == "kid:real"
+    how: dict[str, Any] = {"steps": 4, "guidance": 1.0, "prompts": 64}
+    return Selection(metric=metric, lower_is_better=lower, rows=rows, chosen=step, **how)
+
+
+def test_the_figure_of_candidates_marks_the_one_that_was_taken() -> None:
+    values = {100: 0.5, 200: 0.7, 4000: 0.6}
+    figures = [candidates_by_step(chosen(values, step)) for step in (200, 4000)]
+    for figure, step in zip(figures, ("200", "4,000"), strict=True):
+        ElementTree.fromstring(figure)
+        assert f"Pictures that show all they should: taken at step {step}<" in figure
+    assert figures[0].replace("200<", "4,000<") != figures[1]
+    alone = candidates_by_step(chosen({200: -0.1}, 200, metric="kid:real"))
+    ElementTree.fromstring(alone)
+    assert "lower is better" in alone
+
+
+def test_page_and_card_say_when_the_adapter_was_taken_and_by_what(
+    made: Path, artifacts: Path
+) -> None:
+    recipe = read_recipe(artifacts / "adapter")
+    line = "step 200 of 300, best of 3 candidates by attributes at 4 steps on 64 captions of their"
+    assert line in (made / "index.html").read_text()
+    assert f"| Taken at | {line} own |" in (made / "model_card.md").read_text()
+    only = verdict.choice(chosen({1000: 0.5}, 1000), recipe)
+    assert only == "step 1,000 of 300, the only candidate"
 
 
 def test_gaps_of_the_gradient_norm_are_left_out_of_its_average() -> None:
@@ -286,6 +323,9 @@ def test_it_reports_without_attributes_and_without_a_floor(artifacts: Path, tmp_
     for part in ("rows", "paired"):
         table[part] = [r for r in table[part] if r["metric"] != "attributes"]
     table["rows"] = [r for r in table["rows"] if r["sampler"] != "real"]
+    write_record(
+        copy / "selection" / "selection.json", chosen({200: 30.0}, 200, metric="clip_score")
+    )
     (copy / "scores" / "scores.json").write_text(json.dumps(table))
     made = write(copy, tmp_path / "out")
     assert "Pictures that show" not in (made / "index.html").read_text()

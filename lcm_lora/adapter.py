@@ -63,14 +63,6 @@ def adapter_off(unet: nn.Module) -> Iterator[None]:
             layer._disable_adapters = False
 
 
-def weights_of(unet: Any) -> dict[str, Tensor]:
-    """Return the adapter's weights under PEFT's names, contiguous and on the CPU."""
-    return {
-        name: value.detach().cpu().contiguous()
-        for name, value in get_peft_model_state_dict(unet).items()
-    }
-
-
 def write_adapter(unet: Any, folder: Path, dtype: torch.dtype, metadata: Mapping[str, str]) -> None:
     """Write the adapter of a UNet into a folder, under both names that people look for.
 
@@ -89,7 +81,7 @@ def write_adapter(unet: Any, folder: Path, dtype: torch.dtype, metadata: Mapping
 
 
 def published(unet: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the adapter of a UNet under the names of the published LCM-LoRAs, on the CPU.
+    """Return the adapter of a UNet under the names of the published LCM-LoRAs.
 
     For each adapted module of in x out: `lora_unet_NAME` with `.lora_down.weight` [rank, in, ...],
     `.lora_up.weight` [out, rank, ...] and `.alpha`, a scalar; NAME is the module's in diffusers,
@@ -101,10 +93,10 @@ def published(unet: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """
     alpha = _scalar(unet.peft_config["default"].lora_alpha, dtype)
     tensors = {}
-    for name, value in weights_of(unet).items():
+    for name, value in get_peft_model_state_dict(unet).items():
         module, part, _ = name.rsplit(".", 2)
         key = f"lora_unet_{module.replace('.', '_')}"
-        tensors[f"{key}.{_PARTS[part]}.weight"] = value.to(dtype)
+        tensors[f"{key}.{_PARTS[part]}.weight"] = value.detach().to(dtype)
         tensors[f"{key}.alpha"] = alpha.clone()
     return tensors
 

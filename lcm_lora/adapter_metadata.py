@@ -41,16 +41,23 @@ def _network(base: Base, params: Distill) -> dict[str, str]:
 
 
 def _model_spec(base: Base, params: Distill) -> dict[str, str]:
-    side = base.unet.config.sample_size * base.downsampling
+    predicts = base.found.structure.prediction_type
     return {
         "sai_model_spec": "1.0.0",
         "architecture": f"{_architecture(base)}/lora",
         "implementation": "diffusers",
         "title": f"LCM-LoRA for {_public_name(base)}",
-        "resolution": f"{side}x{side}",
-        "prediction_type": "v" if _predicts_velocity(base) else "epsilon",
+        "prediction_type": "v" if predicts == "v_prediction" else predicts,
         "usage_hint": _usage(params.grid),
-    }
+    } | _resolution(base)
+
+
+def _resolution(base: Base) -> dict[str, str]:
+    """Return the size of a picture, where the denoiser's configuration has one."""
+    side = base.unet.config.sample_size
+    if not isinstance(side, int):
+        return {}
+    return {"resolution": f"{side * base.downsampling}x{side * base.downsampling}"}
 
 
 def _version(base: Base) -> str:
@@ -69,7 +76,7 @@ def _architecture(base: Base) -> str:
 
 
 def _predicts_velocity(base: Base) -> bool:
-    return bool(base.pipeline.scheduler.config.prediction_type == "v_prediction")
+    return base.found.structure.prediction_type == "v_prediction"
 
 
 def _public_name(base: Base) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -62,7 +63,20 @@ class RecipeBase(Record):
     family: FamilyName
     sha256: str
     files: dict[str, str]
-    """SHA-256 of each file, by its name in the base's folder."""
+    """SHA-256 of each file, by its name in the base's folder; see `BaseInventory`."""
+    vae: str | None = None
+    """Another autoencoder in place of the base's own, as the parameters name it."""
+    vae_revision: str | None = None
+
+    def files_of(self, part: Literal["base", "vae"]) -> dict[str, str]:
+        """Return the files of the base itself, or of another autoencoder, by their names there."""
+        if part == "base":
+            others = ("config/", "vae/") if self.vae else ("config/",)
+            return {name: sha for name, sha in self.files.items() if not name.startswith(others)}
+        if self.vae is None:
+            return {}
+        names = [name for name in self.files if name.startswith("vae/")]
+        return {name.removeprefix("vae/"): self.files[name] for name in names}
 
 
 class RecipeData(Record):

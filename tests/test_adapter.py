@@ -1,47 +1,67 @@
-"""The adapter: its published shape, its switch, and files that others read."""
+"""The adapter: its published names and shapes, its switch, and files that others read."""
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from making import shapes_base
-from safetensors import safe_open
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from tiny_bases import tiny_pipeline
 from torch import Tensor
 
-from lcm_lora.adapter import TARGETS, adapter_off, attach, write_adapter
+from lcm_lora.adapter import adapter_off, attach, published, write_adapter
 from lcm_lora.bases import Base
+from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.files import sha256
 from lcm_lora.recipe import KOHYA, WEIGHTS
 
-SD15 = {
-    "block_out_channels": (320, 640, 1280, 1280),
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
+HEADER = {"ss_v2": "False", "modelspec.title": "tiny"}
+TABLES = Path(__file__).parent / "tables"
+PUBLISHED: dict[FamilyName, tuple[int, int]] = {
+    "sd1": (278, 67_252_224),
+    "ssd1b": (423, 104_902_656),
+    "sdxl": (788, 196_751_360),
 }
-SDXL = {
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
+"""Modules and, at rank 64, parameters of the published LCM-LoRAs."""
 
 
-@pytest.mark.parametrize(("config", "count"), [(SD15, 67_252_224), (SDXL, 196_751_360)])
-def test_the_adapter_has_the_published_size(config: dict[str, object], count: int) -> None:
+def table(family: FamilyName) -> dict[str, list[str]]:
+    """Return the modules of a published adapter: input and output width, and any kernel."""
+    lines = (TABLES / f"{family}.txt").read_text().splitlines()
+    return {name: shape for name, *shape in map(str.split, lines)}
+
+
+def shapes_of(family: FamilyName, rank: int) -> dict[str, list[int]]:
+    """Return every tensor of a published adapter at a rank, and its shape."""
+    shapes: dict[str, list[int]] = {}
+    for name, (wide, out, *kernel) in table(family).items():
+        sides = [int(side) for side in kernel[0].split("x")] if kernel else []
+        shapes[f"lora_unet_{name}.lora_down.weight"] = [rank, int(wide), *sides]
+        shapes[f"lora_unet_{name}.lora_up.weight"] = [int(out), rank, *[1 for _ in sides]]
+        shapes[f"lora_unet_{name}.alpha"] = []
+    return shapes
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_the_tables_are_of_the_published_size(family: FamilyName) -> None:
+    modules, parameters = PUBLISHED[family]
+    assert len(table(family)) == modules
+    assert sum(math.prod(s) for s in shapes_of(family, 64).values() if s) == parameters
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_names_and_shapes_are_the_published_ones(family: FamilyName) -> None:
+    config = json.loads((FAMILIES[family].configs / "unet" / "config.json").read_text())
     with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, **config).requires_grad_(False)
-        parameters = attach(unet, 64, 64, 0)
-    assert sum(p.numel() for p in parameters) == count
-    adapted = {name for name, _ in unet.named_modules() if name.endswith(".lora_A.default")}
-    endings = {t for t in TARGETS if any(n.endswith(f"{t}.lora_A.default") for n in adapted)}
-    assert endings == set(TARGETS)
+        unet = UNet2DConditionModel.from_config(config).requires_grad_(False)
+        attach(unet, 1, 1, 0)
+    written = published(unet, torch.float16)
+    assert {name: list(tensor.shape) for name, tensor in written.items()} == shapes_of(family, 1)
 
 
 def predict(unet: UNet2DConditionModel) -> Tensor:
@@ -89,32 +109,51 @@ def test_an_exception_switches_it_on_again(adapted: Base) -> None:
     assert torch.equal(predict(adapted.unet), on)
 
 
-@pytest.mark.parametrize("file", [WEIGHTS, KOHYA])
-def test_diffusers_reads_it_back_at_the_right_scale(
-    file: str, adapted: Base, tmp_path: Path
-) -> None:
-    """Alpha is three times the rank here: a lost alpha shows."""
-    write_adapter(adapted.unet, tmp_path, torch.float32)
-    fresh = shapes_base()
-    fresh.pipeline.load_lora_weights(str(tmp_path), weight_name=file)
-    torch.testing.assert_close(predict(fresh.unet), predict(adapted.unet), rtol=1e-4, atol=1e-5)
+def deltas(unet: Any) -> dict[str, Tensor]:
+    """Return what the adapter of a UNet adds to the weights of each module."""
+    return {
+        name: module.get_delta_weight(module.active_adapters[0]).detach()
+        for name, module in unet.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    }
 
 
-def test_the_kohya_file_has_the_names_that_other_tools_expect(
-    adapted: Base, tmp_path: Path
+@pytest.mark.parametrize("family", FAMILIES)
+def test_plain_diffusers_reads_back_the_same_adapter(family: FamilyName, tmp_path: Path) -> None:
+    """Alpha is three and a half times the rank here: a lost alpha shows, and a lost module."""
+    pipeline = tiny_pipeline(family)
+    for parameter in attach(pipeline.unet.requires_grad_(False), 2, 7, 0):
+        torch.nn.init.normal_(parameter, std=0.1)
+    write_adapter(pipeline.unet, tmp_path, torch.float32, HEADER)
+    fresh = tiny_pipeline(family)
+    fresh.load_lora_weights(str(tmp_path))
+    ours, theirs = deltas(pipeline.unet), deltas(fresh.unet)
+    assert ours.keys() == theirs.keys()
+    assert all(value.any() and torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_both_files_are_the_same_and_in_the_dtype_asked_for(
+    dtype: torch.dtype, adapted: Base, tmp_path: Path
 ) -> None:
-    write_adapter(adapted.unet, tmp_path, torch.float16)
-    with safe_open(tmp_path / KOHYA, "pt") as file:
-        names = set(file.keys())
-        name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
-        assert {f"{name}.lora_down.weight", f"{name}.lora_up.weight", f"{name}.alpha"} <= names
-        assert float(file.get_tensor(f"{name}.alpha")) == 12
-        assert all(n.startswith("lora_unet_") for n in names)
-        assert file.get_tensor(f"{name}.lora_up.weight").dtype == torch.float16
+    write_adapter(adapted.unet, tmp_path, dtype, HEADER)
+    assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / KOHYA).read_bytes()
+    tensors = load_file(tmp_path / WEIGHTS)
+    assert all(t.dtype == dtype for t in tensors.values())
+    assert all(t.item() == 12 for name, t in tensors.items() if name.endswith(".alpha"))
+
+
+@pytest.mark.parametrize(("alpha", "dtype"), [(257, torch.bfloat16), (65536, torch.float16)])
+def test_an_alpha_that_the_dtype_lacks_is_kept(alpha: int, dtype: torch.dtype, base: Base) -> None:
+    attach(base.unet, 1, alpha, 0)
+    assert {
+        t.item() for name, t in published(base.unet, dtype).items() if name.endswith(".alpha")
+    } == {alpha}
 
 
 def test_writing_twice_gives_the_same_bytes(adapted: Base, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
-        write_adapter(adapted.unet, tmp_path / name, torch.float32)
+        write_adapter(adapted.unet, tmp_path / name, torch.float32, HEADER)
+    write_adapter(adapted.unet, tmp_path / "a", torch.float32, HEADER)
     assert sha256(tmp_path / "a") == sha256(tmp_path / "b")

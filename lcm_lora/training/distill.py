@@ -103,6 +103,8 @@ def _recipe(
             family=base.family.name,
             sha256=base.found.sha256,
             files=base.found.files,
+            vae=base.found.vae,
+            vae_revision=base.found.vae_commit,
         ),
         data=data,
         step=step,

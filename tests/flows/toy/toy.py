@@ -60,6 +60,7 @@ def distill():
     write("artifacts/training/origin.json", origin)
     weights = str(PARAMS["distill"]["seed"])
     write("artifacts/adapter/pytorch_lora_weights.safetensors", weights)
+    write("artifacts/adapter/adapter_kohya.safetensors", weights)
     write("artifacts/adapter/recipe.json", recipe(weights))
 
 

@@ -125,11 +125,20 @@ def report() -> None:
 
 
 @_command(_PEOPLE)
-def check() -> None:
-    """Check parameters, sources, base, networks and disk, before anything heavy."""
-    from lcm_lora.stages import inventory
+def doctor() -> None:
+    """Say whether a run can end well here, and what it takes, before anything heavy."""
+    from lcm_lora.doctor import examine
+    from lcm_lora.hashes import Hashes
+    from lcm_lora.inventory.look import Look
 
-    inventory.check()
+    is_well = True
+    with Hashes(layout.HASHES) as hashes:
+        for finding in examine(layout.PARAMS, hashes, Look.read(layout.INVENTORY)):
+            _print_finding(finding.about, finding.says, finding.is_well)
+            is_well &= finding.is_well
+    if not is_well:
+        raise UserError("a run would fail; mend what is marked above")
+    typer.echo("a run can start")
 
 
 @_command(_PEOPLE)
@@ -208,6 +217,19 @@ def _explained(error: OSError) -> str:
     if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
         return f"{place}: {error.strerror}; move what is there out of the way"
     return f"{place}: {error.strerror or error}"
+
+
+def _print_finding(about: str, says: str, is_well: bool) -> None:
+    """Print a finding as a marked line, wrapped beside its name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=2)
+    row.add_column(width=11)
+    row.add_column(ratio=1)
+    row.add_row("ok" if is_well else "no", about, says, style=None if is_well else "bold red")
+    Console(highlight=False).print(row, markup=False)
 
 
 def _fail(message: str) -> None:

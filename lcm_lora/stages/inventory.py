@@ -31,14 +31,6 @@ def run() -> None:
         write_record(layout.INVENTORY / f"{name}.json", record)
 
 
-def check() -> None:
-    """Look and check without writing what the stages depend on."""
-    params, before, now = _look()
-    for line in _noticed(params, before, now):
-        sys.stderr.write(f"{line}\n")
-    sys.stderr.write("params.yaml, sources, base, networks and disk: a run can start\n")
-
-
 def _look() -> tuple[Params, Look, Look]:
     params = load_params(layout.PARAMS)
     before = Look.read(layout.INVENTORY)

@@ -1,0 +1,250 @@
+"""Say in one screen whether a run can end well here, and what it will take, before it begins.
+
+Every question is asked even if an earlier one was answered badly, so that all can be mended at
+once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from lcm_lora.check import check_counts, check_disk, check_params
+from lcm_lora.data.units import SourceInventory
+from lcm_lora.device import pick_device
+from lcm_lora.errors import UserError
+from lcm_lora.estimate import Memory, Work, memory, work
+from lcm_lora.families.check import check_base
+from lcm_lora.families.family import FAMILIES
+from lcm_lora.families.found import BaseInventory
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base, places_of
+from lcm_lora.inventory.look import Look, planned_bytes
+from lcm_lora.inventory.networks import look_at_networks
+from lcm_lora.inventory.source import look_at_source
+from lcm_lora.params.file import Params, load_params
+from lcm_lora.params.generate import Cell
+from lcm_lora.precision import DTYPES
+
+_SHARE = 0.45
+"""Of a device's bare multiplications, what a whole run reaches: MLPerf Training v5.1 has Stable
+Diffusion at 361 of the 790 TFLOP/s that an H100 multiplies matrices with."""
+_MARGIN = 1.15
+"""For what no count sees: libraries, the allocator's gaps, the networks' working memory."""
+_SECONDS_TO_MEASURE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer to one question."""
+
+    about: str
+    says: str
+    is_well: bool = True
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What earlier answers leave for later questions."""
+
+    params: Params
+    base: BaseInventory | None = None
+    source: SourceInventory | None = None
+    work: Work | None = None
+
+
+def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
+    """Yield the answers, in order.
+
+    Args:
+        path: The parameter file.
+        hashes: Of files that were read before.
+        before: What an earlier look saw, which spares work.
+    """
+    try:
+        seen = _Seen(load_params(path))
+        check_params(seen.params)
+    except UserError as error:
+        yield Finding("parameters", str(error), is_well=False)
+        return
+    yield Finding("parameters", f"{path}: fit each other")
+    questions: dict[str, Callable[[], str]] = {
+        "base": lambda: _base(seen, hashes),
+        "pictures": lambda: _pictures(seen, hashes, before),
+        "networks": lambda: _networks(seen.params, hashes),
+        "disk": lambda: _disk(seen),
+        "device": lambda: _device(seen.params),
+        "memory": lambda: _memory(seen),
+        "time": lambda: _time(seen),
+    }
+    for about, ask in questions.items():
+        try:
+            yield Finding(about, ask())
+        except UserError as error:
+            yield Finding(about, str(error), is_well=False)
+
+
+def _base(seen: _Seen, hashes: Hashes) -> str:
+    found = look_at_base(seen.params.base, hashes)
+    seen.base = found
+    check_base(seen.params, found.structure)
+    commit = f", commit {found.commit[:12]}" if found.commit else ""
+    title = FAMILIES[found.structure.family].title
+    return f"{found.model}: {title}, {found.structure.prediction_type}{commit}"
+
+
+def _pictures(seen: _Seen, hashes: Hashes, before: Look) -> str:
+    params = seen.params
+    seen.source = look_at_source(params.prepare.source, hashes, before.source)
+    fixed = params.evaluation.source
+    own = look_at_source(fixed, hashes, before.evaluation).pictures if fixed else None
+    check_counts(params, seen.source.pictures, own)
+    apart = f", {own:,} in evaluation.source" if own is not None else ""
+    return f"{seen.source.pictures:,} in prepare.source{apart}"
+
+
+def _networks(params: Params, hashes: Hashes) -> str:
+    found = look_at_networks(params.score, hashes)
+    return f"{found.features.model} and {found.clip.model}"
+
+
+def _disk(seen: _Seen) -> str:
+    where = Path.cwd()
+    free = shutil.disk_usage(where).free
+    if seen.source is None:
+        return f"{_gigabytes(free)} free; what is needed depends on the pictures"
+    needed = seen.source.pictures * planned_bytes(seen.params.prepare)
+    check_disk(needed, free, where)
+    return f"shards and cache take {_gigabytes(needed)}, {_gigabytes(free)} are free"
+
+
+def _device(params: Params) -> str:
+    device = pick_device(params.hardware)
+    precision = params.hardware.precision
+    if device.type == "cpu":
+        cores, total = psutil.cpu_count(logical=False), psutil.virtual_memory().total
+        return f"CPU, {cores} cores, {_gigabytes(total)}, computing in {precision}"
+    about = torch.cuda.get_device_properties(device)
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(
+            f"hardware.precision: {about.name} does not compute in bf16; take fp16 or fp32"
+        )
+    return (
+        f"{torch.cuda.device_count()} x {about.name}, {_gigabytes(about.total_memory)} each, "
+        f"computing in {precision}"
+    )
+
+
+def _memory(seen: _Seen) -> str:
+    params, needed = seen.params, _training_memory(seen)
+    processes = processes_of(params)
+    device = pick_device(params.hardware)
+    has, share = psutil.virtual_memory().total, processes
+    if device.type == "cuda":
+        has, share = torch.cuda.get_device_properties(device).total_memory, 1
+    total = int(_MARGIN * needed.total) * share
+    says = (
+        f"training takes {_gigabytes(total)} of {_gigabytes(has)}: denoiser "
+        f"{_gigabytes(needed.denoiser)}, encoders {_gigabytes(needed.others)}, adapter and "
+        f"optimiser {_gigabytes(needed.adapter)}, activations {_gigabytes(needed.activations)}"
+    )
+    if total > has:
+        raise UserError(
+            f"{says}; raise distill.accumulation, set distill.gradient_checkpointing, or take a "
+            "lower hardware.precision or a larger device"
+        )
+    return says
+
+
+def _training_memory(seen: _Seen) -> Memory:
+    params = seen.params
+    batch = max(1, params.distill.batch // (params.distill.accumulation * processes_of(params)))
+    return memory(
+        _configs(seen),
+        params.distill,
+        params.hardware.precision,
+        params.prepare.resolution,
+        batch,
+    )
+
+
+def _time(seen: _Seen) -> str:
+    params = seen.params
+    each = work(_configs(seen), params.prepare.resolution)
+    speed = _SHARE * processes_of(params) * multiplications_per_second(params)
+    # The autoencoder computes in fp32 whatever the denoiser does.
+    pictures = seen.source.pictures if seen.source else 0
+    samples = params.distill.steps * params.distill.batch
+    flop = {
+        "encode": pictures * each.encoder,
+        "distill": samples * each.of_training(params.distill.gradient_checkpointing),
+        "generate": sum(_flop_of_cells(params, each)),
+    }
+    hours = {stage: amount / speed / 3600 for stage, amount in flop.items()}
+    said = ", ".join(f"{stage} {_hours(value)}" for stage, value in hours.items())
+    return (
+        f"about {said} at {_SHARE * 100:.0f} % of {speed / _SHARE / 1e12:.3g} TFLOP/s, which was "
+        "just measured; scoring comes on top"
+    )
+
+
+def _flop_of_cells(params: Params, each: Work) -> Iterator[float]:
+    for cells in params.generate.cells.values():
+        for cell in cells:
+            yield params.evaluation.prompts * _flop_of_picture(cell, each)
+
+
+def _flop_of_picture(cell: Cell, each: Work) -> float:
+    return cell.nfe * each.denoiser + each.decoder
+
+
+def processes_of(params: Params) -> int:
+    """Return how many processes will train."""
+    if pick_device(params.hardware).type == "cuda":
+        return max(1, torch.cuda.device_count())
+    return 1
+
+
+def multiplications_per_second(params: Params) -> float:
+    """Return the FLOP/s of one device in the denoiser's precision, on a layer such as it has."""
+    device, dtype = pick_device(params.hardware), DTYPES[params.hardware.precision]
+    layer = torch.nn.Conv2d(320, 320, 3, padding=1, device=device, dtype=dtype)
+    layer = layer.to(memory_format=torch.channels_last)
+    rows = torch.zeros(2 if device.type == "cpu" else 16, 320, 64, 64, device=device, dtype=dtype)
+    rows = rows.to(memory_format=torch.channels_last)
+    flop = 2.0 * rows.numel() * 320 * 9
+    passes = 0
+    with torch.inference_mode():
+        _finished(layer(rows))
+        started = time.perf_counter()
+        while (spent := time.perf_counter() - started) < _SECONDS_TO_MEASURE:
+            _finished(layer(rows))
+            passes += 1
+    return passes * flop / spent
+
+
+def _finished(output: torch.Tensor) -> None:
+    if output.device.type == "cuda":
+        torch.cuda.synchronize(output.device)
+
+
+def _configs(seen: _Seen) -> Path:
+    if seen.base is None:
+        raise UserError("base.model: without a base nothing can be counted; mend it first")
+    return places_of(seen.base).configs
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"
+
+
+def _hours(value: float) -> str:
+    if value < 1:
+        return f"{60 * value:.2g} min"
+    return f"{value:.2g} h" if value < 100 else f"{value / 24:.2g} days"

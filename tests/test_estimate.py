@@ -1,0 +1,84 @@
+"""What a run takes is counted as it is: published arithmetic, and what torch really keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from making import CPU, shapes_base, shapes_inventory
+from torch.autograd.graph import saved_tensors_hooks
+
+from lcm_lora.adapter import attach
+from lcm_lora.bases import load_base
+from lcm_lora.estimate import memory, work
+from lcm_lora.families.family import FAMILIES, FamilyName
+from lcm_lora.params.distill import Distill, Guidance
+from lcm_lora.shapes import places
+
+GUIDANCE = Guidance(convention="imagen", low=3, high=3)
+
+
+@pytest.mark.parametrize(
+    ("family", "resolution", "tera", "denoiser", "adapter"),
+    [
+        # Of torch's own counter, attention included; parameters as published.
+        ("sd1", 512, (0.803, 1.117, 2.514), 859_520_964, 67_252_224),
+        ("sdxl", 1024, (6.761, 4.879, 10.47), 2_567_463_684, 196_751_360),
+        ("ssd1b", 1024, (4.208, 4.879, 10.47), 1_331_334_404, 104_902_656),
+    ],
+)
+def test_published_bases_take_what_is_known_of_them(
+    family: FamilyName, resolution: int, tera: tuple[float, ...], denoiser: int, adapter: int
+) -> None:
+    configs = FAMILIES[family].configs
+    each = work(configs, resolution)
+    found = (each.denoiser / 1e12, each.encoder / 1e12, each.decoder / 1e12)
+    assert found == pytest.approx(tera, rel=1e-3)
+    wanted = Distill(steps=1, batch=1, guidance=GUIDANCE)
+    needed = memory(configs, wanted, "bf16", resolution, 1)
+    assert (needed.denoiser, needed.adapter) == (2 * denoiser, 16 * adapter)
+
+
+def really_kept(unet: Any, batch: int) -> int:
+    """Return the bytes of what backward keeps of a real pass, weights aside."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+    kept: dict[int, int] = {}
+    held = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        held.append(tensor)
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        held.append(
+            unet(torch.zeros(batch, 8, 8, 8), torch.zeros(batch), torch.zeros(batch, 77, 128))
+        )
+    return sum(kept.values())
+
+
+def test_activations_are_what_torch_keeps() -> None:
+    base = shapes_base()
+    attach(base.unet, 16, 16, 0)
+    wanted = Distill(steps=1, batch=4, rank=16, guidance=GUIDANCE)
+    counted = memory(places.BASE, wanted, "fp32", 32, 4).activations
+    assert counted == pytest.approx(really_kept(base.unet, 4), rel=0.03)
+
+
+def test_what_lowers_memory_lowers_the_estimate() -> None:
+    def needed(batch: int, precision: str = "fp32", **changes: object) -> int:
+        wanted = Distill.model_validate({"steps": 1, "batch": 8, "guidance": GUIDANCE} | changes)
+        return memory(places.BASE, wanted, precision, 32, batch).activations
+
+    assert needed(8) == pytest.approx(2 * needed(4), rel=0.01)
+    assert needed(8, "bf16") < 0.7 * needed(8)
+    assert needed(8, gradient_checkpointing=True) < 0.7 * needed(8)
+
+
+def test_counting_needs_no_weights_and_leaves_none(tmp_path: Path) -> None:
+    before = load_base(shapes_inventory(), CPU).unet.state_dict()
+    memory(places.BASE, Distill(steps=1, batch=4, guidance=GUIDANCE), "fp32", 32, 4)
+    after = load_base(shapes_inventory(), CPU).unet.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())

@@ -22,11 +22,13 @@ def load_pipeline(found: BaseInventory, places: Places, dtype: torch.dtype) -> A
 
     The autoencoder's weights never pass through half precision: SDXL's overflows there.
     """
-    own = {"vae": _autoencoder(places)} if places.vae else {}
+    own: dict[str, Any] = {"vae": _autoencoder(places)} if places.vae else {}
     family = FAMILIES[found.structure.family]
     if places.model.is_file():
         pipeline = _of_file(family, places, dtype, own)
     else:
+        if not family.is_xl:
+            own |= {"safety_checker": None, "requires_safety_checker": False}
         pipeline = _of_folder(found, places.model, dtype, own)
     pipeline.scheduler = type(pipeline.scheduler).from_config(
         pipeline.scheduler.config,
@@ -43,8 +45,6 @@ def _of_folder(found: BaseInventory, folder: Path, dtype: torch.dtype, own: dict
         dtype={"unet": dtype, "default": torch.float32},
         use_safetensors=True,
         local_files_only=True,
-        safety_checker=None,
-        requires_safety_checker=False,
         **own,
     )
 
@@ -72,7 +72,7 @@ def _of_file(family: Family, places: Places, dtype: torch.dtype, own: dict[str, 
             dtype=torch.float32,
             local_files_only=True,
             unet=unet,
-            **_tokenizers(family, places.tokenizer),
+            **tokenizers(family, places.tokenizer),
             **own,
         )
 
@@ -90,7 +90,7 @@ def _autoencoder(places: Places) -> Any:
     )
 
 
-def _tokenizers(family: Family, folder: Path | None) -> dict[str, CLIPTokenizer]:
+def tokenizers(family: Family, folder: Path | None) -> dict[str, CLIPTokenizer]:
     """Return the tokenizers of a single file's pipeline.
 
     All families read one vocabulary; OpenCLIP's encoders were trained with `!`, id 0, as padding,

@@ -5,60 +5,141 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import LCMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, LCMScheduler
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModelContext
+from numpy.typing import NDArray
 from PIL import Image
 from recipes import recipe_of
+from single_files import save_single_file
+from tiny_bases import autoencoder, save_configs, tiny_pipeline
 
 from lcm_lora import layout
 from lcm_lora.adapter import attach, write_adapter
+from lcm_lora.bases import load_base
+from lcm_lora.candidates import candidate_name
+from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.table import Table
+from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.files import sha256, write_json
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base
+from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.file import load_params
-from lcm_lora.shapes import architecture
+from lcm_lora.params.generate import Cell
+from lcm_lora.params.hardware import Hardware
+from lcm_lora.precision import compute_in
+from lcm_lora.recipe import Recipe
+from lcm_lora.records import write_record
+from lcm_lora.sampling import load_adapter, paint, scheduler_of
+from tasks import served_model
+from tasks.carried import carried
 from tasks.gate import Decision
 from tasks.registry import Registered, promote, register
+from tasks.served_model import FewStepPictures
 from tasks.tracking import Tracker, connect
 from tasks.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}
-PROMPT = "a small red circle on a white ground"
+SELECTION = Selection(
+    metric="attributes",
+    lower_is_better=False,
+    steps=4,
+    guidance=1.0,
+    prompts=1,
+    rows=(JudgedCandidate(step=1, value=0.5, se=0.1),),
+    chosen=1,
+)
+PROMPT = "a small red ring on a navy background"
 
 
-def write_project(root: Path) -> None:
-    """Write an untrained base, an adapter of it, and the lock that DVC would have written."""
-    torch.manual_seed(0)
-    words = architecture.tokenizer([PROMPT])
-    pipeline = StableDiffusionPipeline(
-        vae=architecture.autoencoder(),
-        text_encoder=architecture.text_encoder(words),
-        tokenizer=words,
-        unet=architecture.unet(),
-        scheduler=architecture.scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(root / "base")
-    for parameter in attach(pipeline.unet, rank=2, alpha=2, seed=0):
+def write_project(root: Path, pipeline: Any, base: BaseParams, family: FamilyName = "sd1") -> None:
+    """Write an adapter of a base that lies somewhere, and what the first look says of the base."""
+    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
+        found = look_at_base(base, hashes)
+    write_record(root / layout.INVENTORY / "base.json", found)
+    for parameter in attach(pipeline.unet.requires_grad_(False), rank=2, alpha=7, seed=0):
         torch.nn.init.normal_(parameter, std=0.1)
     adapter = root / layout.ADAPTER
     adapter.mkdir(parents=True)
-    write_adapter(pipeline.unet, adapter, torch.float32)
+    write_adapter(pipeline.unet, adapter, torch.float16, {"ss_v2": "False"})
     scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     recipe = recipe_of(
         sha256(adapter / "pytorch_lora_weights.safetensors"),
         scheduler={"class": "LCMScheduler", "config": dict(scheduler.config)},
+        hardware={"precision": "bf16"},
+        base={
+            "model": found.model,
+            "revision": found.commit,
+            "family": family,
+            "sha256": found.sha256,
+            "files": found.files,
+            "vae": found.vae,
+            "vae_revision": found.vae_commit,
+        },
     )
     write_json(adapter / "recipe.json", recipe)
+
+
+def artifacts_of(root: Path) -> dict[str, str]:
+    """Return what a version of a project's adapter carries."""
+    recipe = Recipe.model_validate_json((root / layout.ADAPTER / "recipe.json").read_text())
+    folder = root / "put together"
+    folder.mkdir(exist_ok=True)
+    return {name: str(path) for name, path in carried(root, recipe.base, folder).items()}
+
+
+def serve(artifacts: dict[str, str], **config: str) -> FewStepPictures:
+    model = FewStepPictures()
+    model.load_context(PythonModelContext(artifacts, config))  # type: ignore[no-untyped-call]
+    return model
+
+
+def drawn(model: Any, prompts: list[str], **params: object) -> list[NDArray[np.uint8]]:
+    frame = pd.DataFrame({"prompt": prompts})
+    if isinstance(model, FewStepPictures):
+        images = model.predict(None, frame, dict(params))["image"]  # type: ignore[arg-type]
+    else:
+        images = model.predict(frame, params=params)["image"]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(image)))) for image in images]
+
+
+def plainly(kind: str, folder: Path, adapter: Path, **parts: Any) -> NDArray[np.uint8]:
+    """Paint with plain diffusers in float32, as the served model does with seed 0."""
+    pipeline = getattr(diffusers, kind).from_pretrained(folder, torch_dtype=torch.float32, **parts)
+    recipe = json.loads((adapter / "recipe.json").read_text())
+    pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
+    pipeline.load_lora_weights(str(adapter), weight_name="pytorch_lora_weights.safetensors")
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    images = pipeline(PROMPT, num_inference_steps=2, guidance_scale=1.0, generator=generator).images
+    return np.asarray(images[0])
+
+
+# --- the registry ---
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[Registered]]:
+    root = tmp_path_factory.mktemp("project")
+    pipeline = tiny_pipeline("sd1")
+    pipeline.save_pretrained(root / "base")
+    write_project(root, pipeline, BaseParams(model=str(root / "base")))
+    candidate = root / layout.CANDIDATES / candidate_name(1)
+    shutil.copytree(root / layout.ADAPTER, candidate)
+    write_record(root / layout.SELECTED, SELECTION)
     write_json(root / layout.TRAINING / "origin.json", ORIGIN)
     row = {"step": 1, "loss": 0.5, "grad_norm": 1.0, "learning_rate": 0.1}
     (root / layout.TRAINING / "curve.jsonl").write_text(json.dumps(row) + "\n")
@@ -66,12 +147,6 @@ def write_project(root: Path) -> None:
     (root / layout.REPORT / "model_card.md").write_text("---\n---\n\n# Tiny\n")
     outs = [{"path": str(path), "md5": path.name} for path in (layout.ADAPTER, layout.SHARDS)]
     (root / "dvc.lock").write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
-
-
-@pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[Registered]]:
-    root = tmp_path_factory.mktemp("project")
-    write_project(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / '.mlflow' / 'mlflow.db'}")
         tracker = connect(root, "tiny")
@@ -90,10 +165,6 @@ def model(registered: tuple[Tracker, list[Registered]]) -> Any:
     return mlflow.pyfunc.load_model(f"models:/{registered[1][0].name}@champion")
 
 
-def draw(model: Any, prompts: list[str], **params: object) -> list[str]:
-    return list(model.predict(pd.DataFrame({"prompt": prompts}), params=params)["image"])
-
-
 def test_the_same_adapter_is_the_same_version(
     registered: tuple[Tracker, list[Registered]],
 ) -> None:
@@ -102,36 +173,233 @@ def test_the_same_adapter_is_the_same_version(
     assert (second.version, second.is_new) == ("1", False)
 
 
+def test_a_version_names_its_base_by_hash(registered: tuple[Tracker, list[Registered]]) -> None:
+    tracker, (version, _) = registered
+    recipe = read_training(tracker.root).recipe
+    tags = tracker.client.get_model_version(version.name, version.version).tags
+    assert tags["base_sha256"] == recipe.base.sha256
+    assert tags["base_model"] == recipe.base.model
+
+
 def test_a_prompt_becomes_a_picture(model: Any) -> None:
-    (image,) = draw(model, [PROMPT])
-    picture = Image.open(io.BytesIO(base64.b64decode(image)))
-    assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (32, 32))
+    (picture,) = drawn(model, [PROMPT])
+    assert (picture.shape, picture.dtype) == ((16, 16, 3), np.uint8)
 
 
 def test_it_samples_as_the_adapter_was_distilled_to(model: Any) -> None:
     pipeline = model.unwrap_python_model()._pipeline
     assert isinstance(pipeline.scheduler, LCMScheduler)
     assert pipeline.get_active_adapters()
-    draw(model, [PROMPT], num_inference_steps=3)
+    drawn(model, [PROMPT], num_inference_steps=3)
     assert len(pipeline.scheduler.timesteps) == 3
 
 
 def test_the_picture_is_a_function_of_prompt_steps_and_seed(model: Any) -> None:
-    other = "a large blue ring"
-    (alone,) = draw(model, [PROMPT], seed=3, num_inference_steps=2)
-    _, together = draw(model, [other, PROMPT], seed=3, num_inference_steps=2)
-    (reseeded,) = draw(model, [PROMPT], seed=4, num_inference_steps=2)
-    (slower,) = draw(model, [PROMPT], seed=3, num_inference_steps=4)
-    assert alone == together
-    assert len({alone, reseeded, slower}) == 3
+    other = "a ring on a navy ring"
+    (alone,) = drawn(model, [PROMPT], seed=3, num_inference_steps=2)
+    _, together = drawn(model, [other, PROMPT], seed=3, num_inference_steps=2)
+    (reseeded,) = drawn(model, [PROMPT], seed=4, num_inference_steps=2)
+    (slower,) = drawn(model, [PROMPT], seed=3, num_inference_steps=4)
+    assert np.array_equal(alone, together)
+    assert len({picture.tobytes() for picture in (alone, reseeded, slower)}) == 3
 
 
 @pytest.mark.parametrize("steps", [0, 9, -1])
 def test_steps_out_of_range_are_refused(model: Any, steps: int) -> None:
     with pytest.raises((ValueError, MlflowException), match=f"{steps}; this model samples in 1 to"):
-        draw(model, [PROMPT], num_inference_steps=steps)
+        drawn(model, [PROMPT], num_inference_steps=steps)
 
 
 def test_an_empty_prompt_is_refused(model: Any) -> None:
     with pytest.raises((ValueError, MlflowException), match="prompt 2 of 2 is empty"):
-        draw(model, [PROMPT, "  "])
+        drawn(model, [PROMPT, "  "])
+
+
+# --- the base, by reference ---
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LCM_LORA_BASE", "LCM_LORA_VAE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on a tiny SDXL in a folder, stored in fp16."""
+    root = tmp_path_factory.mktemp("by-reference")
+    pipeline = tiny_pipeline("sdxl")
+    pipeline.to(torch.float16).save_pretrained(root / "base")
+    write_project(root, pipeline, BaseParams(model=str(root / "base")), "sdxl")
+    return root
+
+
+@pytest.fixture
+def reference(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a version of it carries, were its base large."""
+    monkeypatch.setattr("tasks.carried._LARGEST", 1)
+    artifacts = artifacts_of(project)
+    assert artifacts.keys() == {"adapter"}
+    return artifacts
+
+
+@pytest.fixture
+def moved(project: Path, tmp_path: Path) -> Iterator[Path]:
+    """The base, no longer where the recipe says."""
+    shutil.move(project / "base", tmp_path / "moved")
+    yield tmp_path / "moved"
+    shutil.move(tmp_path / "moved", project / "base")
+
+
+def test_a_small_base_travels_inside_with_what_is_read_of_it_alone(project: Path) -> None:
+    (project / "base" / "card.md").write_text("about")
+    inside = Path(artifacts_of(project)["base"])
+    names = {p.relative_to(inside).as_posix() for p in inside.rglob("*") if p.is_file()}
+    recipe = json.loads((project / layout.ADAPTER / "recipe.json").read_text())
+    assert names == set(recipe["base"]["files"])
+    assert "unet/diffusion_pytorch_model.safetensors" in names
+
+
+def test_the_base_is_found_where_the_recipe_says(reference: dict[str, str]) -> None:
+    assert len(drawn(serve(reference), [PROMPT])) == 1
+
+
+@pytest.mark.parametrize("way", ["configuration", "environment"])
+def test_the_base_is_found_where_the_user_says(
+    way: str, reference: dict[str, str], moved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"base": str(moved)} if way == "configuration" else {}
+    if not config:
+        monkeypatch.setenv("LCM_LORA_BASE", str(moved))
+    assert serve(reference, **config)._pipeline.unet.config.cross_attention_dim == 40
+
+
+def test_a_base_that_is_not_here_is_said(reference: dict[str, str], moved: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^base .*/base: no such file or folder; name .*/"
+        r"base where it lies .* model_config=\{'base': PATH\} .* LCM_LORA_BASE$",
+    ):
+        serve(reference)
+
+
+def test_another_base_is_refused_and_what_differs_is_said(
+    reference: dict[str, str], project: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(project / "base", tmp_path / "other"))
+    (other / "tokenizer" / "tokenizer_config.json").unlink()
+    weights = other / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(
+        ValueError,
+        match=r"^base .*/other: not what this adapter was distilled from"
+        r" \(tokenizer/tokenizer_config.json is missing, unet/diffusion_pytorch_"
+        r"model.safetensors is another\); name ",
+    ):
+        serve(reference, base=str(other))
+
+
+def test_the_hub_is_asked_for_a_commit_and_its_silence_is_one_line(
+    reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = Path(shutil.copytree(reference["adapter"], tmp_path / "adapter"))
+    recipe = json.loads((adapter / "recipe.json").read_text())
+    recipe["base"] |= {"model": "team/base", "revision": "c" * 40}
+    write_json(adapter / "recipe.json", recipe)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"^base team/base at c{40}: not in the hub cache"):
+        serve({"adapter": str(adapter)})
+
+
+# --- the same pictures ---
+
+
+def painted(root: Path, base: BaseParams) -> NDArray[np.uint8]:
+    """Paint as the stages do, in float32; return picture 0 of noises 0 and seed 0."""
+    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
+        loaded = load_base(look_at_base(base, hashes), Hardware(device="cpu", precision="fp32"))
+    load_adapter(loaded, root / layout.ADAPTER)
+    loaded.pipeline.scheduler = scheduler_of("lcm", loaded, root / layout.ADAPTER)
+    cell = Cell(steps=2, guidance=1.0)
+    (picture,) = paint(loaded, [PROMPT], cell, 16, 0, 1, lambda *_: None)
+    return picture
+
+
+def seed_of_picture_0() -> int:
+    """Return the seed of the noise that `paint` begins picture 0 with."""
+    state = np.random.SeedSequence((0, 0, 0)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+@pytest.mark.parametrize(("family", "stored"), [("sd1", torch.float16), ("sdxl", torch.bfloat16)])
+def test_a_base_stored_in_half_precision_is_served_as_plain_diffusers_and_the_stages_paint(
+    family: FamilyName, stored: torch.dtype, tmp_path: Path
+) -> None:
+    pipeline = tiny_pipeline(family)
+    pipeline.to(stored).save_pretrained(tmp_path / "base")
+    base = BaseParams(model=str(tmp_path / "base"))
+    write_project(tmp_path, pipeline, base, family)
+    model = serve(artifacts_of(tmp_path))
+    adapter, kind = tmp_path / layout.ADAPTER, FAMILIES[family].pipeline
+    (picture,) = drawn(model, [PROMPT], num_inference_steps=2)
+    assert np.array_equal(picture, plainly(kind, tmp_path / "base", adapter))
+    (picture,) = drawn(model, [PROMPT], num_inference_steps=2, seed=seed_of_picture_0())
+    assert np.array_equal(picture, painted(tmp_path, base))
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_a_single_file_is_served_with_the_configuration_that_the_version_carries(
+    family: FamilyName, tmp_path: Path
+) -> None:
+    pipeline = tiny_pipeline(family, "v_prediction")
+    file = save_single_file(pipeline, tmp_path / "base.safetensors", torch.float16)
+    config = save_configs(pipeline, tmp_path / "config")
+    base = BaseParams(model=str(file), config=str(config), prediction_type="v_prediction")
+    write_project(tmp_path, pipeline, base, family)
+    expected, artifacts = painted(tmp_path, base), artifacts_of(tmp_path)
+    assert artifacts.keys() == {"adapter", "base", "config"}
+    shutil.rmtree(config)
+    (picture,) = drawn(serve(artifacts), [PROMPT], num_inference_steps=2, seed=seed_of_picture_0())
+    assert np.array_equal(picture, expected)
+
+
+def test_another_autoencoder_is_served_too(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("sd1")
+    pipeline.save_pretrained(tmp_path / "base")
+    torch.manual_seed(9)
+    autoencoder().save_pretrained(tmp_path / "vae")
+    base = BaseParams(model=str(tmp_path / "base"), vae=str(tmp_path / "vae"))
+    write_project(tmp_path, pipeline, base)
+    artifacts = artifacts_of(tmp_path)
+    assert artifacts.keys() == {"adapter", "base", "vae"}
+    (picture,) = drawn(serve(artifacts), [PROMPT], num_inference_steps=2)
+    vae = AutoencoderKL.from_pretrained(tmp_path / "vae")
+    adapter = tmp_path / layout.ADAPTER
+    other = plainly("StableDiffusionPipeline", tmp_path / "base", adapter, vae=vae)
+    own = plainly("StableDiffusionPipeline", tmp_path / "base", adapter)
+    assert np.array_equal(picture, other)
+    assert not np.array_equal(picture, own)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_served_denoiser_computes_in_half_precision_as_the_scored_one(
+    family: FamilyName,
+) -> None:
+    def predict(compute: Any) -> torch.Tensor:
+        unet = tiny_pipeline(family).unet.to(torch.bfloat16)
+        compute(unet, torch.bfloat16)
+        rng = torch.Generator().manual_seed(0)
+        told: dict[str, Any] = {"encoder_hidden_states": torch.randn(1, 5, width, generator=rng)}
+        if family == "sdxl":
+            added = {"text_embeds": torch.randn(1, 24, generator=rng), "time_ids": TIME_IDS}
+            told["added_cond_kwargs"] = added
+        output: torch.Tensor = unet(torch.randn(1, 4, 8, 8, generator=rng), 999, **told).sample
+        return output
+
+    width = {"sd1": 16, "sdxl": 40}[family]
+    served, scored = predict(served_model.compute_in), predict(compute_in)
+    assert served.dtype == torch.float32
+    assert torch.equal(served, scored)
+
+
+TIME_IDS = torch.tensor([[1023.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from lcm_lora.evaluation.table import Table
 from lcm_lora.params.file import Params
 from lcm_lora.params.registry import Gate
 from lcm_lora.recipe import Recipe, Recommended
-from lcm_lora.shapes import places
 from tasks import gate
+from tasks.carried import carried
 from tasks.gate import Decision
 from tasks.graph import locked
 from tasks.tracking import SCORES_ARTIFACT, Tracker, params_sha256
@@ -33,6 +34,7 @@ _NEEDED = (
     "torch",
     "diffusers",
     "transformers",
+    "huggingface_hub",
     "peft",
     "accelerate",
     "safetensors",
@@ -88,6 +90,7 @@ def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, 
         "params_sha256": params_sha256(params),
         "base_model": base.model,
         "base_revision": str(base.revision),
+        "base_sha256": base.sha256,
     }
 
 
@@ -132,26 +135,26 @@ def _holder(tracker: Tracker, name: str, alias: str) -> ModelVersion | None:
 
 
 def _log_model(tracker: Tracker, run_id: str, recipe: Recipe) -> str:
-    artifacts = {"adapter": str(tracker.root / layout.ADAPTER)}
-    if base := _local_base(tracker.root, recipe.base.model):
-        artifacts["base"] = str(base)
-    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mlflow.start_run(run_id=run_id),
+        warnings.catch_warnings(),
+    ):
         # An example would make MLflow draw a picture here and now; the signature says enough.
         warnings.filterwarnings("ignore", message="An input example was not provided")
         logged = mlflow.pyfunc.log_model(
             name="adapter",
             python_model=str(_SERVED),
-            artifacts=artifacts,
+            artifacts={
+                name: str(path)
+                for name, path in carried(tracker.root, recipe.base, Path(folder)).items()
+            },
+            # What may be said when loading has to be known here.
+            model_config={"base": None, "vae": None},
             signature=signature(recipe.recommended),
             pip_requirements=[f"{part}=={importlib.metadata.version(part)}" for part in _NEEDED],
         )
     return str(logged.model_uri)
-
-
-def _local_base(root: Path, model: str) -> Path | None:
-    """Return the base's files, which the version then carries; None for a hub id."""
-    path = places.BASE if model == "shapes" else root / model
-    return path if path.exists() else None
 
 
 def signature(recommended: Recommended) -> ModelSignature:

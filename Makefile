@@ -1,12 +1,14 @@
 # make run: the whole pipeline on the embedded shapes world.   make test: all tests.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make bench: the measurements of docs/living-data.md, half an hour.
+# make rehearse PRESET=sd15 (ssd1b, sdxl): every stage at the published size, with random weights.
 PYTHON ?= python3
+PRESET ?= sd15
 BIN := .venv/bin
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test check bench ui lock
+.PHONY: setup run test check bench rehearse ui lock
 
 setup: .venv/.synced
 
@@ -33,6 +35,9 @@ bench: setup
 	$(BIN)/python -m bench.text
 	$(BIN)/python -m bench.append
 	$(BIN)/python -m bench.memory
+
+rehearse: setup
+	$(BIN)/python -m bench.rehearse $(PRESET)
 
 ui: setup
 	$(BIN)/python -m flows.ui

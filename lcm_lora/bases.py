@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils.logging import disable_progress_bar
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.device import pick_device
@@ -108,7 +109,8 @@ def load_base(found: BaseInventory, hardware: Hardware, number: int = 0) -> Base
         UserError: It cannot be loaded.
     """
     device, dtype = pick_device(hardware, number), DTYPES[hardware.precision]
-    disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     places = places_of(found)
     try:
         pipeline = load_pipeline(found, places, dtype)

@@ -44,6 +44,10 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
                 _fail(str(error))
             except OSError as error:
                 _fail(_explained(error))
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                _fail(_OUT_OF_MEMORY)
 
         return app.command(rich_help_panel=panel)(run)
 
@@ -158,10 +162,12 @@ def image(
     from lcm_lora.inventory.base import read_base
     from lcm_lora.params.generate import Cell
     from lcm_lora.params.hardware import Hardware
+    from lcm_lora.params.prepare import Prepare
     from lcm_lora.params.reading import load_section
     from lcm_lora.recipe import read_recipe
 
     hardware = load_section(layout.PARAMS, Hardware)
+    size = load_section(layout.PARAMS, Prepare).resolution
     read_recipe(adapter)
     with Hashes(layout.HASHES) as hashes:
         found = read_base(layout.INVENTORY / "base.json", hashes)
@@ -172,7 +178,6 @@ def image(
     load_adapter(base, adapter)
     base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
     cell = Cell(steps=steps, guidance=1.0)
-    size = base.unet.config.sample_size * base.downsampling
     (picture,) = paint(base, [prompt], cell, size, seed, 1, lambda *_: None)
     Image.fromarray(picture).save(out)
     typer.echo(f"{out}: {prompt}, {steps} steps")
@@ -206,6 +211,18 @@ def _quiet() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", module=r"(?!lcm_lora)")
+
+
+_OUT_OF_MEMORY = (
+    "the device is too small: lower the stage's batch or raise distill.accumulation, set "
+    "distill.gradient_checkpointing, or lower hardware.precision; `lcm-lora doctor` counts"
+)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name and text, since importing torch takes seconds.
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or is_torchs
 
 
 def _explained(error: OSError) -> str:

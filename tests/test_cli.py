@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from lcm_lora import cli
 from lcm_lora.files import sha256
 
 ROOT = Path(__file__).parent.parent
@@ -150,6 +152,13 @@ def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Pat
     complains(call("encode", cwd=project), "lcm-lora prepare")
     complains(call("distill", cwd=project), "lcm-lora encode")
     complains(call("image", "a ring", cwd=project), "lcm-lora select")
+
+
+def test_a_device_that_is_too_small_is_one_line() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(10**16)
+    assert cli._is_out_of_memory(error.value)
+    assert not cli._is_out_of_memory(RuntimeError("a defect of ours"))
 
 
 def test_presets_are_printed(tmp_path: Path) -> None:

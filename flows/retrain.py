@@ -60,7 +60,7 @@ def run_stages(stages: list[Stage], workshop: Workshop, tracker: Tracker) -> lis
     with workshop.no_survivors():
         for stage in stages:
             upstream = [futures[name] for name in stage.upstream]
-            watch = tracker.follow_training if layout.ADAPTER in stage.outputs else None
+            watch = tracker.follow_training if layout.TRAINING in stage.outputs else None
             # Futures as arguments: Prefect waits for them, and passes what came of them.
             futures[stage.name] = run_stage.submit(stage, workshop, upstream, watch)  # type: ignore[arg-type]
         for future in futures.values():

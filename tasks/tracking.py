@@ -27,12 +27,13 @@ from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.selection import Selection
 from lcm_lora.evaluation.table import Row, Table
 from lcm_lora.params.file import Params
 from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve
 from tasks.graph import locked
-from tasks.training import Training, read_training
+from tasks.training import Course, Training, read_course
 
 LIVE_CURVE = layout.CHECKPOINTS / "distill" / CURVE
 SCORES_ARTIFACT = "scores/scores.json"
@@ -118,16 +119,30 @@ class Tracker:
             with curve.follow(self.root / LIVE_CURVE, since):
                 yield
             with contextlib.suppress(MlflowException):
-                self._finish(run_id, curve, read_training(self.root))
+                self._finish(run_id, curve, read_course(self.root))
         except BaseException:
             with contextlib.suppress(MlflowException):
                 self.client.set_terminated(run_id, "FAILED")
             raise
 
+    def run_of(self, training: Training) -> Run:
+        """Return the run of an adapter.
+
+        It is its training's, if no other candidate of that has it; or a new one, if the adapter was
+        trained without this MLflow, or is another choice of a training that is known.
+        """
+        if found := self.find_run(training.recipe.weights_sha256):
+            return found
+        free = self._free_run(training)
+        if free:
+            self._give(free, training)
+        return self.client.get_run(free or self.adopt_training(training))
+
     def adopt_training(self, training: Training) -> str:
-        """Make a run for an adapter that was trained without this MLflow; return its id."""
+        """Make a run for an adapter that has none; return its id."""
         run_id = self._new_run()
         self._finish(run_id, Curve(self.client, run_id), training)
+        self._give(run_id, training)
         return run_id
 
     def close_dead_runs(self) -> None:
@@ -146,15 +161,31 @@ class Tracker:
         )
         return str(run.info.run_id)
 
-    def _finish(self, run_id: str, curve: Curve, training: Training) -> None:
-        curve.log(training.curve)
-        sha256, origin = training.recipe.weights_sha256, training.origin
-        tags = _source(origin.git_commit, origin.git_dirty) | {
-            "mlflow.runName": f"adapter {sha256[:8]}",
-            "adapter_sha256": sha256,
-        }
-        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    def _free_run(self, course: Course) -> str | None:
+        """Return the latest run of a training that no adapter has yet."""
+        runs = self.client.search_runs(
+            [self.experiment_id],
+            f"tags.candidates_sha256 = '{course.candidates_sha256}'",
+            order_by=["attributes.start_time DESC"],
+        )
+        free = (run.info.run_id for run in runs if "adapter_sha256" not in run.data.tags)
+        return next(free, None)
+
+    def _finish(self, run_id: str, curve: Curve, course: Course) -> None:
+        curve.log(course.curve)
+        self._tag(
+            run_id,
+            _source(course.origin.git_commit, course.origin.git_dirty)
+            | {"candidates_sha256": course.candidates_sha256},
+        )
         self.client.set_terminated(run_id)
+
+    def _give(self, run_id: str, training: Training) -> None:
+        sha256 = training.recipe.weights_sha256
+        self._tag(run_id, {"mlflow.runName": f"adapter {sha256[:8]}", "adapter_sha256": sha256})
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
 def connect(root: Path, experiment: str) -> Tracker:
@@ -204,16 +235,19 @@ def _impatience() -> Iterator[None]:
 
 @task(task_run_name="log results", cache_policy=NO_CACHE)
 def log_results(tracker: Tracker, params: Params, training: Training, scores: Table) -> str:
-    """Give the adapter's run its scores, report and origin, once for each score table.
+    """Give the adapter's run its choice, scores, report and origin, once for each of them.
 
     Returns:
         The run's id.
     """
     hashes = locked(tracker.root)
-    found = tracker.find_run(training.recipe.weights_sha256)
-    run_id = str(found.info.run_id) if found else tracker.adopt_training(training)
-    done = found.data.tags if found else {}
-    client = tracker.client
+    client, found = tracker.client, tracker.run_of(training)
+    run_id, done = str(found.info.run_id), found.data.tags
+    chosen = hashes[layout.SELECTED.parent]
+    if done.get("selection_md5") != chosen:
+        client.log_batch(run_id, metrics=selection_metrics(training.selection))
+        client.set_tag(run_id, "chosen_step", str(training.selection.chosen))
+        client.set_tag(run_id, "selection_md5", chosen)
     if done.get("scores_md5") != hashes[layout.SCORES]:
         client.log_batch(run_id, metrics=score_metrics(scores.rows))
         client.log_artifact(run_id, str(tracker.root / layout.SCORES), "scores")
@@ -221,7 +255,7 @@ def log_results(tracker: Tracker, params: Params, training: Training, scores: Ta
     if done.get("report_md5") == hashes[layout.REPORT]:
         return run_id
     # Parameters of a run are written once; what an adapter was made with never changes.
-    known = set(found.data.params) if found else set()
+    known = set(found.data.params)
     flat = [Param(k, v) for k, v in flatten(params.model_dump(mode="json")) if k not in known]
     for start in range(0, len(flat), _BATCH):
         client.log_batch(run_id, params=flat[start : start + _BATCH])
@@ -246,6 +280,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
+def selection_metrics(selection: Selection) -> list[Metric]:
+    """Return how the candidates came out as a metric `select/METRIC` by step of training."""
+    now, name = int(time.time() * 1000), _taken(f"select/{selection.metric}")
+    return [Metric(name, row.value, now, row.step) for row in selection.rows]
+
+
 def score_metrics(rows: Sequence[Row]) -> list[Metric]:
     """Return the table as metrics `METRIC/SAMPLER` whose step is the number of sampling steps.
 
@@ -262,10 +302,13 @@ def score_metrics(rows: Sequence[Row]) -> list[Metric]:
             name += f"_guidance-{row.guidance:g}"
         if row.seeds:
             name += f"_seeds-{row.seeds}"
-        # MLflow on Windows refuses the colon of fd_shapes:real.
-        name = re.sub(r"[^\w\-. /]", ".", name)
-        metrics.append(Metric(name, row.value, now, row.steps))
+        metrics.append(Metric(_taken(name), row.value, now, row.steps))
     return metrics
+
+
+def _taken(name: str) -> str:
+    """Return a metric's name as MLflow takes it: on Windows it refuses the colon of kid:real."""
+    return re.sub(r"[^\w\-. /]", ".", name)
 
 
 def params_sha256(params: Params) -> str:

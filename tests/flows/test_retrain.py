@@ -39,7 +39,8 @@ def agrees_with_dvc(project: Project) -> bool:
 def test_first_run_runs_every_stage_and_leaves_only_the_lock(done: Done) -> None:
     notes = (done.project.root / ".checkpoints" / "started").read_text().splitlines()
     generated = {"generate teacher", "generate ddim"}
-    assert set(notes) == {"inventory", "prepare", "distill", "score", "report"} | generated
+    others = {"inventory", "prepare", "distill", "select", "score", "report"}
+    assert set(notes) == others | generated
     assert notes[:2] == ["inventory", "prepare"]
     assert notes[-2:] == ["score", "report"]
     assert done.project.call("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
@@ -65,6 +66,9 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
     assert version.tags["git_sha"] == done.project.call("git", "rev-parse", "HEAD").strip()
     assert version.tags["git_dirty"] == "false"
     assert version.tags["base_model"] == "team/base"
+    assert version.tags["chosen_step"] == run.data.tags["chosen_step"] == "3"
+    choice = mlflow.get_metric_history(run.info.run_id, "select/kid.real")
+    assert [(row.step, row.value) for row in choice] == [(2, 2.0), (3, 1.0)]
     assert version.tags["evaluation"] == "protocol-0"
     assert "nobody was champion" in version.tags["gate"]
     assert len(version.tags["params_sha256"]) == 64
@@ -92,7 +96,7 @@ def test_second_run_only_looks_and_registers_nothing(
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory"]
     table = capfd.readouterr().out
-    assert table.count("Unchanged") == 6
+    assert table.count("Unchanged") == 7
     assert table.count("Ran") == 1
     assert len(client(project).search_model_versions(f"name = '{NAME}'")) == 1
     (run,) = client(project).search_runs(["1"])
@@ -177,15 +181,42 @@ def test_a_version_names_the_commit_that_made_its_weights(project: Project) -> N
 
     project.set("distill.checkpoint_every", 7)  # no weight depends on it
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["inventory", "distill", "score"]
+    assert project.started() == ["inventory", "distill", "select", "score"]
     (known,) = mlflow.search_model_versions(f"name = '{NAME}'")
     assert known.tags == version.tags
     again, run = mlflow.search_runs(["1"])
     assert known.run_id == run.info.run_id
-    tags = ("mlflow.source.git.commit", "git_dirty", "adapter_sha256")
-    weights = version.tags["adapter_sha256"]
-    assert [run.data.tags[name] for name in tags] == [first, "false", weights]
-    assert [again.data.tags[name] for name in tags] == [second, "true", weights]
+    tags = ("mlflow.source.git.commit", "git_dirty")
+    assert [run.data.tags[name] for name in tags] == [first, "false"]
+    assert [again.data.tags[name] for name in tags] == [second, "true"]
+    assert again.data.tags["candidates_sha256"] == run.data.tags["candidates_sha256"]
+    assert run.data.tags["adapter_sha256"] == version.tags["adapter_sha256"]
+    assert "adapter_sha256" not in again.data.tags
+
+
+def test_another_choice_of_a_training_is_another_adapter_with_a_run_of_its_own(
+    project: Project,
+) -> None:
+    mlflow = client(project)
+    (first,) = mlflow.search_runs(["1"])
+    project.set("select.steps", 2)
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory", "select", "score", "report"]
+    versions = mlflow.search_model_versions(f"name = '{NAME}'")
+    found = {v.tags["chosen_step"]: mlflow.get_run(v.run_id) for v in versions}
+    assert found["3"].info.run_id == first.info.run_id != found["2"].info.run_id
+    assert found["3"].data.metrics == first.data.metrics
+    assert found["3"].data.metrics["fd_shapes.real/lcm"] == 20.0
+    assert found["2"].data.metrics["fd_shapes.real/lcm"] == 25.0
+    for run in found.values():
+        history = mlflow.get_metric_history(run.info.run_id, "train/loss")
+        assert [metric.step for metric in history] == [1, 2, 3]
+    assert mlflow.get_model_version_by_alias(NAME, "champion").tags["chosen_step"] == "3"
+
+    project.set("select.steps", 4)
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory"]
+    assert len(mlflow.search_runs(["1"])) == len(versions) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,15 @@
-"""A recipe that is whole, for tests that need an adapter."""
+"""A recipe that is whole, and the choice of its adapter, for tests that need one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from lcm_lora import layout
+from lcm_lora.candidates import candidate_name
+from lcm_lora.evaluation.selection import JudgedCandidate, Selection
+from lcm_lora.files import write_json
+from lcm_lora.records import write_record
 
 
 def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
@@ -25,3 +32,19 @@ def recipe_of(weights_sha256: str, **parts: Any) -> dict[str, Any]:
         "kohya_sha256": weights_sha256,
     }
     return whole | parts
+
+
+def write_choice(root: Path) -> None:
+    """Write the records by which an adapter was the only candidate of its training."""
+    write_json(root / layout.CANDIDATES / candidate_name(1) / "recipe.json", recipe_of("weights"))
+    only = JudgedCandidate(step=1, value=0.5, se=0.1)
+    record = Selection(
+        metric="attributes",
+        lower_is_better=False,
+        steps=4,
+        guidance=1.0,
+        prompts=8,
+        rows=(only,),
+        chosen=1,
+    )
+    write_record(root / layout.SELECTED, record)

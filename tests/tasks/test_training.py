@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
-from recipes import recipe_of
+from recipes import recipe_of, write_choice
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256, write_json
-from tasks.training import read_training
+from tasks.training import read_course, read_training
 
 CURVE = layout.TRAINING / "curve.jsonl"
 ORIGIN = layout.TRAINING / "origin.json"
 RECIPE = layout.ADAPTER / "recipe.json"
 WEIGHTS = layout.ADAPTER / "pytorch_lora_weights.safetensors"
+CANDIDATE = layout.CANDIDATES / "step-00000001" / "recipe.json"
 KOHYA = layout.ADAPTER / "adapter_kohya.safetensors"
 ROW = {"step": 1, "loss": 0.5, "grad_norm": None, "learning_rate": 1e-4}
 
@@ -30,6 +31,7 @@ def root(tmp_path: Path) -> Path:
     origin = {"git_commit": "abc", "git_dirty": False, "code_sha256": "def"}
     write_json(tmp_path / ORIGIN, origin)
     write_json(tmp_path / RECIPE, recipe_of(sha256(tmp_path / WEIGHTS)))
+    write_choice(tmp_path)
     return tmp_path
 
 
@@ -38,6 +40,16 @@ def test_all_that_a_training_left_is_read(root: Path) -> None:
     assert training.recipe.weights_sha256 == sha256(root / WEIGHTS)
     assert training.origin.git_commit == "abc"
     assert [row.model_dump() for row in training.curve] == [ROW]
+    assert training.selection.chosen == 1
+
+
+def test_equal_weights_of_all_candidates_are_an_equal_training(root: Path) -> None:
+    before = read_course(root).candidates_sha256
+    recipe = root / CANDIDATE
+    write_json(recipe, json.loads(recipe.read_text()) | {"params": {"checkpoint_every": 7}})
+    assert read_course(root).candidates_sha256 == before
+    write_json(recipe.parents[1] / "step-00000002" / "recipe.json", recipe_of("other"))
+    assert read_course(root).candidates_sha256 != before
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -58,13 +59,25 @@ def distill():
         "code_sha256": sha256(Path("toy.py").read_text()),
     }
     write("artifacts/training/origin.json", origin)
-    weights = str(PARAMS["distill"]["seed"])
-    write("artifacts/adapter/pytorch_lora_weights.safetensors", weights)
-    write("artifacts/adapter/adapter_kohya.safetensors", weights)
-    write("artifacts/adapter/recipe.json", recipe(weights))
+    for step, worse in ((2, 5), (3, 0)):
+        folder = f"artifacts/candidates/step-{step:08d}"
+        weights = str(PARAMS["distill"]["seed"] + worse)
+        write(f"{folder}/pytorch_lora_weights.safetensors", weights)
+        write(f"{folder}/adapter_kohya.safetensors", weights)
+        write(f"{folder}/recipe.json", recipe(weights, step))
 
 
-def recipe(weights):
+def select():
+    wanted = PARAMS["select"]["steps"]  # the nearer to it, the better
+    rows = [{"step": step, "value": abs(step - wanted), "se": 0.5} for step in (2, 3)]
+    chosen = min(rows, key=lambda row: row["value"])["step"]
+    shutil.copytree(f"artifacts/candidates/step-{chosen:08d}", "artifacts/adapter")
+    how = {"metric": "kid:real", "lower_is_better": True, "steps": wanted, "guidance": 1.0}
+    choice = how | {"prompts": 8, "rows": rows, "chosen": chosen}
+    write("artifacts/selection/selection.json", choice)
+
+
+def recipe(weights, step):
     return {
         "objective": "lcm",
         "grid": {"points": 1, "skip": 1, "timesteps": [0]},
@@ -81,7 +94,7 @@ def recipe(weights):
             "files": {},
         },
         "data": {"shards_sha256": sha256(), "cache_sha256": sha256(), "samples": 1},
-        "step": 3,
+        "step": step,
         "params": PARAMS["distill"],
         "hardware": {},
         "versions": {},

@@ -67,10 +67,11 @@ def _lines(what: str, total: int, unit: str, done: int) -> Iterator[Advance]:
             return
         last = now
         rate = (done - first) / max(now - started, 1e-9)
-        left = (
-            f"{(total - done) / rate:.0f} s left" if done < total else f"took {now - started:.0f} s"
-        )
-        text = f"{what}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {left}"
+        text = f"{what}: {done}/{total} {unit}, {rate:.1f} {unit}/s"
+        if done == total:
+            text += f", took {now - started:.0f} s"
+        elif rate:
+            text += f", {(total - done) / rate:.0f} s left"
         sys.stderr.write(f"{text}, {note}\n" if note else f"{text}\n")
         sys.stderr.flush()
 

@@ -31,7 +31,7 @@ class Project:
             "held_out": 0.05,
             "selection": 0.01,
         }
-        params["evaluation"] |= {"prompts": 24, "selection": 4}
+        params["evaluation"] |= {"prompts": 24, "selection": 8}
         params["report"] |= {"worst": 12, "rows": 8}
         params["distill"] |= {"steps": 20}
         with (root / "params.yaml").open("w") as file:

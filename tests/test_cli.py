@@ -151,6 +151,7 @@ def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Pat
     assert call("inventory", cwd=project).returncode == 0
     complains(call("encode", cwd=project), "lcm-lora prepare")
     complains(call("distill", cwd=project), "lcm-lora encode")
+    complains(call("select", cwd=project), "lcm-lora prepare")
     complains(call("image", "a ring", cwd=project), "lcm-lora select")
 
 

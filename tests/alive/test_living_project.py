@@ -42,11 +42,11 @@ if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
 SAMPLERS = ("teacher", "lcm", "ddim")
 
 EVERYTHING = {
-    *("inventory", "prepare", "encode", "distill", "score", "report", "features real"),
+    *("inventory", "prepare", "encode", "distill", "select", "score", "report", "features real"),
     *(f"generate {sampler}" for sampler in SAMPLERS),
     *(f"features {sampler}" for sampler in SAMPLERS),
 }
-TRAINING = {"distill", "generate lcm", "features lcm", "score", "report"}
+TRAINING = {"distill", "select", "generate lcm", "features lcm", "score", "report"}
 """What follows from new latents, or from a new way to train on them."""
 
 
@@ -167,11 +167,13 @@ def small_params(kind: str, path: str) -> dict[str, Any]:
     params["prepare"] |= {
         "source": {"kind": kind, "path": path},
         "held_out": 0.3,
-        "selection": 0.05,
+        "selection": 0.3,
         "quality": 90,
     }
-    params["evaluation"] = {"source": None, "prompts": 6, "selection": 1}
+    params["evaluation"] = {"source": None, "prompts": 6, "selection": 8}
     params["distill"] |= {"steps": 2, "batch": 4, "rank": 2, "alpha": 2, "checkpoint_every": 1}
+    params["distill"]["candidates"] = {"first": 1, "every": 1}
+    params["select"] |= {"metric": "kid_shapes:real", "steps": 2}
     params["generate"]["cells"] = {
         name: [{"steps": steps, "guidance": guidance}] for name, (steps, guidance) in cells.items()
     }

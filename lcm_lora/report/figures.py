@@ -130,10 +130,10 @@ def candidates_by_step(selection: Selection) -> str:
         figure = Figure(figsize=(_WIDTH, 2.7))
         figure.subplots_adjust(**_SIDES, top=0.87, bottom=0.19)
         axes = figure.subplots()
-        line: dict[str, Any] = {"color": COLOURS["lcm"], "linewidth": 1.4, "marker": "o"}
-        line |= {"markersize": 6, "markerfacecolor": PAPER, "capsize": 2.5, "elinewidth": 1}
-        axes.errorbar(steps, values, yerr=errors, **line)
-        axes.plot(steps[taken], values[taken], "o", markersize=10, color=COLOURS["lcm"], zorder=5)
+        colour = COLOURS["lcm"]
+        line: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": "o", "markersize": 4}
+        axes.errorbar(steps, values, yerr=errors, capsize=2.5, elinewidth=1, **line)
+        axes.plot(steps[taken], values[taken], "o", markersize=11, color=colour)
         axes.set_title(f"{metric_title(selection.metric)}: taken at step {selection.chosen:,}")
         axes.set(xlabel="Optimiser step", xlim=(0, steps[-1] * 1.03))
         _say_direction(axes, selection.metric)

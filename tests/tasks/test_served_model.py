@@ -5,25 +5,30 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_bases
 import torch
-from diffusers import AutoencoderKL, LCMScheduler
+from diffusers import LCMScheduler
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 from numpy.typing import NDArray
 from PIL import Image
 from recipes import recipe_of
 from single_files import save_single_file
-from tiny_bases import autoencoder, save_configs, tiny_pipeline
+from tiny_bases import save_configs, tiny_pipeline
 
 from lcm_lora import layout
 from lcm_lora.adapter import attach, write_adapter
@@ -31,7 +36,7 @@ from lcm_lora.bases import load_base
 from lcm_lora.candidates import candidate_name
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.table import Table
-from lcm_lora.families.family import FAMILIES, FamilyName
+from lcm_lora.families.family import FamilyName
 from lcm_lora.files import sha256, write_json
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
@@ -42,6 +47,7 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.precision import compute_in
 from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
+from lcm_lora.report.templates import render
 from lcm_lora.sampling import load_adapter, paint, scheduler_of
 from tasks import served_model
 from tasks.carried import carried
@@ -52,6 +58,7 @@ from tasks.tracking import Tracker, connect
 from tasks.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+README = PRESET.parents[2] / "README.md"
 ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}
 SELECTION = Selection(
     metric="attributes",
@@ -96,8 +103,7 @@ def write_project(root: Path, pipeline: Any, base: BaseParams, family: FamilyNam
 def artifacts_of(root: Path) -> dict[str, str]:
     """Return what a version of a project's adapter carries."""
     recipe = Recipe.model_validate_json((root / layout.ADAPTER / "recipe.json").read_text())
-    folder = root / "put together"
-    folder.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
     return {name: str(path) for name, path in carried(root, recipe.base, folder).items()}
 
 
@@ -114,18 +120,6 @@ def drawn(model: Any, prompts: list[str], **params: object) -> list[NDArray[np.u
     else:
         images = model.predict(frame, params=params)["image"]
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(image)))) for image in images]
-
-
-def plainly(kind: str, folder: Path, adapter: Path, **parts: Any) -> NDArray[np.uint8]:
-    """Paint with plain diffusers in float32, as the served model does with seed 0."""
-    pipeline = getattr(diffusers, kind).from_pretrained(folder, torch_dtype=torch.float32, **parts)
-    recipe = json.loads((adapter / "recipe.json").read_text())
-    pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
-    pipeline.load_lora_weights(str(adapter), weight_name="pytorch_lora_weights.safetensors")
-    pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(0)
-    images = pipeline(PROMPT, num_inference_steps=2, guidance_scale=1.0, generator=generator).images
-    return np.asarray(images[0])
 
 
 # --- the registry ---
@@ -332,7 +326,7 @@ def seed_of_picture_0() -> int:
 
 
 @pytest.mark.parametrize(("family", "stored"), [("sd1", torch.float16), ("sdxl", torch.bfloat16)])
-def test_a_base_stored_in_half_precision_is_served_as_plain_diffusers_and_the_stages_paint(
+def test_a_base_stored_in_half_precision_is_served_as_the_stages_paint(
     family: FamilyName, stored: torch.dtype, tmp_path: Path
 ) -> None:
     pipeline = tiny_pipeline(family)
@@ -340,9 +334,6 @@ def test_a_base_stored_in_half_precision_is_served_as_plain_diffusers_and_the_st
     base = BaseParams(model=str(tmp_path / "base"))
     write_project(tmp_path, pipeline, base, family)
     model = serve(artifacts_of(tmp_path))
-    adapter, kind = tmp_path / layout.ADAPTER, FAMILIES[family].pipeline
-    (picture,) = drawn(model, [PROMPT], num_inference_steps=2)
-    assert np.array_equal(picture, plainly(kind, tmp_path / "base", adapter))
     (picture,) = drawn(model, [PROMPT], num_inference_steps=2, seed=seed_of_picture_0())
     assert np.array_equal(picture, painted(tmp_path, base))
 
@@ -367,18 +358,18 @@ def test_another_autoencoder_is_served_too(tmp_path: Path) -> None:
     pipeline = tiny_pipeline("sd1")
     pipeline.save_pretrained(tmp_path / "base")
     torch.manual_seed(9)
-    autoencoder().save_pretrained(tmp_path / "vae")
+    autoencoder = tiny_bases.autoencoder()
+    autoencoder.save_pretrained(tmp_path / "vae")
     base = BaseParams(model=str(tmp_path / "base"), vae=str(tmp_path / "vae"))
     write_project(tmp_path, pipeline, base)
     artifacts = artifacts_of(tmp_path)
     assert artifacts.keys() == {"adapter", "base", "vae"}
-    (picture,) = drawn(serve(artifacts), [PROMPT], num_inference_steps=2)
-    vae = AutoencoderKL.from_pretrained(tmp_path / "vae")
-    adapter = tmp_path / layout.ADAPTER
-    other = plainly("StableDiffusionPipeline", tmp_path / "base", adapter, vae=vae)
-    own = plainly("StableDiffusionPipeline", tmp_path / "base", adapter)
-    assert np.array_equal(picture, other)
-    assert not np.array_equal(picture, own)
+    model = serve(artifacts)
+    (picture,) = drawn(model, [PROMPT], num_inference_steps=2, seed=seed_of_picture_0())
+    assert np.array_equal(picture, painted(tmp_path, base))
+    own, other = pipeline.vae.decoder.conv_in.weight, autoencoder.decoder.conv_in.weight
+    assert torch.equal(model._pipeline.vae.decoder.conv_in.weight, other)
+    assert not torch.equal(own, other)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -403,3 +394,75 @@ def test_the_served_denoiser_computes_in_half_precision_as_the_scored_one(
 
 
 TIME_IDS = torch.tensor([[1023.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]])
+
+
+# --- what README and card say ---
+
+SNIPPETS = """
+import json, os, sys
+import torch
+readme, cards = json.load(sys.stdin)
+for root, card in cards.items():
+    made = {}
+    os.chdir(f"{root}/artifacts/adapter")
+    torch.manual_seed(0)
+    exec(card)
+    os.chdir(root)
+    exec(readme, {"BASE": f"{root}/base"}, made)
+    assert made["picture"].size == (16, 16)
+assert not any(name.partition(".")[0] in ("lcm_lora", "tasks", "flows") for name in sys.modules)
+"""
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def card_of(root: Path, **base: object) -> str:
+    """Return the usage section of the card of a project's adapter."""
+    recipe = json.loads((root / layout.ADAPTER / "recipe.json").read_text())
+    recipe["base"] |= base
+    made = Recipe.model_validate(recipe, strict=False)
+    return render("use.md.j2", recipe=made, prompt=PROMPT, steps=2)
+
+
+def test_the_snippets_run_without_this_project_and_paint_what_is_served(
+    project: Path, tmp_path: Path
+) -> None:
+    pipeline = tiny_pipeline("sd1")
+    pipeline.to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    write_project(tmp_path, pipeline, BaseParams(model=str(tmp_path / "base")))
+    roots = [tmp_path, project]
+    cards = {str(root): code(card_of(root))[0] for root in roots}
+    subprocess.run(
+        [sys.executable, "-c", SNIPPETS],
+        input=json.dumps([code(README.read_text())[0], cards]),
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    for root in roots:
+        plain = np.asarray(Image.open(root / layout.ADAPTER / "picture.png"))
+        (served,) = drawn(serve(artifacts_of(root)), [PROMPT], num_inference_steps=2, seed=0)
+        assert np.array_equal(plain, served)
+
+
+def test_the_snippet_of_the_registry_runs(
+    registered: tuple[Tracker, list[Registered]],
+) -> None:
+    made: dict[str, Any] = {}
+    exec(code(README.read_text())[1], made)
+    assert list(made["answer"].columns) == ["image"]
+
+
+def test_the_card_knows_where_every_form_of_a_base_comes_from(project: Path) -> None:
+    hub = card_of(project, model="team/base", revision="abc", vae="team/vae")
+    assert 'revision="abc"' in hub
+    assert 'AutoencoderKL.from_pretrained("team/vae", torch_dtype=torch.float32)' in hub
+    single = card_of(project, model="/some/base.safetensors")
+    assert "StableDiffusionXLPipeline.from_single_file(" in single
+    shapes = card_of(project, model="shapes")
+    assert "import lcm_lora  # its package holds the base model" in shapes
+    for text in (hub, single, shapes):
+        compile(code(text)[0], "card", "exec")

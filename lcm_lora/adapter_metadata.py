@@ -89,7 +89,7 @@ def _usage(grid: int) -> str:
     if grid != _COMMON_GRID:
         usage += (
             f" Trained on a time grid of {grid} points: a UI whose LCM sampling has a fixed grid of"
-            f" {_COMMON_GRID}, such as ComfyUI, paints it off its grid; set"
+            f" {_COMMON_GRID}, as ComfyUI and WebUI, paints it off its grid; set"
             f" original_inference_steps={grid} where the sampler takes it."
         )
     return usage

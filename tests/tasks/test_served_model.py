@@ -293,16 +293,32 @@ def test_another_base_is_refused_and_what_differs_is_said(
         serve(reference, base=str(other))
 
 
-def test_the_hub_is_asked_for_a_commit_and_its_silence_is_one_line(
-    reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+COMMIT = "c" * 40
+
+
+@pytest.fixture
+def on_hub(reference: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The adapter, were its base `team/base` on the hub; no network, and an empty cache."""
     adapter = Path(shutil.copytree(reference["adapter"], tmp_path / "adapter"))
     recipe = json.loads((adapter / "recipe.json").read_text())
-    recipe["base"] |= {"model": "team/base", "revision": "c" * 40}
+    recipe["base"] |= {"model": "team/base", "revision": COMMIT}
     write_json(adapter / "recipe.json", recipe)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return adapter
+
+
+def test_a_base_of_the_hub_is_found_in_its_cache(
+    on_hub: Path, project: Path, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "hub" / "models--team--base" / "snapshots" / COMMIT
+    shutil.copytree(project / "base", snapshot)
+    assert len(drawn(serve({"adapter": str(on_hub)}), [PROMPT])) == 1
+
+
+def test_the_silence_of_the_hub_is_one_line(on_hub: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^base team/base at c{40}: not in the hub cache"):
-        serve({"adapter": str(adapter)})
+        serve({"adapter": str(on_hub)})
 
 
 # --- the same pictures ---

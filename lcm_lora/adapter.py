@@ -46,6 +46,20 @@ def attach(unet: Any, rank: int, alpha: int, seed: int) -> list[nn.Parameter]:
     return parameters
 
 
+def compute_as_given(unet: nn.Module) -> None:
+    """Let an adapter take its input as it comes, in half precision under autocast.
+
+    PEFT casts it to the adapter's fp32 first; autocast lowers that again, so nothing is gained, and
+    the copy is kept for the backward pass.
+    """
+    for layer in _layers(unet):
+        layer.cast_input_dtype_enabled = False
+
+
+def _layers(unet: nn.Module) -> list[BaseTunerLayer]:
+    return [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+
+
 @contextlib.contextmanager
 def adapter_off(unet: nn.Module) -> Iterator[None]:
     """Make an adapted UNet compute exactly as its base inside the block.
@@ -53,7 +67,7 @@ def adapter_off(unet: nn.Module) -> Iterator[None]:
     PEFT's own switch also turns off `requires_grad`, which silently trains nothing if the order of
     passes changes; this one touches only what the forward pass reads.
     """
-    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+    layers = _layers(unet)
     for layer in layers:
         layer._disable_adapters = True
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lcm_lora.autoencoder import load_autoencoder
 from lcm_lora.bases import Base, load_base
 from lcm_lora.candidates import candidate_name
 from lcm_lora.data.encode import Job, encode, how_latents_are_made
@@ -24,6 +25,7 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.sources import Source
 from lcm_lora.pieces import Pieces
+from lcm_lora.training.distill import Job as TrainingJob
 from lcm_lora.training.distill import distill
 from lcm_lora.training.origin import Origin
 
@@ -85,15 +87,24 @@ def make_adapter(
     wanted = Distill(**{"batch": 8, "guidance": guidance} | params)
     candidates, training = home / "candidates", home / "training"
     with Hashes(home / "hashes.sqlite") as hashes:
-        checkpoints = home / "checkpoints"
-        base = base or shapes_base()
-        distill(wanted, hardware, base, cache, hashes, checkpoints, candidates, training, origin)
+        training_job = TrainingJob(
+            wanted,
+            hardware,
+            lambda number: base or shapes_base(),
+            cache,
+            hashes,
+            home / "checkpoints",
+            candidates,
+            training,
+            origin,
+        )
+        distill(training_job)
     return candidates / candidate_name(wanted.steps)
 
 
 def make_cache(
     folder: Path,
-    open_base: Callable[[int], Any] = lambda number: shapes_base(),
+    open_autoencoder: Callable[[int], Any] = lambda n: load_autoencoder(shapes_inventory(), CPU),
     autoencoder: str | None = None,
     hardware: Hardware = CPU,
     **params: Any,
@@ -111,7 +122,7 @@ def make_cache(
             how_latents_are_made(
                 encode_params, hardware, autoencoder or shapes_inventory().part_sha256("vae")
             ),
-            open_base,
+            open_autoencoder,
         )
         encode(job, out, folder / "data" / "ledgers" / "encode.json")
     return out

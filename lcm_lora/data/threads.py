@@ -11,13 +11,16 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 _AHEAD = 64
-"""Items under way at a time; memory is bounded by them."""
+"""Memory is bounded by the items under way."""
 
 
 def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[_In], _Out], items: Iterable[_In]
+    pool: ThreadPoolExecutor,
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    ahead: int = _AHEAD,
 ) -> Iterator[_Out]:
-    """Yield `function` of every item, in the order of the items.
+    """Yield `function` of every item, in the order of the items; `ahead` are under way at a time.
 
     Threads suffice where the work is Pillow's: it decodes, resizes and encodes without the lock.
     """
@@ -25,7 +28,7 @@ def in_order(
     try:
         for item in items:
             under_way.append(pool.submit(function, item))
-            if len(under_way) == _AHEAD:
+            if len(under_way) == ahead:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

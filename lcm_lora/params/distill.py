@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from lcm_lora.params.section import Section
-from lcm_lora.params.values import Seed
+from lcm_lora.params.values import Seed, Text
 
 
 class Guidance(Section):
@@ -46,7 +46,10 @@ class Distill(Section):
     batch: int = Field(ge=1, le=65536)
     """Samples of one optimiser step, over all processes and accumulated micro-batches."""
     accumulation: int = Field(1, ge=1, le=65536)
-    """Micro-batches of one optimiser step; less memory, same result."""
+    """Micro-batches of one optimiser step if one process makes them all; less memory, same result.
+    Several processes make as many fewer each, none of them larger."""
+    processes: int | None = Field(None, ge=1, le=4096)
+    """That share the batch; null: one for each GPU, or one. Same result, but for rounding."""
     grid: int = Field(50, ge=1, le=10_000)
     """N, points of the solver's time grid; must divide the base's training steps."""
     guidance: Guidance
@@ -55,12 +58,16 @@ class Distill(Section):
     rank: int = Field(64, ge=1, le=4096)
     alpha: int = Field(64, ge=1, le=65536)
     learning_rate: float = Field(1e-4, gt=0, le=1)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate falls after the warm-up."""
     warm_up: int = Field(0, ge=0, le=10_000_000)
     """Steps over which the learning rate rises from zero."""
     weight_decay: float = Field(0.0, ge=0, le=10)
     clip_norm: float = Field(1.0, gt=0, le=1e9)
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(500, ge=1, le=10_000_000)
+    checkpoints: Text | None = None
+    """Where they are kept: an fsspec URL, such as s3://bucket/folder; null: in .checkpoints."""
     candidates: Candidates = Candidates()
     export: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Dtype of the written adapters; what is trained is fp32."""
@@ -70,4 +77,6 @@ class Distill(Section):
     def _divisible(self) -> Self:
         if self.batch % self.accumulation:
             raise ValueError(f"accumulation {self.accumulation} does not divide batch {self.batch}")
+        if self.processes is not None and self.processes > self.batch:
+            raise ValueError(f"processes {self.processes} are more than the samples of a batch")
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
+from typing import TYPE_CHECKING
 
 from lcm_lora import layout
 from lcm_lora.code import code_sha256
@@ -16,6 +18,10 @@ from lcm_lora.params.reading import load_section
 from lcm_lora.records import read_record
 from lcm_lora.training.origin import Origin
 
+if TYPE_CHECKING:
+    from lcm_lora.bases import Base
+    from lcm_lora.families.found import BaseInventory
+
 
 def run() -> None:
     """Run the stage in the working folder; what is missing is said before anything heavy loads."""
@@ -24,13 +30,12 @@ def run() -> None:
     read_record(layout.CACHE / INDEX, CacheIndex, "run `lcm-lora encode`")
     with Hashes(layout.HASHES) as hashes:
         found = read_base(layout.INVENTORY / "base.json", hashes)
-        from lcm_lora.bases import load_base
-        from lcm_lora.training.distill import distill
+        from lcm_lora.training.distill import Job, distill
 
-        distill(
+        job = Job(
             params,
             hardware,
-            load_base(found, hardware),
+            functools.partial(_open_base, found, hardware),
             layout.CACHE,
             hashes,
             layout.CHECKPOINTS / "distill",
@@ -38,6 +43,14 @@ def run() -> None:
             layout.TRAINING,
             _origin(),
         )
+        distill(job)
+
+
+def _open_base(found: BaseInventory, hardware: Hardware, number: int) -> Base:
+    """Load the base; its heavy imports are spared the process that only starts others."""
+    from lcm_lora.bases import load_base
+
+    return load_base(found, hardware, number)
 
 
 def _origin() -> Origin:

@@ -1,20 +1,23 @@
-"""The distillation run, from cached latents to a written adapter.
+"""The distillation run, from cached latents to a trained adapter.
 
 Killing it anywhere and running the same command again gives, on the CPU, the same bytes: order and
-randomness are functions of the step, and everything else is in the checkpoint.
+randomness are functions of the step, and everything else is in the checkpoint. How many processes
+share the work changes rounding only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from lcm_lora.adapter import adapter_off, attach
+from lcm_lora.adapter import adapter_off, attach, compute_as_given
 from lcm_lora.bases import Base
 from lcm_lora.code import code_sha256, versions
 from lcm_lora.consistency.denoiser import Conditioning, Denoiser
@@ -27,10 +30,13 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
-from lcm_lora.progress import progress
+from lcm_lora.progress import Advance, progress
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.draws import draw
+from lcm_lora.training.feed import Batch, feed, on_its_way
 from lcm_lora.training.origin import Origin
+from lcm_lora.training.ranks import Ranks, share
+from lcm_lora.training.rates import learning_rates
 from lcm_lora.training.state import (
     State,
     identity,
@@ -43,6 +49,11 @@ from lcm_lora.training.store import Store, open_store
 
 _STEPS_BETWEEN_READS = 10
 """Losses stay on the device this long: reading one waits for all the work queued before it."""
+_MOST_OVERFLOWS = 50
+"""Steps in a row without an update; by then a loss scale has fallen from 2^16 to 2^-34."""
+
+
+_SILENT: contextlib.AbstractContextManager[Advance] = contextlib.nullcontext(lambda *_: None)
 
 
 class Run:
@@ -55,78 +66,96 @@ class Run:
         base: Base,
         latents: LatentCache,
         origin: Origin,
+        ranks: Ranks,
     ) -> None:
-        self.params, self.latents, self.base, self.device = params, latents, base, base.device
-        self.origin, self.empty = origin, base.unconditional()
+        self.params, self.latents, self.base, self.ranks = params, latents, base, ranks
+        self.origin, self.empty, self.device = origin, base.unconditional(), base.device
         config = base.pipeline.scheduler.config
         self.prediction = config.prediction_type
         self.schedule = schedule_of(config).to(base.device)
         self.grid = solver_grid(config.num_train_timesteps, params.grid).to(base.device)
-        self.accelerator = Accelerator(
-            cpu=base.device.type == "cpu",
-            mixed_precision="fp16" if hardware.precision == "fp16" else "no",
-        )
-        self.micro = _micro_batch(params, self.accelerator.num_processes)
+        self.learning_rate = learning_rates(params)
 
         attach(base.unet, params.rank, params.alpha, params.seed)
+        compute_as_given(base.unet)
         base.unet.to(memory_format=torch.channels_last)
         if params.gradient_checkpointing:
             base.unet.train()  # diffusers checkpoints in training mode only; there is no dropout
             base.unet.enable_gradient_checkpointing()
         named = {name: p for name, p in base.unet.named_parameters() if p.requires_grad}
-        optimiser = torch.optim.AdamW(named.values(), weight_decay=params.weight_decay)
-        trained = self.accelerator.prepare_model(base.unet)
-        self.optimiser = self.accelerator.prepare_optimizer(optimiser)
-        self.trained = trained
-        self.student = _student(base, trained)
-        self.teacher = _teacher(base)
-        self.state = State(named, optimiser, self.accelerator.scaler, origin)
+        # Fused, it looks at the loss scale on the device; the others wait for it at every step.
+        optimiser = torch.optim.AdamW(named.values(), weight_decay=params.weight_decay, fused=True)
+        scaler = torch.amp.GradScaler(base.device.type, enabled=hardware.precision == "fp16")
+        self.student, self.teacher = _student(base), _teacher(base)
+        self.state = State(named, optimiser, scaler, origin)
 
-    def step(self) -> tuple[Tensor, Tensor]:
-        """Make one optimiser step; return loss and gradient norm before clipping, on the device."""
+    @property
+    def cuts(self) -> list[range]:
+        """This process's micro-batches, as places within a step's batch.
+
+        None is larger than `accumulation` says, which is what the device has memory for.
+        """
+        mine = share(range(self.params.batch), self.ranks.count, self.ranks.number)
+        parts = math.ceil(len(mine) * self.params.accumulation / self.params.batch)
+        return [share(mine, parts, part) for part in range(parts)]
+
+    def places(self) -> Iterator[range]:
+        """Yield the places of the micro-batches to come in the run's sequence of samples."""
+        for step in range(self.state.step, self.params.steps):
+            first = step * self.params.batch
+            yield from (range(first + cut.start, first + cut.stop) for cut in self.cuts)
+
+    def make(self, places: range) -> Batch:
+        """Return the samples at `places` of the run's sequence, and all that is drawn for them."""
+        params, about = self.params, self.latents.index.about
+        rows = self.latents.rows(order(len(self.latents), params.seed, places.start, len(places)))
+        guidance = lcm_range(params.guidance)
+        draws = draw(params.seed, places, about.shape, params.grid, guidance)
+        x0 = about.scaling_factor * (rows.mean + rows.std * draws.posterior)
+        return Batch(
+            on_its_way(x0, self.device),
+            self.base.conditioning(rows.captions, rows.time_ids),
+            draws.step.to(self.device),
+        )
+
+    def step(self, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """Make one optimiser step; return loss and gradient norm before clipping, on the device.
+
+        With a loss scale, a step whose gradients overflow counts too: it lowers the scale and
+        changes no weight.
+        """
         params, state = self.params, self.state
-        warm = warm_up(state.step + 1, params)
         for group in state.optimiser.param_groups:
-            group["lr"] = params.learning_rate * warm
+            group["lr"] = self.learning_rate(state.step + 1)
         total = torch.zeros((), device=self.device)
-        for part in range(params.accumulation):
-            last = part == params.accumulation - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.trained):
-                loss = self._loss(part) / params.accumulation
-                self.accelerator.backward(loss)
+        for batch in itertools.islice(batches, len(self.cuts)):
+            loss = self._loss(batch) * (len(batch.x0) / params.batch)
+            state.scaler.scale(loss).backward()
             total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(list(state.parameters.values()), params.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        weights = list(state.parameters.values())
+        self.ranks.add_up([total, *(weight.grad for weight in weights if weight.grad is not None)])
+        state.scaler.unscale_(state.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(weights, params.clip_norm)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        state.optimiser.zero_grad()
         state.step += 1
         state.origin = self.origin
-        return self.accelerator.reduce(total, "mean"), norm
+        return total, norm
 
-    def _loss(self, part: int) -> Tensor:
-        """Return the loss of this process's share of micro-batch `part`."""
-        params, ranks = self.params, self.accelerator.num_processes
-        about = self.latents.index.about
-        first = self.state.step * params.batch
-        first += (part * ranks + self.accelerator.process_index) * self.micro
-        batch = self.latents.rows(order(len(self.latents), params.seed, first, self.micro))
-        draws = draw(
-            params.seed,
-            range(first, first + self.micro),
-            about.shape,
-            params.grid,
-            lcm_range(params.guidance),
-        )
-        x0 = about.scaling_factor * (batch.mean + batch.std * draws.posterior)
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a micro-batch."""
+        params, samples = self.params, len(batch.x0)
         predictions = distillation_step(
             self.student,
             self.teacher,
             self.schedule,
             self.grid,
             self.prediction,
-            x0.to(self.device),
-            self.base.conditioning(batch.captions, batch.time_ids),
-            {name: v.expand(self.micro, *v.shape[1:]) for name, v in self.empty.items()},
-            draws.step.to(self.device),
+            batch.x0,
+            batch.conditioning,
+            {name: v.expand(samples, *v.shape[1:]) for name, v in self.empty.items()},
+            batch.draws,
         )
         return distance(predictions.online, predictions.target, params.loss, params.huber_c)
 
@@ -139,6 +168,7 @@ def train(
     cache_sha256: str,
     checkpoints: Path,
     origin: Origin,
+    ranks: Ranks,
 ) -> tuple[State, Store]:
     """Train a fresh adapter on `base`, or go on where a killed run of the same identity stopped.
 
@@ -148,116 +178,121 @@ def train(
         base: The frozen teacher; gets the adapter attached and trained.
         latents: What `encode` wrote.
         cache_sha256: Of the cache's index, which holds the hashes of all its files.
-        checkpoints: Where the run keeps its state, and `curve.jsonl`, which grows as it goes.
+        checkpoints: Where the run keeps its state, if the parameters name no other place, and
+            `curve.jsonl`, which grows as it goes.
         origin: What makes the steps from here on.
+        ranks: Which of the processes this is that train together; the main one writes.
 
     Returns:
         The state at the end, and where the candidates along the way are.
 
     Raises:
-        UserError: A wrong parameter, a cache of another base, or a loss that is not finite.
+        UserError: A wrong parameter, a cache of another base, a loss or gradient that is not
+            finite, or checkpoints that cannot be kept.
     """
     if latents.index.autoencoder != base.found.part_sha256("vae"):
         raise UserError(
             f"the cache holds latents of another autoencoder than that of {base.name}; run "
             "`lcm-lora encode`"
         )
-    run = Run(params, hardware, base, latents, origin)
-    state, is_main = run.state, run.accelerator.is_main_process
-    name = _identity(params, hardware, base, cache_sha256, run.accelerator)
-    store, folder = open_store(None, checkpoints), open_store(None, checkpoints).at(name)
-    live = checkpoints / CURVE
-    if restore(state, folder, params.steps):
-        run.accelerator.print(f"distill: resumed from step {state.step} of {params.steps}")
-    if is_main:
-        keep_only(store, name)
-        write_bytes(live, curve_lines(state.curve))
+    run = Run(params, hardware, base, latents, origin, ranks)
+    name = _identity(params, hardware, base, cache_sha256)
+    store = open_store(params.checkpoints, checkpoints)
+    with ranks.main_first():
+        resumed = restore(run.state, store.at(name), params.steps)
+        if ranks.is_main and params.checkpoints is None:  # elsewhere, others may keep theirs
+            keep_only(store, name)
+    if ranks.is_main and resumed:
+        sys.stdout.write(f"distill: resumed from step {run.state.step} of {params.steps}\n")
+    _go(run, store.at(name), checkpoints / CURVE)
+    return run.state, store.at(name)
 
+
+def _go(run: Run, store: Store, live: Path) -> None:
+    """Make the steps that are missing."""
+    params, state, is_main = run.params, run.state, run.ranks.is_main
     pending: list[tuple[Tensor, Tensor]] = []
-    with progress("distill", params.steps, "steps", state.step) as advance:
+    if is_main:
+        write_bytes(live, curve_lines(state.curve))
+    shown = progress("distill", params.steps, "steps", state.step) if is_main else _SILENT
+    with shown as advance, feed(run.make, run.places(), run.device) as batches:
         while state.step < params.steps:
-            pending.append(run.step())
-            is_candidate = params.candidates.at(state.step)
-            at_checkpoint = (
-                is_candidate
-                or state.step % params.checkpoint_every == 0
-                or state.step == params.steps
-            )
+            pending.append(run.step(batches))
+            saved = _is_saved(params, state.step)
             note = ""
-            if at_checkpoint or state.step % _STEPS_BETWEEN_READS == 0:
-                rows = _read(pending, state, params)
+            if saved or state.step % _STEPS_BETWEEN_READS == 0:
+                rows = _read(pending, run)
                 note = f"loss {rows[-1].loss:.5f}"
                 if is_main:
                     with live.open("ab") as file:
                         file.write(curve_lines(rows))
-            if is_candidate and is_main:
-                keep_candidate(state, folder)
-            if at_checkpoint and is_main:
-                save_checkpoint(state, folder)
-            if is_main:
-                advance(1, note)
-    return state, folder
+            if saved and is_main:
+                if params.candidates.at(state.step):
+                    keep_candidate(state, store)
+                save_checkpoint(state, store)
+            advance(1, note)
 
 
-def _identity(
-    params: Distill, hardware: Hardware, base: Base, cache_sha256: str, accelerator: Accelerator
-) -> str:
+def _is_saved(params: Distill, step: int) -> bool:
+    """Tell whether a checkpoint follows a step."""
+    is_due = step % params.checkpoint_every == 0
+    return is_due or step == params.steps or params.candidates.at(step)
+
+
+def _identity(params: Distill, hardware: Hardware, base: Base, cache_sha256: str) -> str:
     """Return the name of a run: all that decides what a step computes, and nothing else."""
+    # A longer run goes on from a shorter one, unless its learning rate falls towards its end.
+    free = {"checkpoint_every", "checkpoints", "export", "processes"}
+    free |= {"steps"} if params.schedule == "constant" else set()
     return identity(
         {
-            # None of these changes what a step computes: a longer run goes on from a shorter one.
-            "params": params.model_dump(exclude={"steps", "checkpoint_every", "export"}),
+            "params": params.model_dump(exclude=free),
             "hardware": hardware.model_dump(),
             "base": base.found.sha256,
             "cache": cache_sha256,
             "code": code_sha256(__name__),
             "versions": versions(),
-            "processes": accelerator.num_processes,
         }
     )
 
 
-def _read(pending: list[tuple[Tensor, Tensor]], state: State, params: Distill) -> list[CurveRow]:
+def _read(pending: list[tuple[Tensor, Tensor]], run: Run) -> list[CurveRow]:
     """Move the pending losses into the curve, and return them as its rows."""
     rows = []
     for loss, norm in pending:
-        step = len(state.curve) + 1
-        if not math.isfinite(float(loss)):
-            raise UserError(
-                f"distill: the loss of step {step} is {float(loss)}; lower distill.learning_rate, "
-                "or look for broken pictures (the last checkpoint before is kept)"
-            )
-        row = CurveRow(
-            step=step,
-            loss=float(loss),
-            grad_norm=float(norm) if math.isfinite(float(norm)) else None,
-            learning_rate=params.learning_rate * warm_up(step, params),
-        )
-        state.curve.append(row)
+        row = _row(len(run.state.curve) + 1, float(loss), float(norm), run)
+        run.state.curve.append(row)
         rows.append(row)
     pending.clear()
+    newest = run.state.curve[-_MOST_OVERFLOWS:]
+    if len(newest) == _MOST_OVERFLOWS and all(row.grad_norm is None for row in newest):
+        raise UserError(
+            f"distill: the gradients of the last {_MOST_OVERFLOWS} steps overflow fp16; take bf16 "
+            "or fp32 for hardware.precision"
+        )
     return rows
 
 
-def warm_up(step: int, params: Distill) -> float:
-    """Return the share of the learning rate that step 1, 2, ... is made with."""
-    return min(1.0, step / params.warm_up) if params.warm_up else 1.0
-
-
-def _micro_batch(params: Distill, processes: int) -> int:
-    """Return the samples of one forward pass of one process."""
-    micro, rest = divmod(params.batch, params.accumulation * processes)
-    if rest:
+def _row(step: int, loss: float, norm: float, run: Run) -> CurveRow:
+    """Return a row of the curve; only with a loss scale may a gradient overflow."""
+    is_fine = math.isfinite(norm)
+    if not math.isfinite(loss) or not (is_fine or run.state.scaler.is_enabled()):
+        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         raise UserError(
-            f"distill.batch: {params.batch} is no multiple of {processes} processes times "
-            f"{params.accumulation} micro-batches; make it one"
+            f"distill: the {what} of step {step} is {value}; lower distill.learning_rate, "
+            "or look for broken pictures (the last checkpoint before is kept)"
         )
-    return micro
+    return CurveRow(
+        step=step,
+        loss=loss,
+        grad_norm=norm if is_fine else None,
+        learning_rate=run.learning_rate(step),
+    )
 
 
-def _student(base: Base, trained: nn.Module) -> Denoiser:
+def _student(base: Base) -> Denoiser:
     """Return the adapted denoiser; its fp32 adapter computes in the base's precision too."""
-    denoise, dtype = base.denoiser(trained), base.dtype
+    denoise, dtype = base.denoiser(base.unet), base.dtype
 
     def denoise_adapted(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         with torch.autocast(z.device.type, dtype, enabled=dtype != torch.float32):
@@ -268,7 +303,7 @@ def _student(base: Base, trained: nn.Module) -> Denoiser:
 
 def _teacher(base: Base) -> Denoiser:
     """Return the denoiser with its adapter off."""
-    plain = _student(base, base.unet)
+    plain = _student(base)
 
     def denoise(z: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         with adapter_off(base.unet):

@@ -36,8 +36,8 @@ class State:
 
     parameters: dict[str, nn.Parameter]
     optimiser: torch.optim.Optimizer
-    scaler: Any
-    """Loss scaler of fp16 runs, else None."""
+    scaler: torch.amp.GradScaler
+    """Loss scale of fp16 runs, else disabled."""
     origin: Origin
     """What made the last step."""
     step: int = 0
@@ -51,7 +51,7 @@ class State:
 class Checkpoint(Record):
     """A checkpoint's record: its curve, its origin, and the SHA-256 of its tensors."""
 
-    scaler: Open | None
+    scaler: Open
     curve: list[CurveRow]
     origin: Origin
     candidates: dict[int, str]
@@ -77,7 +77,7 @@ def save_checkpoint(state: State, store: Store) -> None:
     store.remove(place)
     store.at(place).write(_TENSORS, tensors)
     record = Checkpoint(
-        scaler=state.scaler.state_dict() if state.scaler else None,
+        scaler=state.scaler.state_dict(),
         curve=state.curve,
         origin=state.origin,
         candidates=state.candidates,
@@ -192,14 +192,13 @@ def _put(state: State, record: Checkpoint, tensors: Mapping[str, Tensor]) -> Non
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"weight/{name}"])
             state.optimiser.state[parameter] = {
-                "step": tensors[f"step/{name}"],
+                "step": tensors[f"step/{name}"].to(parameter.device),
                 **{
                     moment: torch.empty_like(parameter).copy_(tensors[f"{moment}/{name}"])
                     for moment in ("exp_avg", "exp_avg_sq")
                 },
             }
-    if state.scaler:
-        state.scaler.load_state_dict(record.scaler)
+    state.scaler.load_state_dict(record.scaler)
     state.curve[:] = record.curve
     state.step = len(state.curve)
     state.origin = record.origin

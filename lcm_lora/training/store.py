@@ -43,6 +43,18 @@ class Store:
             return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
         return []
 
+    def check(self) -> None:
+        """Check that files can be written.
+
+        Raises:
+            UserError: They cannot.
+        """
+        try:
+            self.write(_PROBE, b"")
+            self.remove(_PROBE)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
+
     def read(self, name: str) -> bytes:
         """Return what a file holds.
 
@@ -86,20 +98,9 @@ def open_store(url: str | None, default: Path) -> Store:
     """Open the store at `url`, or in the local folder `default` if there is none.
 
     Raises:
-        UserError: There is no such file system, or it cannot be reached or written to.
+        UserError: There is no such file system.
     """
-    if url is None:
-        return _opened(str(default.absolute()))
-    store = _opened(url)
-    try:
-        store.write(_PROBE, b"")
-        store.remove(_PROBE)
-    except OSError as error:
-        raise _unusable(url, error) from error
-    return store
-
-
-def _opened(url: str) -> Store:
+    url = str(default.absolute()) if url is None else url
     try:
         files, root = url_to_fs(url, **({"auto_mkdir": True} if _is_local(url) else {}))
     except Exception as error:

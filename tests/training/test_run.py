@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,10 @@ from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import WEIGHTS, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training import loop
-from lcm_lora.training.distill import distill
+from lcm_lora.training.distill import Job, distill
+from lcm_lora.training.feed import Batch
 from lcm_lora.training.origin import ORIGIN, Origin
+from lcm_lora.training.ranks import Ranks
 
 
 def params(**changes: object) -> Distill:
@@ -47,15 +49,17 @@ def run(home: Path, cache: Path, commit: str = "a" * 40, **changes: object) -> P
     origin = Origin(git_commit=commit, git_dirty=False, code_sha256="c" * 64)
     with Hashes(home / "hashes.sqlite") as hashes:
         distill(
-            wanted,
-            CPU,
-            shapes_base(),
-            cache,
-            hashes,
-            home / "state",
-            home / "candidates",
-            home / "curve",
-            origin,
+            Job(
+                wanted,
+                CPU,
+                lambda number: shapes_base(),
+                cache,
+                hashes,
+                home / "state",
+                home / "candidates",
+                home / "curve",
+                origin,
+            )
         )
     return home / "candidates" / candidate_name(wanted.steps)
 
@@ -77,10 +81,10 @@ def steps_made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Return a function that says how many steps were made since it was last asked."""
     step, made = loop.Run.step, 0
 
-    def counting(self: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
+    def counting(self: loop.Run, batches: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal made
         made += 1
-        return step(self)
+        return step(self, batches)
 
     def ask() -> int:
         nonlocal made
@@ -101,12 +105,12 @@ def test_a_killed_run_ends_in_the_same_bytes(
 ) -> None:
     step, lived = loop.Run.step, 0
 
-    def dying(self: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
+    def dying(self: loop.Run, batches: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal lived
         if lived == steps_lived:
             raise Killed
         lived += 1
-        return step(self)
+        return step(self, batches)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Run, "step", dying)
@@ -190,12 +194,12 @@ def test_a_shorter_run_than_a_leftover_keeps_its_own_checkpoints(
     steps_made()
     step, lived = loop.Run.step, 0
 
-    def dying(self: loop.Run) -> tuple[torch.Tensor, torch.Tensor]:
+    def dying(self: loop.Run, batches: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal lived
         if lived == 4:
             raise Killed
         lived += 1
-        return step(self)
+        return step(self, batches)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Run, "step", dying)
@@ -325,11 +329,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(
     run(tmp_path, cache, steps=5)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(UserError, match="no multiple of 3 processes times 2 micro-batches"):
-        loop._micro_batch(params(batch=8, accumulation=2), 3)
-
-
 def test_a_wrong_grid_is_refused_before_training(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"distill\.grid: 48 does not divide"):
         run(tmp_path, cache, grid=48)
@@ -341,7 +340,14 @@ def test_the_teacher_is_untouched_by_training(
     before = {name: value.clone() for name, value in base.unet.state_dict().items()}
     origin = Origin(git_commit="a", git_dirty=False, code_sha256="c")
     loop.train(
-        params(steps=2), CPU, base, LatentCache(cache, hashes), "a cache", tmp_path / "s", origin
+        params(steps=2),
+        CPU,
+        base,
+        LatentCache(cache, hashes),
+        "a cache",
+        tmp_path / "s",
+        origin,
+        Ranks(),
     )
     after = base.unet.state_dict()
     for name, value in before.items():

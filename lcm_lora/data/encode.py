@@ -43,14 +43,14 @@ from lcm_lora.progress import Advance, progress
 from lcm_lora.records import read_record, write_record
 
 if TYPE_CHECKING:
-    from lcm_lora.bases import Base
+    from lcm_lora.autoencoder import Autoencoder
 
 LATENTS, ABOUT = "latents.safetensors", "about.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that a process needs to encode shards: what, with which base, and where to."""
+    """All that a process needs to encode shards: what, with which autoencoder, and where to."""
 
     params: Encode
     shards: Path
@@ -58,8 +58,8 @@ class Job:
     parts: Path
     how: dict[str, Any]
     """All that decides a latent, besides its picture."""
-    open_base: Callable[[int], Base]
-    """Loads the base for the process of a number, from 0."""
+    open_autoencoder: Callable[[int], Autoencoder]
+    """Loads the autoencoder for the process of a number, from 0."""
 
 
 def how_latents_are_made(
@@ -130,9 +130,9 @@ def _encode_all(job: Job, missing: dict[str, Shard], advance: Advance) -> None:
     processes = job.params.processes or max(1, torch.cuda.device_count())
     processes = min(processes, len(missing))
     if processes <= 1:
-        base = job.open_base(0) if missing else None
+        autoencoder = job.open_autoencoder(0) if missing else None
         for key, shard in missing.items():
-            _encode_shard(job, base, key, shard, advance)
+            _encode_shard(job, autoencoder, key, shard, advance)
         return
     context = get_context("spawn")
     numbers = context.SimpleQueue()
@@ -155,27 +155,30 @@ def _start(job: Job, numbers: SimpleQueue[int], parent: int) -> None:
 
 
 @functools.cache
-def _base() -> Any:
-    """Return this process's base; an error here reaches the parent, as in `_start` it would not."""
+def _autoencoder() -> Any:
+    """Return this process's autoencoder.
+
+    An error here reaches the parent, as in `_start` it would not.
+    """
     job, number = _here
-    return job.open_base(number)
+    return job.open_autoencoder(number)
 
 
 def _encode_one(key: str, shard: Shard) -> int:
-    _encode_shard(_here[0], _base(), key, shard, lambda *_: None)
+    _encode_shard(_here[0], _autoencoder(), key, shard, lambda *_: None)
     return shard.samples
 
 
-def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance) -> None:
+def _encode_shard(job: Job, autoencoder: Any, key: str, shard: Shard, advance: Advance) -> None:
     """Make the piece of one shard."""
     samples = list(read_shard(job.shards, shard))
     with Parts(job.parts, job.pieces, **job.how) as parts:
         hashes = [hashlib.sha256(sample.content).hexdigest() for sample in samples]
         known = {row: part for row, sha in enumerate(hashes) if (part := parts.find(sha))}
-        tensors = _tensors(job.params.batch, base, samples, known, advance)
+        tensors = _tensors(job.params.batch, autoencoder, samples, known, advance)
         _, channels, height, width = tensors["mean"].shape
         about = About(
-            scaling_factor=base.vae.config.scaling_factor,
+            scaling_factor=autoencoder.vae.config.scaling_factor,
             shape=(channels, height, width),
         )
         with job.pieces.make(key) as made:
@@ -186,7 +189,7 @@ def _encode_shard(job: Job, base: Any, key: str, shard: Shard, advance: Advance)
 
 def _tensors(
     batch: int,
-    base: Base,
+    autoencoder: Autoencoder,
     samples: Sequence[ShardSample],
     known: Mapping[int, Part],
     advance: Advance,
@@ -201,10 +204,10 @@ def _tensors(
     new = [row for row in range(len(samples)) if row not in found]
     for start in range(0, len(new), batch):
         rows = new[start : start + batch]
-        found |= _encoded(base, {row: samples[row] for row in rows})
+        found |= _encoded(autoencoder, {row: samples[row] for row in rows})
         advance(len(rows))
     means, stds = zip(*(found[row] for row in range(len(samples))), strict=True)
-    side = means[0].shape[-1] * base.downsampling
+    side = means[0].shape[-1] * autoencoder.downsampling
     captions, ends = packed([sample.caption for sample in samples])
     return {
         "mean": torch.stack(means),
@@ -224,18 +227,20 @@ def _known(part: Part) -> tuple[Tensor, Tensor]:
     return mean, std
 
 
-def _encoded(base: Base, samples: Mapping[int, ShardSample]) -> dict[int, tuple[Tensor, Tensor]]:
+def _encoded(
+    autoencoder: Autoencoder, samples: Mapping[int, ShardSample]
+) -> dict[int, tuple[Tensor, Tensor]]:
     """Return the moments of samples by their keys, float16 [C, h, w]."""
     pictures = np.stack([sample.picture for sample in samples.values()])
-    _check_resolution(pictures.shape[1], base)
+    _check_resolution(pictures.shape[1], autoencoder)
     # Two at least: on the CPU a batch of one takes another way, and rounds otherwise, while in all
     # others a picture's latent does not depend on its neighbours.
     lone = len(pictures) == 1
     mean, std = (
         moment.half()[: len(samples)]
-        for moment in moments(base.vae, np.repeat(pictures, 2, axis=0) if lone else pictures)
+        for moment in moments(autoencoder.vae, np.repeat(pictures, 2, axis=0) if lone else pictures)
     )
-    _check_finite(mean, std, list(samples.values()), base)
+    _check_finite(mean, std, list(samples.values()), autoencoder)
     return dict(zip(samples, zip(mean, std, strict=True), strict=True))
 
 
@@ -257,19 +262,23 @@ def _time_ids(sample: ShardSample, side: int) -> list[int]:
     return [*sample.record.original_size, *sample.record.crop_top_left, side, side]
 
 
-def _check_resolution(resolution: int, base: Base) -> None:
-    if resolution % base.downsampling:
+def _check_resolution(resolution: int, autoencoder: Autoencoder) -> None:
+    if resolution % autoencoder.downsampling:
         raise UserError(
-            f"prepare.resolution {resolution}: not a multiple of {base.downsampling}, the"
-            f" downsampling of base.model {base.name}; change it and run `lcm-lora prepare`"
+            f"prepare.resolution {resolution}: not a multiple of {autoencoder.downsampling}, the"
+            f" downsampling of base.model {autoencoder.name}; change it and run `lcm-lora"
+            " prepare`"
         )
 
 
-def _check_finite(mean: Tensor, std: Tensor, samples: list[ShardSample], base: Base) -> None:
+def _check_finite(
+    mean: Tensor, std: Tensor, samples: list[ShardSample], autoencoder: Autoencoder
+) -> None:
     finite = mean.isfinite().flatten(1).all(1) & std.isfinite().flatten(1).all(1)
     for sample, is_finite in zip(samples, finite, strict=True):
         if not is_finite:
             raise UserError(
                 f"sample {sample.key} ({sample.record.source}): its latent is not finite; take the"
-                f" picture out of the source, or mend the autoencoder of base.model {base.name}"
+                " picture out of the source, or mend the autoencoder of base.model "
+                f"{autoencoder.name}"
             )

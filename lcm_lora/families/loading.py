@@ -8,10 +8,11 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from lcm_lora.families.autoencoder import load_vae, variant_of
 from lcm_lora.families.family import FAMILIES, Family
 from lcm_lora.families.found import BaseInventory, Places
 from lcm_lora.families.vocabulary import find_merges
@@ -22,7 +23,7 @@ def load_pipeline(found: BaseInventory, places: Places, dtype: torch.dtype) -> A
 
     The autoencoder's weights never pass through half precision: SDXL's overflows there.
     """
-    own: dict[str, Any] = {"vae": _autoencoder(places)} if places.vae else {}
+    own: dict[str, Any] = {"vae": load_vae(places, found.files)}
     family = FAMILIES[found.structure.family]
     if places.model.is_file():
         pipeline = _of_file(family, places, dtype, own)
@@ -41,21 +42,12 @@ def load_pipeline(found: BaseInventory, places: Places, dtype: torch.dtype) -> A
 def _of_folder(found: BaseInventory, folder: Path, dtype: torch.dtype, own: dict[str, Any]) -> Any:
     return DiffusionPipeline.from_pretrained(
         str(folder),
-        variant=_variant(found.files),
+        variant=variant_of(found.files, "unet/"),
         dtype={"unet": dtype, "default": torch.float32},
         use_safetensors=True,
         local_files_only=True,
         **own,
     )
-
-
-def _variant(files: dict[str, str]) -> str | None:
-    """Return `fp16` for a folder that holds its weights in that variant only."""
-    plain, variant = (
-        any(name.startswith("unet/") and name.endswith(f"model{end}") for name in files)
-        for end in (".safetensors", ".fp16.safetensors")
-    )
-    return "fp16" if variant and not plain else None
 
 
 def _of_file(family: Family, places: Places, dtype: torch.dtype, own: dict[str, Any]) -> Any:
@@ -75,19 +67,6 @@ def _of_file(family: Family, places: Places, dtype: torch.dtype, own: dict[str, 
             **tokenizers(family, places.tokenizer),
             **own,
         )
-
-
-def _autoencoder(places: Places) -> Any:
-    assert places.vae is not None
-    if places.vae.is_dir():
-        return AutoencoderKL.from_pretrained(str(places.vae), dtype=torch.float32)
-    return AutoencoderKL.from_single_file(
-        str(places.vae),
-        config=str(places.configs),
-        subfolder="vae",
-        dtype=torch.float32,
-        local_files_only=True,
-    )
 
 
 def tokenizers(family: Family, folder: Path | None) -> dict[str, CLIPTokenizer]:

@@ -22,7 +22,7 @@ def run() -> None:
     read_record(layout.SHARDS / INDEX, ShardIndex, "run `lcm-lora prepare`")
     with Hashes(layout.HASHES) as hashes:
         found = read_base(layout.INVENTORY / "base.json", hashes)
-        from lcm_lora.bases import load_base
+        from lcm_lora.autoencoder import load_autoencoder
         from lcm_lora.data.encode import Job, encode, how_latents_are_made
 
         job = Job(
@@ -31,6 +31,6 @@ def run() -> None:
             Pieces(layout.CHECKPOINTS / "encode", hashes),
             layout.CHECKPOINTS / "encode.sqlite",
             how_latents_are_made(params, hardware, found.part_sha256("vae")),
-            functools.partial(load_base, found, hardware),
+            functools.partial(load_autoencoder, found, hardware),
         )
         encode(job, layout.CACHE, layout.LEDGERS / "encode.json")

@@ -14,6 +14,7 @@ from making import CPU, make_adapter, make_cache, make_data
 from single_files import save_single_file
 from tiny_bases import save_configs, tiny_pipeline
 
+from lcm_lora.autoencoder import load_autoencoder
 from lcm_lora.bases import load_base
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES, FamilyName
@@ -50,9 +51,7 @@ def found_as(form: str, pipeline: Any, folder: Path, hashes: Hashes) -> BaseInve
 
 def distilled(project: Path, found: BaseInventory, home: Path, hardware: Hardware = CPU) -> Path:
     """Encode and distil; return the adapter."""
-    cache = make_cache(
-        project, lambda number: load_base(found, CPU, number), found.part_sha256("vae")
-    )
+    cache = make_cache(project, lambda n: load_autoencoder(found, CPU, n), found.part_sha256("vae"))
     base = load_base(found, hardware)
     return make_adapter(home, cache, base, hardware, steps=2, batch=4, rank=2, alpha=7)
 
@@ -131,6 +130,6 @@ def test_a_cache_of_another_autoencoder_is_refused(
     data: Path, hashes: Hashes, tmp_path: Path
 ) -> None:
     found = found_as("folder", tiny_pipeline("sd1"), tmp_path, hashes)
-    cache = make_cache(data, lambda number: load_base(found, CPU), found.part_sha256("vae"))
+    cache = make_cache(data, lambda n: load_autoencoder(found, CPU), found.part_sha256("vae"))
     with pytest.raises(UserError, match="holds latents of another autoencoder than that of shapes"):
         make_adapter(tmp_path / "home", cache, steps=1)

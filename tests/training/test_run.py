@@ -7,61 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from making import CPU, make_cache, make_data, shapes_base
+from making import CPU, make_cache, make_data
+from running import params, run
 from safetensors.torch import load_file, save_file
 
 from lcm_lora.bases import Base
-from lcm_lora.candidates import candidate_name, find_candidates
+from lcm_lora.candidates import find_candidates
 from lcm_lora.data.batches import LatentCache
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
-from lcm_lora.params.distill import Distill, Guidance
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import WEIGHTS, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training import loop
-from lcm_lora.training.distill import Job, distill
 from lcm_lora.training.feed import Batch
 from lcm_lora.training.origin import ORIGIN, Origin
 from lcm_lora.training.ranks import Ranks
-
-
-def params(**changes: object) -> Distill:
-    values = {
-        "steps": 5,
-        "batch": 8,
-        "guidance": Guidance(convention="imagen", low=2.0, high=4.0),
-        "rank": 4,
-        "alpha": 8,
-        "learning_rate": 1e-3,
-        "warm_up": 2,
-        "checkpoint_every": 2,
-        "candidates": {"first": 2, "every": 2},
-        "export": "fp32",
-    }
-    return Distill.model_validate(values | changes)
-
-
-def run(home: Path, cache: Path, commit: str = "a" * 40, **changes: object) -> Path:
-    """Distil in `home` and return the folder of the last candidate."""
-    wanted = params(**changes)
-    origin = Origin(git_commit=commit, git_dirty=False, code_sha256="c" * 64)
-    with Hashes(home / "hashes.sqlite") as hashes:
-        distill(
-            Job(
-                wanted,
-                CPU,
-                lambda number: shapes_base(),
-                cache,
-                hashes,
-                home / "state",
-                home / "candidates",
-                home / "curve",
-                origin,
-            )
-        )
-    return home / "candidates" / candidate_name(wanted.steps)
 
 
 def origin_of(home: Path) -> str:

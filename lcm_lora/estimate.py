@@ -112,7 +112,7 @@ def memory(configs: Path, params: Distill, precision: str, resolution: int, batc
         unet.requires_grad_(False).add_adapter(
             LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=list(TARGETS))
         )
-        unet.to(dtype)  # the adapter too: under autocast it computes in the base's dtype
+        nn.Module.to(unet, dtype)  # the adapter too: under autocast it computes in the base's dtype
         adapter = sum(p.numel() for p in unet.parameters() if p.requires_grad)
         kept = _kept(unet, configs, resolution, batch, dtype, params.gradient_checkpointing)
     return Memory(

@@ -58,7 +58,7 @@ def feed(
 def _handed_over(batch: Batch, ready: torch.Event | None) -> Batch:
     """Let the current stream use a batch of another one."""
     if ready is not None:
-        current = torch.cuda.current_stream()
+        current = torch.cuda.current_stream(batch.x0.device)
         current.wait_event(ready)
         for tensor in batch.tensors():
             tensor.record_stream(current)

@@ -24,7 +24,7 @@ from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.consistency.objective import distance
 from lcm_lora.consistency.schedule import schedule_of, solver_grid
 from lcm_lora.consistency.solver import lcm_range
-from lcm_lora.consistency.step import distillation_step
+from lcm_lora.consistency.step import Draws, distillation_step
 from lcm_lora.data.batches import LatentCache, order
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
@@ -112,11 +112,12 @@ class Run:
         guidance = lcm_range(params.guidance)
         draws = draw(params.seed, places, about.shape, params.grid, guidance)
         x0 = about.scaling_factor * (rows.mean + rows.std * draws.posterior)
-        return Batch(
-            on_its_way(x0, self.device),
-            self.base.conditioning(rows.captions, rows.time_ids),
-            draws.step.to(self.device),
+        x0, index, noise, w = (
+            on_its_way(tensor, self.device)
+            for tensor in (x0, draws.step.index, draws.step.noise, draws.step.w)
         )
+        told = self.base.conditioning(rows.captions, rows.time_ids)
+        return Batch(x0, told, Draws(index, noise, w))
 
     def step(self, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """Make one optimiser step; return loss and gradient norm before clipping, on the device.

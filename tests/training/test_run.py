@@ -12,7 +12,7 @@ from running import params, run
 from safetensors.torch import load_file, save_file
 
 from lcm_lora.bases import Base
-from lcm_lora.candidates import find_candidates
+from lcm_lora.candidates import candidate_name, find_candidates
 from lcm_lora.data.batches import LatentCache
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
@@ -21,6 +21,7 @@ from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import WEIGHTS, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training import loop
+from lcm_lora.training.curve import CURVE
 from lcm_lora.training.feed import Batch
 from lcm_lora.training.origin import ORIGIN, Origin
 from lcm_lora.training.ranks import Ranks
@@ -28,14 +29,6 @@ from lcm_lora.training.ranks import Ranks
 
 def origin_of(home: Path) -> str:
     return read_record(home / "curve" / ORIGIN, Origin, "").git_commit
-
-
-@pytest.fixture(scope="module")
-def whole(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a run that was never killed. Read only."""
-    home = tmp_path_factory.mktemp("whole")
-    run(home, cache)
-    return home
 
 
 @pytest.fixture
@@ -99,6 +92,16 @@ def test_a_longer_run_goes_on_from_a_shorter_one(whole: Path, cache: Path, tmp_p
     run(tmp_path, cache, steps=3)
     run(tmp_path, cache, steps=5)
     assert sha256(tmp_path / "candidates") == sha256(whole / "candidates")
+
+
+def test_with_a_falling_rate_a_longer_run_is_another(
+    cache: Path, tmp_path: Path, steps_made: Callable[[], int]
+) -> None:
+    run(tmp_path, cache, steps=1, schedule="linear", warm_up=0)
+    run(tmp_path, cache, steps=2, schedule="linear", warm_up=0)
+    assert steps_made() == 1 + 2
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "curve" / CURVE).open()]
+    assert rates == pytest.approx([2e-3 / 3, 1e-3 / 3])
 
 
 def test_adapters_are_written_in_another_dtype_without_training_again(
@@ -250,29 +253,31 @@ def test_the_adapter_does_not_depend_on_who_made_it(cache: Path, tmp_path: Path)
     assert recipe.data.cache_sha256 == sha256(cache / "index.json")
 
 
-def test_accumulation_does_not_change_the_run(cache: Path, tmp_path: Path) -> None:
-    whole = load_file(run(tmp_path / "1", cache) / WEIGHTS)
-    cut = load_file(run(tmp_path / "4", cache, accumulation=4) / WEIGHTS)
+def test_accumulation_does_not_change_the_run(whole: Path, cache: Path, tmp_path: Path) -> None:
+    at_once = load_file(whole / "candidates" / candidate_name(5) / WEIGHTS)
+    cut = load_file(run(tmp_path, cache, accumulation=4) / WEIGHTS)
     # As a whole: Adam divides by the gradient's own size, so rounding shows where that is tiny.
-    apart = sum(float((cut[name] - value).square().sum()) for name, value in whole.items())
-    moved = sum(float(v.square().sum()) for name, v in whole.items() if "lora_up" in name)
+    apart = sum(float((cut[name] - value).square().sum()) for name, value in at_once.items())
+    moved = sum(float(v.square().sum()) for name, v in at_once.items() if "lora_up" in name)
     assert apart < 0.01 * moved
 
 
-def test_every_weight_of_the_adapter_moves(cache: Path, tmp_path: Path) -> None:
+def test_every_weight_of_the_adapter_moves(whole: Path) -> None:
     """Catches clipping nothing, training nothing and rounding every update away."""
-    adapter = load_file(run(tmp_path, cache) / WEIGHTS)
+    adapter = load_file(whole / "candidates" / candidate_name(5) / WEIGHTS)
     still = [name for name, value in adapter.items() if "lora_up" in name and not value.any()]
     assert not still
-    curve = [json.loads(line) for line in (tmp_path / "curve" / "curve.jsonl").open()]
+    curve = [json.loads(line) for line in (whole / "curve" / CURVE).open()]
     assert [row["step"] for row in curve] == [1, 2, 3, 4, 5]
     assert all(row["grad_norm"] > 0 for row in curve)
     assert [row["learning_rate"] for row in curve] == [5e-4, 1e-3, 1e-3, 1e-3, 1e-3]
 
 
-def test_gradient_checkpointing_changes_memory_only(cache: Path, tmp_path: Path) -> None:
-    plain = load_file(run(tmp_path / "a", cache, steps=2) / WEIGHTS)
-    again = run(tmp_path / "b", cache, steps=2, gradient_checkpointing=True)
+def test_gradient_checkpointing_changes_memory_only(
+    whole: Path, cache: Path, tmp_path: Path
+) -> None:
+    plain = load_file(whole / "candidates" / candidate_name(2) / WEIGHTS)
+    again = run(tmp_path, cache, steps=2, gradient_checkpointing=True)
     for name, value in load_file(again / WEIGHTS).items():
         torch.testing.assert_close(value, plain[name], rtol=1e-4, atol=1e-6)
 

@@ -25,10 +25,6 @@ class Draws:
     w: Tensor
     """Guidance in the LCM paper's convention, float32 [B, 1, 1, 1]."""
 
-    def to(self, device: torch.device) -> Draws:
-        """Return the draws on `device`."""
-        return Draws(self.index.to(device), self.noise.to(device), self.w.to(device))
-
 
 @dataclass(frozen=True, slots=True)
 class Predictions:

@@ -51,6 +51,7 @@ def launch(count: int, work: Callable[..., None], *arguments: Any) -> None:
         local_addr=_HERE,
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+        signals_to_handle=",".join(one.name for one in _heeded()),
     )
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     _quiet()
@@ -114,11 +115,16 @@ def _quiet() -> None:
     logger.propagate = False
 
 
+def _heeded() -> list[signal.Signals]:
+    """Return the signals that end a run: those that this process was not started to ignore."""
+    ends = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    return [one for one in ends if signal.getsignal(one) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Undo the launcher's handlers of signals, and end as without them if one comes."""
-    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    before: dict[signal.Signals, _Handler] = {name: signal.getsignal(name) for name in names}
+    before: dict[signal.Signals, _Handler] = {name: signal.getsignal(name) for name in _heeded()}
     came = None
     try:
         yield
@@ -127,5 +133,7 @@ def _own_signals() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+    if came == signal.SIGINT:
+        raise KeyboardInterrupt
     if came is not None:
-        signal.raise_signal(came)
+        sys.exit(128 + came)

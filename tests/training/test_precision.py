@@ -48,7 +48,8 @@ def test_an_overflowing_loss_scale_falls_and_the_run_goes_on(
     """Killed after a step that changed nothing, it ends in the same bytes all the same."""
     distance, step = loop.distance, loop.Run.step
     monkeypatch.setattr(loop, "distance", lambda *given: distance(*given) * 100)
-    run(tmp_path / "whole", cache, hardware=FP16, steps=2)
+    changes: dict[str, Any] = {"hardware": FP16, "steps": 2, "checkpoint_every": 1}
+    run(tmp_path / "whole", cache, **changes)
     norms = [row.grad_norm for row in curve_of(tmp_path / "whole")]
     assert [norm is None for norm in norms] == [True, False]
 
@@ -60,8 +61,8 @@ def test_an_overflowing_loss_scale_falls_and_the_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(loop.Run, "step", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "killed", cache, hardware=FP16, steps=2, checkpoint_every=1)
-    run(tmp_path / "killed", cache, hardware=FP16, steps=2, checkpoint_every=1)
+            run(tmp_path / "killed", cache, **changes)
+    run(tmp_path / "killed", cache, **changes)
     for made in ("candidates", "curve"):
         assert sha256(tmp_path / "killed" / made) == sha256(tmp_path / "whole" / made)
 

@@ -25,7 +25,7 @@ from tasks.graph import plan
 
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
-_CARRIED = ("dvc.yaml", "prefect.yaml", ".gitignore", "flows", "tasks", "lcm_lora")
+_CARRIED = ("dvc.yaml", "prefect.yaml", ".gitignore", "flows", "tasks", "lcm_lora", "bench")
 _FAMILIES: dict[str, FamilyName] = {"sd15": "sd1", "ssd1b": "ssd1b", "sdxl": "sdxl"}
 _PIXELS = 256
 """On a CPU: a sixteenth of the work of 1,024."""
@@ -43,7 +43,8 @@ def main() -> None:
     began = time.monotonic()
     _project(root, asked.preset)
     _timed("base", lambda: _write_base(root, asked.preset))
-    subprocess.run([str(_BIN / "lcm-lora"), "doctor"], cwd=root, env=_environment(), check=True)
+    doctor = [str(_BIN / "lcm-lora"), "doctor"]
+    subprocess.run(doctor, cwd=root, env=_environment(root), check=True)
     for stage in plan(root):
         command = [str(_BIN / "dvc"), "repro", "--quiet", "--single-item", stage.name]
         _timed(stage.name, lambda command=command: _run(command, root))
@@ -112,7 +113,7 @@ def _write_base(root: Path, preset: str) -> tuple[float, int]:
         "from lcm_lora.families.family import FAMILIES\n"
         f"write_base(FAMILIES[{FAMILIES[_FAMILIES[preset]].name!r}], Path(sys.argv[1]))\n"
     )
-    return _run([sys.executable, "-c", program, str(root / "base")], _ROOT)
+    return _run([sys.executable, "-c", program, str(root / "base")], root)
 
 
 def _timed(name: str, run: Callable[[], tuple[float, int]]) -> None:
@@ -125,21 +126,23 @@ def _run(command: list[str], folder: Path) -> tuple[float, int]:
 
     Its own words go to a log beside, and are shown if it fails.
     """
-    log = folder / "rehearsal.log" if folder != _ROOT else Path(os.devnull)
+    log = folder / "rehearsal.log"
     began = time.monotonic()
     with log.open("ab") as out:
         child = subprocess.Popen(
-            command, cwd=folder, env=_environment(), stdout=out, stderr=subprocess.STDOUT
+            command, cwd=folder, env=_environment(folder), stdout=out, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(child.pid, 0)
     if status:
-        sys.stderr.write(log.read_text() if log.is_file() else "")
+        sys.stderr.write(log.read_text())
         raise SystemExit(f"{' '.join(command)}: ended with status {status}")
     return time.monotonic() - began, usage.ru_maxrss
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}"}
+def _environment(folder: Path) -> dict[str, str]:
+    """Let commands run the code in the project's folder, whatever happens to ours meanwhile."""
+    path = f"{_BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
 
 
 if __name__ == "__main__":

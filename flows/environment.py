@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lcm_lora.params.base import Base
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -46,7 +50,8 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def stay_offline(model: str) -> None:
-    """Keep Hugging Face off the network, unless the base is named by a hub id."""
-    if model == "shapes" or Path(model).exists():
+def stay_offline(base: Base) -> None:
+    """Keep Hugging Face off the network, unless base or autoencoder is named by a hub id."""
+    named = [name for name in (base.model, base.vae) if name is not None]
+    if all(name == "shapes" or Path(name).exists() for name in named):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

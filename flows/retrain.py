@@ -40,7 +40,7 @@ def retrain() -> State[Any]:
     try:
         params = load_params(root / layout.PARAMS)
         check_params(params)
-        environment.stay_offline(params.base.model)
+        environment.stay_offline(params.base)
         stages = plan(root)
         tracker = tracking.connect(root, params.registry.experiment)
         outcomes = run_stages(stages, Workshop(root, params.retrain.workers), tracker)

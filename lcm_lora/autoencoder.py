@@ -11,7 +11,7 @@ from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError, reason
 from lcm_lora.families.autoencoder import load_vae
 from lcm_lora.families.found import BaseInventory
-from lcm_lora.inventory.base import places_of
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.params.hardware import Hardware
 
 
@@ -39,12 +39,12 @@ def load_autoencoder(found: BaseInventory, hardware: Hardware, number: int = 0) 
         UserError: It cannot be loaded.
     """
     logging.disable_progress_bar()
-    places = places_of(found)
+    files, device = where_is(found), pick_device(hardware, number)
     try:
-        vae = load_vae(places, found.files).to(pick_device(hardware, number))
+        vae = load_vae(files)
     except Exception as error:  # there is no end to what parsers raise of a broken file
         raise UserError(
             f"base.model {found.model}: its autoencoder cannot be loaded ({reason(error)}); mend "
             "its files, or name another as base.vae"
         ) from error
-    return Autoencoder(vae, found.model, found.structure.downsampling)
+    return Autoencoder(vae.to(device), found.model, found.structure.downsampling)

@@ -25,7 +25,7 @@ from lcm_lora.families.conditioning import Conditioner, conditioner_of
 from lcm_lora.families.family import FAMILIES, Family
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.families.loading import load_pipeline
-from lcm_lora.inventory.base import places_of
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.precision import DTYPES, compute_in
 
@@ -111,15 +111,17 @@ def load_base(found: BaseInventory, hardware: Hardware, number: int = 0) -> Base
     device, dtype = pick_device(hardware, number), DTYPES[hardware.precision]
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-    places = places_of(found)
+    files = where_is(found)
     try:
-        pipeline = load_pipeline(found, places, dtype)
-        pipeline.to(device)
+        pipeline = load_pipeline(found, files, dtype)
+    except MemoryError:
+        raise
     except Exception as error:  # there is no end to what parsers raise of a broken file
         raise UserError(
             f"base.model {found.model}: cannot be loaded ({reason(error)}); mend its files, or name"
             " another base"
         ) from error
+    pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):

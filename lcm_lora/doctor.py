@@ -24,7 +24,8 @@ from lcm_lora.families.check import check_base
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.base import look_at_base, places_of
+from lcm_lora.inventory.base import look_at_base
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.look import Look, planned_bytes
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.source import look_at_source
@@ -237,7 +238,7 @@ def _finished(output: torch.Tensor) -> None:
 def _configs(seen: _Seen) -> Path:
     if seen.base is None:
         raise UserError("base.model: without a base nothing can be counted; mend it first")
-    return places_of(seen.base).configs
+    return where_is(seen.base).configs
 
 
 def _gigabytes(count: float) -> str:

@@ -25,9 +25,14 @@ class ModelInventory(Record):
     sha256: str
 
     def part_sha256(self, folder: str) -> str:
-        """Return a hash over the files of one folder; over all, where there is none of its name."""
-        part = {name: sha for name, sha in self.files.items() if name.startswith(f"{folder}/")}
-        return identity(part) if part else self.sha256
+        """Return a hash over the files of one folder and what stands for its configuration.
+
+        Over all files, where there is no such folder.
+        """
+        own, told = f"{folder}/", f"config/{folder}/"
+        if not any(name.startswith(own) for name in self.files):
+            return self.sha256
+        return identity({n: sha for n, sha in self.files.items() if n.startswith((own, told))})
 
 
 def look_at_model(

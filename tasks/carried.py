@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from lcm_lora.families.found import BaseInventory, Places
+from lcm_lora.families.found import BaseFiles, BaseInventory
 from lcm_lora.files import link
-from lcm_lora.inventory.base import places_of
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.recipe import RecipeBase
 from lcm_lora.records import read_record
 
@@ -46,12 +46,12 @@ def carried(root: Path, base: RecipeBase, folder: Path) -> dict[str, Path]:
     return artifacts
 
 
-def _places(root: Path, base: RecipeBase) -> Places | None:
+def _places(root: Path, base: RecipeBase) -> BaseFiles | None:
     """Return where the base lies; None where it is not here, or no longer the same."""
     with contextlib.suppress(UserError):
         found = read_record(root / layout.INVENTORY / "base.json", BaseInventory, "")
         if found.sha256 == base.sha256:
-            return places_of(found)
+            return where_is(found)
     return None
 
 
@@ -67,7 +67,7 @@ def _small(place: Path, files: list[str], folder: Path) -> Path | None:
     return folder
 
 
-def _config_folder(base: RecipeBase, places: Places, folder: Path) -> Path | None:
+def _config_folder(base: RecipeBase, places: BaseFiles, folder: Path) -> Path | None:
     """Return configuration and tokenizers for what lies in a single file, which holds neither."""
     whole, vae = places.model.is_file(), places.vae is not None and places.vae.is_file()
     if not whole and not vae:

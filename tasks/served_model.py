@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 from diffusers import (
     AutoencoderKL,
-    DiffusionPipeline,
     LCMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -30,6 +29,7 @@ from diffusers import (
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from mlflow.pyfunc import PythonModel, PythonModelContext
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 _MOST_STEPS = 8
 _WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -132,19 +132,35 @@ def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dt
 def _of_folder(
     folder: Path, files: dict[str, str], is_xl: bool, dtype: torch.dtype, own: dict[str, Any]
 ) -> Any:
-    weights = [name for name in files if name.startswith("unet/") and name.endswith(".safetensors")]
-    only_half = weights and all(".fp16" in name for name in weights)
-    plain = {} if is_xl else {"safety_checker": None, "requires_safety_checker": False}
-    return DiffusionPipeline.from_pretrained(
-        str(folder),
-        variant="fp16" if only_half else None,
-        # The default too: transformers loads what is stored, which may be half.
-        dtype={"unet": dtype, "default": torch.float32},
-        use_safetensors=True,
-        local_files_only=True,
-        **plain,
-        **own,
-    )
+    """Load part by part: a folder may hold one in the fp16 variant alone, and another plain."""
+
+    def stored(part: str) -> dict[str, Any]:
+        is_half = any(name.startswith(f"{part}/") and ".fp16" in name for name in files)
+        return {
+            "pretrained_model_name_or_path": str(folder / part),
+            "variant": "fp16" if is_half else None,
+            "use_safetensors": True,
+            "local_files_only": True,
+        }
+
+    # The dtype of each: transformers loads what is stored, which may be half.
+    parts: dict[str, Any] = {
+        "unet": UNet2DConditionModel.from_pretrained(**stored("unet"), dtype=dtype),
+        "text_encoder": CLIPTextModel.from_pretrained(
+            **stored("text_encoder"), dtype=torch.float32
+        ),
+        "feature_extractor": None,
+    }
+    if "vae" not in own:
+        parts["vae"] = AutoencoderKL.from_pretrained(**stored("vae"), dtype=torch.float32)
+    if is_xl:
+        parts["text_encoder_2"] = CLIPTextModelWithProjection.from_pretrained(
+            **stored("text_encoder_2"), dtype=torch.float32
+        )
+    else:
+        parts |= {"safety_checker": None, "requires_safety_checker": False}
+    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    return kind.from_pretrained(str(folder), local_files_only=True, **parts, **own)
 
 
 def _of_file(path: Path, config: str, is_xl: bool, dtype: torch.dtype, own: dict[str, Any]) -> Any:
@@ -156,7 +172,9 @@ def _of_file(path: Path, config: str, is_xl: bool, dtype: torch.dtype, own: dict
 
 def _autoencoder(path: Path, config: str) -> Any:
     if path.is_dir():
-        return AutoencoderKL.from_pretrained(str(path), dtype=torch.float32)
+        is_half = not (path / "diffusion_pytorch_model.safetensors").exists()
+        variant = "fp16" if is_half and any(path.glob("*.fp16.*")) else None
+        return AutoencoderKL.from_pretrained(str(path), variant=variant, dtype=torch.float32)
     return AutoencoderKL.from_single_file(
         str(path), config=config, subfolder="vae", dtype=torch.float32, local_files_only=True
     )

@@ -10,9 +10,10 @@ from lcm_lora.model_files import ModelInventory
 
 
 class BaseInventory(ModelInventory):
-    """The files of a base, and what it is.
+    """The files of a base that loading reads, and what it is.
 
-    `files` names those of another autoencoder under `vae/`, of a configuration under `config/`.
+    `files` names those of another autoencoder under `vae/`, and configuration that stands for what
+    a single file lacks under `config/`.
     """
 
     structure: Structure
@@ -25,7 +26,7 @@ class BaseInventory(ModelInventory):
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class BaseFiles:
     """Where a base's files lie on this machine."""
 
     model: Path

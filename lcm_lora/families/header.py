@@ -44,6 +44,7 @@ def read_header(path: Path) -> Header:
         whole = 8 + length + int(end)
         assert all(isinstance(side, int) and side >= 0 for s in shapes.values() for side in s)
         assert all(math.prod(shape) < 2**40 for shape in shapes.values())
+        assert isinstance(metadata, dict)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError):
         raise UserError(f"{path}: no safetensors file, or damaged; {_MEND}") from None
     except RecursionError:

@@ -8,30 +8,27 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTokenizer
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from lcm_lora.families.autoencoder import load_vae, variant_of
+from lcm_lora.families.autoencoder import load_vae
 from lcm_lora.families.family import FAMILIES, Family
-from lcm_lora.families.found import BaseInventory, Places
+from lcm_lora.families.found import BaseFiles, BaseInventory
+from lcm_lora.families.parts import weights_of
 from lcm_lora.families.vocabulary import find_merges
 
 
-def load_pipeline(found: BaseInventory, places: Places, dtype: torch.dtype) -> Any:
+def load_pipeline(found: BaseInventory, files: BaseFiles, dtype: torch.dtype) -> Any:
     """Return the pipeline of a base: its denoiser in `dtype`, all else in float32.
 
     The autoencoder's weights never pass through half precision: SDXL's overflows there.
     """
-    own: dict[str, Any] = {"vae": load_vae(places, found.files)}
-    family = FAMILIES[found.structure.family]
-    if places.model.is_file():
-        pipeline = _of_file(family, places, dtype, own)
-    else:
-        if not family.is_xl:
-            own |= {"safety_checker": None, "requires_safety_checker": False}
-        pipeline = _of_folder(found, places.model, dtype, own)
-    pipeline.scheduler = type(pipeline.scheduler).from_config(
+    family, vae = FAMILIES[found.structure.family], load_vae(files)
+    of = _of_file if files.model.is_file() else _of_folder
+    pipeline = of(family, files, dtype, vae)
+    # Here it only tells the schedule; DDIM's keeps all of it, some others drop a rescaled one.
+    pipeline.scheduler = DDIMScheduler.from_config(
         pipeline.scheduler.config,
         prediction_type=found.structure.prediction_type,
         rescale_betas_zero_snr=found.structure.zero_snr,
@@ -39,20 +36,37 @@ def load_pipeline(found: BaseInventory, places: Places, dtype: torch.dtype) -> A
     return pipeline
 
 
-def _of_folder(found: BaseInventory, folder: Path, dtype: torch.dtype, own: dict[str, Any]) -> Any:
-    return DiffusionPipeline.from_pretrained(
-        str(folder),
-        variant=variant_of(found.files, "unet/"),
-        dtype={"unet": dtype, "default": torch.float32},
-        use_safetensors=True,
-        local_files_only=True,
-        **own,
+def _of_folder(family: Family, files: BaseFiles, dtype: torch.dtype, vae: Any) -> Any:
+    """Load part by part: a folder may hold one in the fp16 variant alone, and another plain."""
+    unet = UNet2DConditionModel.from_pretrained(**_stored(files.model, "unet"), dtype=dtype)
+    texts: dict[str, Any] = {"text_encoder": CLIPTextModel}
+    if family.is_xl:
+        texts["text_encoder_2"] = CLIPTextModelWithProjection
+    encoders = {
+        part: text.from_pretrained(**_stored(files.model, part), dtype=torch.float32)
+        for part, text in texts.items()
+    }
+    unread: dict[str, Any] = {"feature_extractor": None}
+    if not family.is_xl:
+        unread |= {"safety_checker": None, "requires_safety_checker": False}
+    return getattr(diffusers, family.pipeline).from_pretrained(
+        str(files.model), unet=unet, vae=vae, local_files_only=True, **encoders, **unread
     )
 
 
-def _of_file(family: Family, places: Places, dtype: torch.dtype, own: dict[str, Any]) -> Any:
+def _stored(folder: Path, part: str) -> dict[str, Any]:
+    """Return how the weights of a part are named to its class."""
+    return {
+        "pretrained_model_name_or_path": str(folder / part),
+        "variant": weights_of(folder / part, part, part).variant,
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
+
+
+def _of_file(family: Family, files: BaseFiles, dtype: torch.dtype, vae: Any) -> Any:
     pipeline_class = getattr(diffusers, family.pipeline)
-    config, path = str(places.configs), str(places.model)
+    config, path = str(files.configs), str(files.model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         unet = UNet2DConditionModel.from_single_file(
@@ -64,8 +78,8 @@ def _of_file(family: Family, places: Places, dtype: torch.dtype, own: dict[str, 
             dtype=torch.float32,
             local_files_only=True,
             unet=unet,
-            **tokenizers(family, places.tokenizer),
-            **own,
+            vae=vae,
+            **tokenizers(family, files.tokenizer),
         )
 
 

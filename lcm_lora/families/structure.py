@@ -89,8 +89,8 @@ def structure_of_folder(folder: Path, vae: Path | None = None) -> Structure:
             f"base.model: {folder} is a {pipeline.name[:60]}; name a {' or a '.join(_PIPELINES)}"
         )
     scheduler = read_record(folder / "scheduler" / "scheduler_config.json", _Scheduler, _MEND)
-    own = folder / "vae"
-    autoencoder = read_record((vae or own) / "config.json", _Autoencoder, _MEND)
+    mend = "let base.vae name an autoencoder in the diffusers layout" if vae else _MEND
+    autoencoder = read_record((vae or folder / "vae") / "config.json", _Autoencoder, mend)
     denoiser = read_record(folder / "unet" / "config.json", _Denoiser, _MEND)
     return Structure(
         family=_family(_PIPELINES[pipeline.name], denoiser),
@@ -123,6 +123,8 @@ def family_of_file(path: Path, header: Header) -> Family:
             "name a whole checkpoint, or a diffusers folder"
         )
     if header.has("conditioner.embedders.1.model."):
+        if not header.has("conditioner.embedders.0.transformer."):
+            raise UserError(f"{where}: lacks the first of its two text encoders; name a whole file")
         has_attention = header.has(f"{_UNET}middle_block.1.transformer_blocks.")
         return FAMILIES["sdxl" if has_attention else "ssd1b"]
     if header.has("conditioner.embedders.0.model."):

@@ -32,11 +32,15 @@ def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHu
         UserError: Neither the hub nor the cache knows it.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         commit = HfApi().model_info(model, revision=revision, timeout=10).sha
-    except (RepositoryNotFoundError, RevisionNotFoundError):
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
         wanted = f"{model} at {revision or 'main'}"
         raise UserError(
             f"{what} {wanted}: neither a file, a folder nor a repository on the hub"
@@ -55,10 +59,12 @@ def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHu
 
 
 def _fetched(model: str, commit: str, index: str) -> Path:
-    """Return the folder of a commit in the cache; what is not there yet is downloaded, once."""
-    if folder := cached_folder(model, commit, index):
-        return folder
-    sys.stderr.write(f"base: fetching {model}, commit {commit}, once\n")
+    """Return the folder of a commit in the cache; what is not there yet is downloaded, once.
+
+    A download that was killed leaves some of it, so the hub is asked for all.
+    """
+    if cached_folder(model, commit, index) is None:
+        sys.stderr.write(f"base: fetching {model}, commit {commit}, once\n")
     if index != "model_index.json":
         from huggingface_hub import snapshot_download
 

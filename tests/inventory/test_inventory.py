@@ -19,7 +19,8 @@ from PIL import Image
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.base import look_at_base, places_of, read_base
+from lcm_lora.inventory.base import look_at_base, read_base
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.source import changes, look_at_source
 from lcm_lora.params.base import Base
@@ -146,7 +147,7 @@ def test_a_base_is_its_files(tmp_path: Path, hashes: Hashes) -> None:
     base = Base(model=str(folder))
     before = look_at_base(base, hashes)
     assert before.sha256 == look_at_base(Base(), hashes).sha256  # the same files elsewhere
-    assert places_of(before).model == folder
+    assert where_is(before).model == folder
     (folder / "README.md").write_text("a card")
     (folder / "unet" / "config.json").touch()
     assert look_at_base(base, hashes) == before

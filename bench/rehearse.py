@@ -50,6 +50,8 @@ def main() -> None:
         _timed(stage.name, lambda command=command: _run(command, root))
     flow = [sys.executable, "-m", "flows.retrain"]
     _timed("register", lambda: _run(flow, root))
+    log = (root / "rehearsal.log").read_text().splitlines()
+    print(*(line for line in log if line.startswith("distill:")), sep="\n")
     base = sum(file.stat().st_size for file in (root / "base").rglob("*.safetensors"))
     adapter = (root / layout.ADAPTER / "pytorch_lora_weights.safetensors").stat().st_size
     print(f"base {base / 1e9:.2f} GB, adapter {adapter / 1e6:.1f} MB")
@@ -82,7 +84,6 @@ def _shrink(params: dict[str, Any], on_gpu: bool) -> None:
         "selection": 0.3,
     }
     params["evaluation"] |= {"prompts": 4, "selection": 8}
-    params["encode"]["batch"] = 4
     params["distill"] |= {
         "steps": 20 if on_gpu else 2,
         "checkpoint_every": 20 if on_gpu else 2,
@@ -90,15 +91,14 @@ def _shrink(params: dict[str, Any], on_gpu: bool) -> None:
     }
     if not on_gpu:
         params["hardware"] |= {"device": "cpu", "precision": "fp32"}
+        params["encode"]["batch"] = 4
+        params["select"]["batch"] = params["generate"]["batch"] = 2
         params["distill"] |= {"batch": 1, "accumulation": 1}
     guided, plain = {"steps": 1, "guidance": 7.0}, {"steps": 1, "guidance": 1.0}
-    params["generate"] |= {
-        "batch": 2,
-        "cells": {
-            "teacher": [{"steps": 2, "guidance": 7.0}],
-            "lcm": [plain, {"steps": 2, "guidance": 1.0}],
-            **{solver: [guided] for solver in ("ddim", "dpmpp", "unipc")},
-        },
+    params["generate"]["cells"] = {
+        "teacher": [{"steps": 2, "guidance": 7.0}],
+        "lcm": [plain, {"steps": 2, "guidance": 1.0}],
+        **{solver: [guided] for solver in ("ddim", "dpmpp", "unipc")},
     }
     params["score"] |= {"features": "shapes", "clip": "shapes", "attributes": False}
     params["select"] |= {"metric": "clip_score", "steps": 1}

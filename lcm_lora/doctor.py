@@ -19,18 +19,17 @@ from lcm_lora.check import check_counts, check_disk, check_params
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError
-from lcm_lora.estimate import Memory, Work, memory, work
+from lcm_lora.estimate import ADAPTER_BYTES, Memory, memory, work
 from lcm_lora.families.check import check_base
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
-from lcm_lora.inventory.look import Look, planned_bytes
+from lcm_lora.inventory.look import Look, new_bytes
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params, load_params
-from lcm_lora.params.generate import Cell
 from lcm_lora.precision import DTYPES
 
 _SHARE = 0.45
@@ -57,7 +56,6 @@ class _Seen:
     params: Params
     base: BaseInventory | None = None
     source: SourceInventory | None = None
-    work: Work | None = None
 
 
 def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
@@ -79,15 +77,15 @@ def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
         "base": lambda: _base(seen, hashes),
         "pictures": lambda: _pictures(seen, hashes, before),
         "networks": lambda: _networks(seen.params, hashes),
-        "disk": lambda: _disk(seen),
         "device": lambda: _device(seen.params),
         "memory": lambda: _memory(seen),
+        "disk": lambda: _disk(seen, before),
         "time": lambda: _time(seen),
     }
     for about, ask in questions.items():
         try:
             yield Finding(about, ask())
-        except UserError as error:
+        except (UserError, OSError) as error:
             yield Finding(about, str(error), is_well=False)
 
 
@@ -115,14 +113,29 @@ def _networks(params: Params, hashes: Hashes) -> str:
     return f"{found.features.model} and {found.clip.model}"
 
 
-def _disk(seen: _Seen) -> str:
+def _disk(seen: _Seen, before: Look) -> str:
     where = Path.cwd()
     free = shutil.disk_usage(where).free
     if seen.source is None:
         return f"{_gigabytes(free)} free; what is needed depends on the pictures"
-    needed = seen.source.pictures * planned_bytes(seen.params.prepare)
-    check_disk(needed, free, where)
-    return f"shards and cache take {_gigabytes(needed)}, {_gigabytes(free)} are free"
+    data = new_bytes(seen.params.prepare, before.source, seen.source)
+    kept = _checkpoints(seen) if seen.params.distill.checkpoints is None else 0
+    check_disk(data + kept, free, where)
+    return (
+        f"shards and cache take {_gigabytes(data)} more, checkpoints and candidates "
+        f"{_gigabytes(kept)}; {_gigabytes(free)} are free"
+    )
+
+
+def _checkpoints(seen: _Seen) -> int:
+    """Return the bytes of what a training keeps: each candidate, and three times its moments too.
+
+    Two checkpoints stay, and a third is there while it is written.
+    """
+    weights = 4 * (_training_memory(seen).adapter // ADAPTER_BYTES)
+    steps = range(1, seen.params.distill.steps + 1)
+    candidates = sum(seen.params.distill.candidates.at(step) for step in steps)
+    return weights * (candidates + 3 * 3)
 
 
 def _device(params: Params) -> str:
@@ -177,32 +190,33 @@ def _training_memory(seen: _Seen) -> Memory:
 
 def _time(seen: _Seen) -> str:
     params = seen.params
+    if seen.source is None:
+        raise UserError("prepare.source: without pictures nothing can be counted; mend it first")
     each = work(_configs(seen), params.prepare.resolution)
-    speed = _SHARE * processes_of(params) * multiplications_per_second(params)
-    # The autoencoder computes in fp32 whatever the denoiser does.
-    pictures = seen.source.pictures if seen.source else 0
-    samples = params.distill.steps * params.distill.batch
-    flop = {
-        "encode": pictures * each.encoder,
-        "distill": samples * each.of_training(params.distill.gradient_checkpointing),
-        "generate": sum(_flop_of_cells(params, each)),
+    denoiser, autoencoder = (
+        _SHARE * multiplications_per_second(params, dtype)
+        for dtype in (DTYPES[params.hardware.precision], torch.float32)
+    )
+    samples, passes, decoded = _counts(params)
+    training = each.of_training(params.distill.gradient_checkpointing)
+    seconds = {
+        "encode": seen.source.pictures * each.encoder / autoencoder,
+        "distill": samples * training / denoiser / processes_of(params),
+        "generate": passes * each.denoiser / denoiser + decoded * each.decoder / autoencoder,
     }
-    hours = {stage: amount / speed / 3600 for stage, amount in flop.items()}
-    said = ", ".join(f"{stage} {_hours(value)}" for stage, value in hours.items())
+    said = ", ".join(f"{stage} {_hours(value / 3600)}" for stage, value in seconds.items())
     return (
-        f"about {said} at {_SHARE * 100:.0f} % of {speed / _SHARE / 1e12:.3g} TFLOP/s, which was "
-        "just measured; scoring comes on top"
+        f"about {said}, at {100 * _SHARE:.0f} % of {denoiser / _SHARE / 1e12:.3g} TFLOP/s, which "
+        "was just measured; choosing and scoring come on top"
     )
 
 
-def _flop_of_cells(params: Params, each: Work) -> Iterator[float]:
-    for cells in params.generate.cells.values():
-        for cell in cells:
-            yield params.evaluation.prompts * _flop_of_picture(cell, each)
-
-
-def _flop_of_picture(cell: Cell, each: Work) -> float:
-    return cell.nfe * each.denoiser + each.decoder
+def _counts(params: Params) -> tuple[int, int, int]:
+    """Return the samples of training, and the denoiser's passes and pictures of evaluation."""
+    cells = [cell for cells in params.generate.cells.values() for cell in cells]
+    prompts = params.evaluation.prompts
+    samples = params.distill.steps * params.distill.batch
+    return samples, prompts * sum(cell.nfe for cell in cells), prompts * len(cells)
 
 
 def processes_of(params: Params) -> int:
@@ -212,9 +226,9 @@ def processes_of(params: Params) -> int:
     return 1
 
 
-def multiplications_per_second(params: Params) -> float:
-    """Return the FLOP/s of one device in the denoiser's precision, on a layer such as it has."""
-    device, dtype = pick_device(params.hardware), DTYPES[params.hardware.precision]
+def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:
+    """Return the FLOP/s of one device on a layer such as the denoiser has."""
+    device = pick_device(params.hardware)
     layer = torch.nn.Conv2d(320, 320, 3, padding=1, device=device, dtype=dtype)
     layer = layer.to(memory_format=torch.channels_last)
     rows = torch.zeros(2 if device.type == "cpu" else 16, 320, 64, 64, device=device, dtype=dtype)

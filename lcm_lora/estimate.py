@@ -29,7 +29,7 @@ from lcm_lora.adapter import TARGETS
 from lcm_lora.params.distill import Distill
 from lcm_lora.precision import DTYPES
 
-_ADAPTER_BYTES = 16
+ADAPTER_BYTES = 16
 """Of one adapter weight in training: master, gradient and two moments of AdamW, in fp32."""
 _TOKENS = 77
 
@@ -118,7 +118,7 @@ def memory(configs: Path, params: Distill, precision: str, resolution: int, batc
     return Memory(
         denoiser=weights * dtype.itemsize,
         others=4 * others,
-        adapter=_ADAPTER_BYTES * adapter,
+        adapter=ADAPTER_BYTES * adapter,
         activations=kept,
     )
 

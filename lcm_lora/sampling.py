@@ -44,6 +44,9 @@ from lcm_lora.progress import Advance, progress
 from lcm_lora.recipe import WEIGHTS, read_recipe
 from lcm_lora.records import write_record
 
+_LARGE = 512
+"""Pixels of a side from which pictures are decoded one by one: in fp32 each takes gigabytes."""
+
 
 def generate(
     params: Generate, sampler: Sampler, base: Base, evaluation: Path, adapter: Path, out: Path
@@ -142,6 +145,8 @@ def paint(
         batch: B of one run of the model.
         advance: Told of every batch.
     """
+    if size >= _LARGE:
+        base.vae.enable_slicing()
     for first in range(0, len(captions), batch):
         part = captions[first : first + batch]
         generators = [_generator(seed, cell.seeds, first + offset) for offset in range(len(part))]

@@ -83,10 +83,16 @@ def check_look(params: Params, before: Look, now: Look) -> None:
     check_base(params, now.base.structure)
     own = now.evaluation.pictures if params.evaluation.source and now.evaluation else None
     check_counts(params, now.source.pictures, own)
-    known = {unit.sha256 for unit in before.source.units} if before.source else set()
-    new = sum(unit.pictures for unit in now.source.units if unit.sha256 not in known)
     where = Path.cwd()
-    check_disk(new * planned_bytes(params.prepare), shutil.disk_usage(where).free, where)
+    needed = new_bytes(params.prepare, before.source, now.source)
+    check_disk(needed, shutil.disk_usage(where).free, where)
+
+
+def new_bytes(params: Prepare, before: SourceInventory | None, now: SourceInventory) -> int:
+    """Return about how many bytes shards and cache will take of what is new in the source."""
+    known = {unit.sha256 for unit in before.units} if before else set()
+    new = sum(unit.pictures for unit in now.units if unit.sha256 not in known)
+    return new * planned_bytes(params)
 
 
 def planned_bytes(params: Prepare) -> int:

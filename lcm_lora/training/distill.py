@@ -7,12 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from lcm_lora.data.batches import LatentCache
 from lcm_lora.data.shard import INDEX
-from lcm_lora.device import pick_device
-from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.distill import Distill
@@ -21,6 +17,7 @@ from lcm_lora.recipe import RecipeData
 from lcm_lora.training.launch import joined, launch
 from lcm_lora.training.origin import Origin
 from lcm_lora.training.ranks import Ranks
+from lcm_lora.training.sharing import processes
 from lcm_lora.training.store import open_store
 
 if TYPE_CHECKING:
@@ -52,7 +49,7 @@ def distill(job: Job) -> None:
     Raises:
         UserError: As `train` does, or there are not as many GPUs as wanted.
     """
-    count = _processes(job.params, job.hardware)
+    count = processes(job.params, job.hardware)
     if job.params.checkpoints is not None:
         open_store(job.params.checkpoints, job.checkpoints).check()
     if count == 1:
@@ -60,19 +57,6 @@ def distill(job: Job) -> None:
     else:
         LatentCache(job.cache, job.hashes)  # so that each file is hashed once, not by each process
         launch(count, work, job)
-
-
-def _processes(params: Distill, hardware: Hardware) -> int:
-    """Return how many processes share the work."""
-    on_gpu = pick_device(hardware).type == "cuda"
-    gpus = torch.cuda.device_count() if on_gpu else 1
-    wanted = params.processes or min(gpus, params.batch)
-    if on_gpu and wanted > gpus:
-        raise UserError(
-            f"distill.processes: {wanted} are more than the GPUs here, {gpus}; lower it, or set it "
-            "to null"
-        )
-    return wanted
 
 
 def work(ranks: Ranks, job: Job) -> None:

@@ -35,8 +35,9 @@ from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.draws import draw
 from lcm_lora.training.feed import Batch, feed, on_its_way
 from lcm_lora.training.origin import Origin
-from lcm_lora.training.ranks import Ranks, share
+from lcm_lora.training.ranks import Ranks
 from lcm_lora.training.rates import learning_rates
+from lcm_lora.training.sharing import cuts
 from lcm_lora.training.state import (
     State,
     identity,
@@ -74,7 +75,7 @@ class Run:
         self.prediction = config.prediction_type
         self.schedule = schedule_of(config).to(base.device)
         self.grid = solver_grid(config.num_train_timesteps, params.grid).to(base.device)
-        self.learning_rate = learning_rates(params)
+        self.learning_rate, self.cuts = learning_rates(params), cuts(params, ranks)
 
         attach(base.unet, params.rank, params.alpha, params.seed)
         compute_as_given(base.unet)
@@ -88,16 +89,6 @@ class Run:
         scaler = torch.amp.GradScaler(base.device.type, enabled=hardware.precision == "fp16")
         self.student, self.teacher = _student(base), _teacher(base)
         self.state = State(named, optimiser, scaler, origin)
-
-    @property
-    def cuts(self) -> list[range]:
-        """This process's micro-batches, as places within a step's batch.
-
-        None is larger than `accumulation` says, which is what the device has memory for.
-        """
-        mine = share(range(self.params.batch), self.ranks.count, self.ranks.number)
-        parts = math.ceil(len(mine) * self.params.accumulation / self.params.batch)
-        return [share(mine, parts, part) for part in range(parts)]
 
     def places(self) -> Iterator[range]:
         """Yield the places of the micro-batches to come in the run's sequence of samples."""

@@ -1,7 +1,6 @@
 """Several processes train as one: same samples, same draws, same adapter but for rounding."""
 
 import functools
-import itertools
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from lcm_lora.records import write_record
 from lcm_lora.training.distill import Job
 from lcm_lora.training.launch import launch
 from lcm_lora.training.origin import Origin
-from lcm_lora.training.ranks import Ranks, share
+from lcm_lora.training.ranks import Ranks
 
 PARAMS = {
     "steps": 1000,
@@ -41,15 +40,6 @@ PARAMS = {
     "checkpoint_every": 2,
     "export": "fp32",
 }
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
-@pytest.mark.parametrize("length", [8, 24])
-def test_shares_are_equal_and_make_up_the_whole(length: int, count: int) -> None:
-    whole = range(5, 5 + length)
-    parts = [share(whole, count, number) for number in range(count)]
-    assert list(itertools.chain(*parts)) == list(whole)
-    assert {len(part) for part in parts} <= {length // count, length // count + 1}
 
 
 def test_an_error_of_one_process_ends_all() -> None:

@@ -31,6 +31,8 @@ from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.precision import DTYPES
+from lcm_lora.training.sharing import micro_batch, processes
+from lcm_lora.training.store import open_store
 
 _SHARE = 0.45
 """Of a device's bare multiplications, what a whole run reaches: MLPerf Training v5.1 has Stable
@@ -119,7 +121,10 @@ def _disk(seen: _Seen, before: Look) -> str:
     if seen.source is None:
         return f"{_gigabytes(free)} free; what is needed depends on the pictures"
     data = new_bytes(seen.params.prepare, before.source, seen.source)
-    kept = _checkpoints(seen) if seen.params.distill.checkpoints is None else 0
+    url = seen.params.distill.checkpoints
+    if url is not None:
+        open_store(url, where).check()
+    kept = _checkpoints(seen) if url is None else 0
     check_disk(data + kept, free, where)
     return (
         f"shards and cache take {_gigabytes(data)} more, checkpoints and candidates "
@@ -141,6 +146,7 @@ def _checkpoints(seen: _Seen) -> int:
 def _device(params: Params) -> str:
     device = pick_device(params.hardware)
     precision = params.hardware.precision
+    processes(params.distill, params.hardware)  # refuses more than there are devices
     if device.type == "cpu":
         cores, total = psutil.cpu_count(logical=False), psutil.virtual_memory().total
         return f"CPU, {cores} cores, {_gigabytes(total)}, computing in {precision}"
@@ -157,9 +163,8 @@ def _device(params: Params) -> str:
 
 def _memory(seen: _Seen) -> str:
     params, needed = seen.params, _training_memory(seen)
-    processes = processes_of(params)
     device = pick_device(params.hardware)
-    has, share = psutil.virtual_memory().total, processes
+    has, share = psutil.virtual_memory().total, processes(params.distill, params.hardware)
     if device.type == "cuda":
         has, share = torch.cuda.get_device_properties(device).total_memory, 1
     total = int(_MARGIN * needed.total) * share
@@ -178,13 +183,13 @@ def _memory(seen: _Seen) -> str:
 
 def _training_memory(seen: _Seen) -> Memory:
     params = seen.params
-    batch = max(1, params.distill.batch // (params.distill.accumulation * processes_of(params)))
+    count = processes(params.distill, params.hardware)
     return memory(
         _configs(seen),
         params.distill,
         params.hardware.precision,
         params.prepare.resolution,
-        batch,
+        micro_batch(params.distill, count),
     )
 
 
@@ -201,7 +206,7 @@ def _time(seen: _Seen) -> str:
     training = each.of_training(params.distill.gradient_checkpointing)
     seconds = {
         "encode": seen.source.pictures * each.encoder / autoencoder,
-        "distill": samples * training / denoiser / processes_of(params),
+        "distill": samples * training / denoiser / _speedup(params),
         "generate": passes * each.denoiser / denoiser + decoded * each.decoder / autoencoder,
     }
     said = ", ".join(f"{stage} {_hours(value / 3600)}" for stage, value in seconds.items())
@@ -211,19 +216,18 @@ def _time(seen: _Seen) -> str:
     )
 
 
+def _speedup(params: Params) -> int:
+    """Return how many devices train; processes on one CPU share it."""
+    is_gpu = pick_device(params.hardware).type == "cuda"
+    return processes(params.distill, params.hardware) if is_gpu else 1
+
+
 def _counts(params: Params) -> tuple[int, int, int]:
     """Return the samples of training, and the denoiser's passes and pictures of evaluation."""
     cells = [cell for cells in params.generate.cells.values() for cell in cells]
     prompts = params.evaluation.prompts
     samples = params.distill.steps * params.distill.batch
     return samples, prompts * sum(cell.nfe for cell in cells), prompts * len(cells)
-
-
-def processes_of(params: Params) -> int:
-    """Return how many processes will train."""
-    if pick_device(params.hardware).type == "cuda":
-        return max(1, torch.cuda.device_count())
-    return 1
 
 
 def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lcm_lora import cli
+from lcm_lora.errors import is_out_of_memory
 from lcm_lora.files import sha256
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +111,7 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "a run can start"
     assert [line.split()[1] for line in lines if line.startswith("ok ")] == [
-        *("parameters", "base", "pictures", "networks", "disk", "device", "memory", "time")
+        *("parameters", "base", "pictures", "networks", "device", "memory", "disk", "time")
     ]
     assert not (project / "data").exists()
     text = (project / "params.yaml").read_text()
@@ -158,8 +158,9 @@ def test_stages_without_their_inputs_name_the_stage_that_makes_them(project: Pat
 def test_a_device_that_is_too_small_is_one_line() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(10**16)
-    assert cli._is_out_of_memory(error.value)
-    assert not cli._is_out_of_memory(RuntimeError("a defect of ours"))
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert not is_out_of_memory(RuntimeError("a defect of ours"))
 
 
 def test_presets_are_printed(tmp_path: Path) -> None:

@@ -14,6 +14,6 @@ class Hardware(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Dtype of the frozen base; LoRA weights and all schedule arithmetic stay fp32."""
+    """In which the denoiser computes; all else, and the adapter's own weights, stay fp32."""
     threads: int | None = Field(None, ge=1, le=4096)
     """CPU threads of one stage; null lets torch decide. The CPU's last bits depend on it."""

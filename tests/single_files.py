@@ -53,6 +53,13 @@ def save_single_file(
     return path
 
 
+def save_vae(network: Any, path: Path, prefix: str = "") -> Path:
+    """Write an autoencoder by its original names, as it is shared alone or within a whole file."""
+    tensors = {f"{prefix}{n}": v.contiguous() for n, v in autoencoder(network).items()}
+    save_file(tensors, path)
+    return path
+
+
 def unet(network: Any) -> dict[str, Tensor]:
     """Return a UNet's tensors by their original names."""
     layers = network.config.layers_per_block + 1

@@ -34,6 +34,8 @@ def parts_of(is_xl: bool) -> tuple[str, ...]:
 def weights_of(folder: Path, part: str, what: str) -> Weights:
     """Return the weights of a part: the plain ones, or the fp16 variant where it is alone.
 
+    Of several files and a single one, diffusers takes the several, transformers the single one.
+
     Args:
         folder: Of the part alone.
         part: Its name.
@@ -44,12 +46,12 @@ def weights_of(folder: Path, part: str, what: str) -> Weights:
     """
     stem = _STEMS[part]
     for variant in (None, "fp16"):
-        single = f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
-        if (folder / single).is_file():
-            return Weights((single,), variant)
-        index = f"{stem}.safetensors.index{f'.{variant}' if variant else ''}.json"
-        if (folder / index).is_file():
-            return Weights((index, *_shards(folder / index, what)), variant)
+        mark = f".{variant}" if variant else ""
+        names = [f"{stem}{mark}.safetensors", f"{stem}.safetensors.index{mark}.json"]
+        for name in names if part.startswith("text") else reversed(names):
+            if (folder / name).is_file():
+                shards = _shards(folder / name, what) if name.endswith(".json") else ()
+                return Weights((name, *shards), variant)
     if any(folder.glob("*.bin")):
         raise UserError(f"{what}: its weights are pickled, which is refused; convert them")
     mend = "fetch it, or name an autoencoder as base.vae" if part == "vae" else "fetch it again"
@@ -61,10 +63,17 @@ def _shards(index: Path, what: str) -> list[str]:
         names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{what}: {index.name} is damaged; fetch it again") from None
+    if not names:
+        raise UserError(f"{what}: {index.name} lists no files; fetch it again")
     for name in names:
         if not isinstance(name, str) or not (index.parent / name).is_file():
             raise UserError(f"{what}: lacks {name}, which {index.name} lists; fetch it again")
     return names
+
+
+def words_of(is_xl: bool) -> tuple[str, ...]:
+    """Return the folders of a pipeline's tokenizers."""
+    return ("tokenizer", "tokenizer_2") if is_xl else ("tokenizer",)
 
 
 def files_of_part(folder: Path, part: str, what: str) -> Iterator[str]:
@@ -73,9 +82,8 @@ def files_of_part(folder: Path, part: str, what: str) -> Iterator[str]:
     yield from weights_of(folder, part, what).files
 
 
-def texts_of(folder: Path, *beginnings: str) -> Iterator[str]:
-    """Yield the names of configuration and vocabulary files in folders that begin so."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix in {".json", ".txt"} and name.startswith(beginnings) and path.is_file():
-            yield name
+def texts_of(folder: Path, words: str) -> Iterator[str]:
+    """Yield the names of configuration and vocabulary files of a tokenizer in a base's folder."""
+    for path in sorted((folder / words).glob("*")):
+        if path.suffix in {".json", ".txt"} and path.is_file():
+            yield f"{words}/{path.name}"

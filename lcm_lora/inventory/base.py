@@ -56,7 +56,9 @@ def read_base(path: Path, hashes: Hashes) -> BaseInventory:
 def _find_vae(name: str) -> tuple[Path, str | None]:
     """Find another autoencoder; a hub id may name its revision, as in `owner/name@revision`."""
     identifier, _, revision = name.partition("@")
-    return find_model("base.vae", identifier if revision else name, revision or None)
+    if not revision or Path(name).exists():
+        return find_model("base.vae", name, None)
+    return find_model("base.vae", identifier, revision)
 
 
 def _structure(files: BaseFiles, base: Base) -> Structure:

@@ -9,7 +9,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseFiles, BaseInventory
 from lcm_lora.families.header import read_header
-from lcm_lora.families.parts import files_of_part, parts_of, texts_of
+from lcm_lora.families.parts import files_of_part, parts_of, texts_of, words_of
 from lcm_lora.families.structure import Structure, family_of_file
 from lcm_lora.families.vocabulary import find_merges, merges_sha256
 from lcm_lora.hashes import Hashes
@@ -58,7 +58,7 @@ def where_is(found: BaseInventory) -> BaseFiles:
 
 
 def _here(what: str, name: str, commit: str | None) -> Path:
-    if name == "shapes":
+    if name == "shapes" and what == "base.model":
         return places.BASE
     path = cached_folder(name.partition("@")[0], commit, _INDEX[what]) if commit else Path(name)
     if path is None or not path.exists():
@@ -98,11 +98,11 @@ def hash_files(files: BaseFiles, structure: Structure, hashes: Hashes) -> dict[s
     Raises:
         UserError: Some of them are missing, pickled, or cut short.
     """
+    is_xl, skip = FAMILIES[structure.family].is_xl, "vae" if files.vae else None
     if files.model.is_dir():
-        is_xl = FAMILIES[structure.family].is_xl
-        named = dict(_of_folder(files.model, is_xl, skip="vae" if files.vae else None))
+        named = dict(_of_folder(files.model, is_xl, skip))
     else:
-        named = {files.model.name: files.model, **dict(_of_single_file(files))}
+        named = {files.model.name: files.model, **dict(_of_single_file(files, is_xl, skip))}
     if files.vae:
         named |= dict(_of_vae(files.vae, files.configs))
     for path in named.values():
@@ -122,21 +122,24 @@ def _of_folder(folder: Path, is_xl: bool, skip: str | None) -> Iterator[tuple[st
         if part != skip:
             within = files_of_part(folder / part, part, f"base.model {folder}: {part}")
             names += [f"{part}/{name}" for name in within]
-    for words in ("tokenizer", "tokenizer_2") if is_xl else ("tokenizer",):
-        texts = list(texts_of(folder, f"{words}/"))
+    for words in words_of(is_xl):
+        texts = list(texts_of(folder, words))
         if not texts:
             raise UserError(f"base.model {folder}: holds no {words}; fetch it again")
         names += texts
     return ((name, folder / name) for name in names)
 
 
-def _of_single_file(files: BaseFiles) -> Iterator[tuple[str, Path]]:
+def _of_single_file(files: BaseFiles, is_xl: bool, skip: str | None) -> Iterator[tuple[str, Path]]:
     """Yield the configuration that stands for what a single file lacks."""
-    parts = ("model_index", "scheduler/", "unet/", "vae/", "text_encoder")
-    for name in texts_of(files.configs, *parts):
+    parts = [part for part in parts_of(is_xl) if part != skip]
+    names = ["model_index.json", "scheduler/scheduler_config.json"]
+    for name in (*names, *(f"{part}/config.json" for part in parts)):
         yield f"config/{name}", files.configs / name
-    if files.tokenizer:
-        for name in texts_of(files.tokenizer, "tokenizer"):
+    if files.tokenizer is None:
+        return
+    for words in words_of(is_xl):
+        for name in texts_of(files.tokenizer, words):
             yield f"config/{name}", files.tokenizer / name
 
 
@@ -144,11 +147,21 @@ def _of_vae(vae: Path, configs: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files of another autoencoder; one in a file is read with the base's configuration.
 
     Raises:
-        UserError: It holds no weights.
+        UserError: It holds no weights, or not those of an autoencoder.
     """
     if vae.is_file():
+        _check_vae(vae)
         yield f"vae/{vae.name}", vae
         yield "config/vae/config.json", configs / "vae" / "config.json"
         return
     for name in files_of_part(vae, "vae", f"base.vae {vae}"):
         yield f"vae/{name}", vae / name
+
+
+def _check_vae(file: Path) -> None:
+    try:
+        header = read_header(file)
+    except UserError as error:
+        raise UserError(f"base.vae {error}") from None
+    if not any(name.endswith("decoder.conv_in.weight") for name in header.shapes):
+        raise UserError(f"base.vae {file}: holds no autoencoder; name another, or none")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers import PNDMScheduler
 from making import CPU
+from mixed_folders import same, weights
 from safetensors.torch import load_file, save_file
-from single_files import save_single_file
+from single_files import save_single_file, save_vae
 from tiny_bases import autoencoder, save_configs, tiny_pipeline
 
 from lcm_lora.bases import Base, load_base
@@ -34,19 +40,6 @@ def opened(hashes: Hashes, **params: Any) -> Base:
     return load_base(look_at_base(BaseParams(**wanted), hashes), CPU)
 
 
-def weights(base: Base) -> dict[str, torch.Tensor]:
-    return {
-        f"{part}.{name}": value
-        for part, module in base.pipeline.components.items()
-        if isinstance(module, torch.nn.Module)
-        for name, value in module.state_dict().items()
-    }
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(v, other[n]) for n, v in one.items())
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_a_single_file_is_the_folder_that_it_was_written_from(
@@ -63,7 +56,7 @@ def test_a_single_file_is_the_folder_that_it_was_written_from(
     assert folder.found.structure == single.found.structure
     assert single.family.name == family
     assert single.pipeline.scheduler.config.prediction_type == prediction_type
-    assert same(weights(folder), weights(single))
+    assert same(weights(folder.pipeline), weights(single.pipeline))
     sizes = torch.tensor([[16.0, 16, 0, 0, 16, 16]])
     told = [base.conditioning(["a red ring"], sizes) for base in (folder, single)]
     assert same(*told)
@@ -73,7 +66,7 @@ def test_half_precision_files_are_computed_in_fp32(hashes: Hashes, tmp_path: Pat
     pipeline = tiny_pipeline("sdxl")
     config = save_configs(pipeline, tmp_path / "config")
     file = save_single_file(pipeline, tmp_path / "half.safetensors", torch.float16)
-    stored = weights(opened(hashes, model=file, config=config))
+    stored = weights(opened(hashes, model=file, config=config).pipeline)
     assert {value.dtype for value in stored.values() if value.is_floating_point()} == {
         torch.float32
     }
@@ -85,14 +78,18 @@ def test_a_folder_of_the_fp16_variant_alone_is_read(hashes: Hashes, tmp_path: Pa
     pipeline = tiny_pipeline("sd1").to(torch.float16)
     pipeline.save_pretrained(tmp_path, variant="fp16")
     pipeline.to(torch.float32)
-    stored = weights(opened(hashes, model=tmp_path))
+    stored = weights(opened(hashes, model=tmp_path).pipeline)
     assert torch.equal(stored["unet.conv_in.weight"], pipeline.unet.conv_in.weight)
 
 
+@pytest.mark.parametrize("kept", ["DDIM", "PNDM"])
 def test_marks_of_v_prediction_and_a_rescaled_schedule_are_read(
-    hashes: Hashes, tmp_path: Path
+    kept: str, hashes: Hashes, tmp_path: Path
 ) -> None:
+    """Whatever scheduler the configuration names: PNDM's cannot rescale a schedule."""
     pipeline = tiny_pipeline("sdxl")
+    if kept == "PNDM":
+        pipeline.scheduler = PNDMScheduler.from_config(pipeline.scheduler.config)
     config = save_configs(pipeline, tmp_path / "config")
     marks = {"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}
     file = save_single_file(pipeline, tmp_path / "v.safetensors", extra=marks)
@@ -120,6 +117,12 @@ def test_sd2_must_be_told_what_it_predicts(hashes: Hashes, tmp_path: Path) -> No
     assert again.pipeline.scheduler.config.prediction_type == "v_prediction"
 
 
+def other_autoencoder() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return autoencoder()
+
+
 def test_another_autoencoder_takes_the_place_of_the_bases_own(
     hashes: Hashes, tmp_path: Path
 ) -> None:
@@ -128,9 +131,7 @@ def test_another_autoencoder_takes_the_place_of_the_bases_own(
     file = save_single_file(pipeline, tmp_path / "bare.safetensors", without="first_stage_model")
     with pytest.raises(UserError, match=r"holds no autoencoder; name one as base\.vae"):
         opened(hashes, model=file, config=config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        other = autoencoder()
+    other = other_autoencoder()
     other.save_pretrained(tmp_path / "vae")
     base = opened(hashes, model=file, config=config, vae=tmp_path / "vae")
     assert same(dict(base.vae.state_dict()), dict(other.state_dict()))
@@ -143,10 +144,84 @@ def test_another_autoencoder_takes_the_place_of_the_bases_own(
     assert replaced.found.part_sha256("vae") != own.found.part_sha256("vae")
 
 
+@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+def test_an_autoencoder_in_a_file_is_read_with_the_bases_configuration(
+    prefix: str, hashes: Hashes, tmp_path: Path
+) -> None:
+    pipeline, other = tiny_pipeline("sd1"), other_autoencoder()
+    pipeline.save_pretrained(tmp_path / "base")
+    vae = save_vae(other, tmp_path / "vae.safetensors", prefix)
+    file = save_single_file(pipeline, tmp_path / "bare.safetensors", without="first_stage_model")
+    config = shutil.copytree(tmp_path / "base", tmp_path / "config")
+    for params in ({"model": tmp_path / "base"}, {"model": file, "config": config}):
+        base = opened(hashes, vae=vae, **params)
+        assert same(dict(base.vae.state_dict()), dict(other.state_dict()))
+        told = params.get("config", tmp_path / "base") / "vae" / "config.json"
+        told.write_text(json.dumps(json.loads(told.read_text()) | {"scaling_factor": 0.5}))
+        again = opened(hashes, vae=vae, **params)
+        assert again.vae.config.scaling_factor == 0.5
+        assert again.found.part_sha256("vae") != base.found.part_sha256("vae")
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base
+from lcm_lora.params.base import Base
+with Hashes(Path(sys.argv[1])) as hashes:
+    for config in sys.argv[3:]:
+        print(look_at_base(Base(model=sys.argv[2], config=config), hashes).model_dump_json())
+assert "torch" not in sys.modules
+"""
+
+
+def test_a_tokenizer_alone_is_no_other_base_from_process_to_process(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("sdxl")
+    file = save_single_file(pipeline, tmp_path / "base.safetensors")
+    words, stray = tmp_path / "words", tmp_path / "stray"
+    for folder in (words, stray):
+        pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    (stray / "unet").mkdir()
+    (stray / "unet" / "config.json").write_text("{}")  # without model_index.json nobody reads it
+
+    def look(seed: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-c", LOOK, str(tmp_path / f"hashes-{seed}"), str(file)]
+        done = subprocess.run(
+            [*command, str(words), str(stray)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    one, another = look("1"), look("2")
+    assert one == another
+    assert one[0]["files"] == one[1]["files"]
+    assert one[0]["sha256"] == one[1]["sha256"]
+    assert {"config/tokenizer/tokenizer.json", "config/unet/config.json"} <= one[0]["files"].keys()
+
+
+def test_a_configuration_counts_as_far_as_it_is_read(hashes: Hashes, tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("sd1")
+    config = save_configs(pipeline, tmp_path / "config")
+    file = save_single_file(pipeline, tmp_path / "base.safetensors")
+    params = BaseParams(model=str(file), config=str(config))
+    before = look_at_base(params, hashes)
+    for name in ("unet/x.index.json", "text_encoder_2/config.json", "tokenizer_2/vocab.json"):
+        (config / name).parent.mkdir(exist_ok=True)
+        (config / name).write_text("{}")
+    assert look_at_base(params, hashes) == before
+    (config / "text_encoder" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"text_encoder/config\.json: no such file"):
+        look_at_base(params, hashes)
+
+
 def broken(tmp_path: Path, kind: str) -> Path:
     """Return a file that is no base, in one way."""
     path = tmp_path / f"{kind}.safetensors"
-    pipeline = tiny_pipeline("sdxl" if kind == "refiner" else "sd1")
+    pipeline = tiny_pipeline("sdxl" if kind in ("refiner", "headless") else "sd1")
     save_single_file(pipeline, path)
     tensors = load_file(path)
     match kind:
@@ -164,6 +239,9 @@ def broken(tmp_path: Path, kind: str) -> Path:
         case "refiner":
             second = "conditioner.embedders.1."
             tensors = {n.replace(second, "conditioner.embedders.0."): v for n, v in tensors.items()}
+        case "headless":
+            first = "conditioner.embedders.0."
+            tensors = {n: v for n, v in tensors.items() if not n.startswith(first)}
         case "unet":
             tensors = {n: v for n, v in tensors.items() if not n.startswith("cond_stage_model")}
     save_file(tensors, path)
@@ -177,6 +255,7 @@ def broken(tmp_path: Path, kind: str) -> Path:
         ("pickle", "no safetensors file"),
         ("adapter", "holds no denoiser of SD-1.x, SD-2.x, SDXL or SSD-1B"),
         ("refiner", "is the refiner of SDXL"),
+        ("headless", "lacks the first of its two text encoders; name a whole file"),
         ("unet", "holds no text encoder"),
     ],
 )

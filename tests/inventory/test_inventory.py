@@ -173,15 +173,33 @@ def test_a_base_is_its_files(tmp_path: Path, hashes: Hashes) -> None:
         ("gone.safetensors", "no such file or folder"),
         ("/gone/away", "no such file or folder"),
         ("nobody/has-this", "not in the local hub cache, and the hub does not answer"),
+        ("models/sd/v15", "neither a file, a folder nor a repository on the hub"),
+        ("./gone", "neither a file, a folder nor a repository on the hub"),
     ],
 )
 def test_a_base_that_is_not_there(
     hashes: Hashes, model: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match=message) as error:
-        look_at_base(Base(model=model), hashes)
-    assert "\n" not in str(error.value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for what, params in {"model": Base(model=model), "vae": Base(vae=model)}.items():
+        with pytest.raises(UserError, match=rf"^base\.{what} .*{message}") as error:
+            look_at_base(params, hashes)
+        assert "\n" not in str(error.value)
+
+
+def test_a_base_that_vanishes_is_said_in_a_line(tmp_path: Path, hashes: Hashes) -> None:
+    record, folder = tmp_path / "base.json", copy_of_the_base(tmp_path / "base")
+    vae = Path(shutil.copytree(folder / "vae", tmp_path / "vae@home"))
+    found = look_at_base(Base(model=str(folder), vae=str(vae)), hashes)
+    write_record(record, found)
+    assert where_is(found).vae == vae
+    for what, place in {"vae": vae, "model": folder}.items():
+        shutil.rmtree(place)
+        gone = rf"^base\.{what} .*: is gone from where it was; run `lcm-lora inventory`$"
+        with pytest.raises(UserError, match=gone):
+            where_is(found)
+        with pytest.raises(UserError, match=gone):
+            read_base(record, hashes)
 
 
 COMMITS = ("1" * 40, "2" * 40)

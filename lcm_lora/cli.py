@@ -18,7 +18,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError, one_of
+from lcm_lora.errors import UserError, is_out_of_memory, one_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +45,7 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
             except OSError as error:
                 _fail(_explained(error))
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 _fail(_OUT_OF_MEMORY)
 
@@ -217,12 +217,6 @@ _OUT_OF_MEMORY = (
     "the device is too small: lower the stage's batch or raise distill.accumulation, set "
     "distill.gradient_checkpointing, or lower hardware.precision; `lcm-lora doctor` counts"
 )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # By name and text, since importing torch takes seconds.
-    is_torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-    return isinstance(error, MemoryError) or is_torchs
 
 
 def _explained(error: OSError) -> str:

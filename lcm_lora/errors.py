@@ -12,6 +12,14 @@ class UserError(Exception):
     """Something the user can mend. The message is one line: what, where, how to mend."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device or the machine had too little memory, in a library's words or ours."""
+    # By name and text, since importing torch takes seconds.
+    text = str(error)
+    is_torchs = type(error).__name__ == "OutOfMemoryError" or "out of memory" in text
+    return isinstance(error, MemoryError) or is_torchs or "DefaultCPUAllocator" in text
+
+
 def one_of(value: str, known: Iterable[_Name]) -> _Name:
     """Return the known name that `value` is.
 

@@ -21,7 +21,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, is_out_of_memory
 from lcm_lora.processes import die_with_parent
 from lcm_lora.training.ranks import Ranks
 
@@ -40,6 +40,7 @@ def launch(count: int, work: Callable[..., None], *arguments: Any) -> None:
     Raises:
         UserError: One raised it, or was killed.
         OSError: One raised it.
+        MemoryError: One had too little memory, or its device.
     """
     config = LaunchConfig(
         min_nodes=1,
@@ -68,12 +69,16 @@ def _rank(
     """Be one of the processes."""
     die_with_parent(parent)
     ranks = Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    torch.set_num_threads(max(1, torch.get_num_threads() // ranks.count))  # if no one says how many
     try:
         work(ranks, *arguments)
     except (UserError, OSError) as error:
         errors.put(error)
         sys.exit(1)
     except Exception as error:
+        if is_out_of_memory(error):
+            errors.put(MemoryError(str(error)))
+            sys.exit(1)
         told = traceback.format_exc()
         time.sleep(_SECONDS_TO_BLAME)
         sys.stderr.write(told)
@@ -110,9 +115,10 @@ def _cause(failed: ChildFailedError, errors: SimpleQueue[Exception]) -> Exceptio
 
 def _quiet() -> None:
     """Keep the launcher from telling at length what is told in a line."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logger = logging.getLogger(name)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
 
 
 def _heeded() -> list[signal.Signals]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lcm_lora.errors import UserError
 from lcm_lora.training.ranks import Ranks
 
@@ -13,7 +15,14 @@ from lcm_lora.training.ranks import Ranks
 def complain(ranks: Ranks) -> None:
     """Complain as process 1; all others would go on for long."""
     if ranks.number == 1:
-        raise UserError("mend it")
+        raise UserError(f"mend it, with {torch.get_num_threads()} threads")
+    time.sleep(600)
+
+
+def exhaust(ranks: Ranks) -> None:
+    """Ask for more memory than there is, as process 1; all others would go on for long."""
+    if ranks.number == 1:
+        torch.empty(10**16)
     time.sleep(600)
 
 

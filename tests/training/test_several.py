@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from making import CPU, shapes_inventory
-from rank_work import complain, notes, work_and_note
+from rank_work import complain, exhaust, notes, work_and_note
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from lcm_lora.training.ranks import Ranks
 PARAMS = {
     "steps": 1000,
     "batch": 8,
+    "accumulation": 4,
     "processes": 2,
     "guidance": {"convention": "imagen", "low": 2.0, "high": 4.0},
     "rank": 4,
@@ -42,10 +43,21 @@ PARAMS = {
 }
 
 
-def test_an_error_of_one_process_ends_all() -> None:
-    with pytest.raises(UserError, match=r"^mend it$"):
+def test_an_error_of_one_process_ends_all_and_they_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with pytest.raises(UserError, match=r"^mend it, with 1 threads$"):
         launch(2, complain)
     assert not workers(os.getpid())
+
+
+def test_too_little_memory_for_one_process_is_told_as_that(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(MemoryError, match="DefaultCPUAllocator"):
+        launch(2, exhaust)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture
@@ -97,7 +109,7 @@ def test_two_processes_are_killed_and_four_go_on(project: Path, tmp_path: Path) 
     assert notes(tmp_path / "4") == fresh[killed_at * 8 :]
     apart = sum(float((four[name] - value).square().sum()) for name, value in one.items())
     moved = sum(float(v.square().sum()) for name, v in one.items() if "lora_up" in name)
-    assert 0 < apart < 1e-4 * moved
+    assert apart < 1e-4 * moved
 
 
 def trained(

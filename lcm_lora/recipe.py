@@ -64,6 +64,8 @@ class RecipeBase(Record):
     sha256: str
     files: dict[str, str]
     """SHA-256 of each file, by its name in the base's folder; see `BaseInventory`."""
+    config: str | None = None
+    """Of a single file: the whole diffusers folder of configuration that the parameters name."""
     vae: str | None = None
     """Another autoencoder in place of the base's own, as the parameters name it."""
     vae_revision: str | None = None

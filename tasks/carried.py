@@ -56,9 +56,11 @@ def _places(root: Path, base: RecipeBase) -> BaseFiles | None:
 
 
 def _small(place: Path, files: list[str], folder: Path) -> Path | None:
-    """Return the named files of a model alone, and None if they are many bytes."""
+    """Return the named files of a model alone; None if they are many bytes, or not all here."""
     if place.is_file():
         return place if place.stat().st_size < _LARGEST else None
+    if not all((place / name).is_file() for name in files):
+        return None
     if sum((place / name).stat().st_size for name in files) >= _LARGEST:
         return None
     for name in files:

@@ -116,8 +116,10 @@ def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dt
     if other_vae:
         names = [name for name in base["files"] if name.startswith("vae/")]
         files_of_vae = {name.removeprefix("vae/"): base["files"][name] for name in names}
-        vae = _found(context, "vae", base["vae"], base["vae_revision"], files_of_vae)
-        own["vae"] = _autoencoder(vae, config or str(path))
+        # A hub id may have named its revision, as in `owner/name@revision`.
+        name = base["vae"].partition("@")[0] if base["vae_revision"] else base["vae"]
+        vae = _found(context, "vae", name, base["vae_revision"], files_of_vae)
+        own["vae"] = _autoencoder(vae, list(files_of_vae), config or str(path))
     is_xl = base["family"] in ("sdxl", "ssd1b")
     if path.is_file():
         if config is None:
@@ -135,13 +137,7 @@ def _of_folder(
     """Load part by part: a folder may hold one in the fp16 variant alone, and another plain."""
 
     def stored(part: str) -> dict[str, Any]:
-        is_half = any(name.startswith(f"{part}/") and ".fp16" in name for name in files)
-        return {
-            "pretrained_model_name_or_path": str(folder / part),
-            "variant": "fp16" if is_half else None,
-            "use_safetensors": True,
-            "local_files_only": True,
-        }
+        return _stored(folder / part, [name for name in files if name.startswith(f"{part}/")])
 
     # The dtype of each: transformers loads what is stored, which may be half.
     parts: dict[str, Any] = {
@@ -163,6 +159,16 @@ def _of_folder(
     return kind.from_pretrained(str(folder), local_files_only=True, **parts, **own)
 
 
+def _stored(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Return how a part's weights, of which these files were scored, are named to its class."""
+    return {
+        "pretrained_model_name_or_path": str(folder),
+        "variant": "fp16" if any(".fp16" in name for name in names) else None,
+        "use_safetensors": True,
+        "local_files_only": True,
+    }
+
+
 def _of_file(path: Path, config: str, is_xl: bool, dtype: torch.dtype, own: dict[str, Any]) -> Any:
     kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
     common = {"config": config, "local_files_only": True}
@@ -170,11 +176,9 @@ def _of_file(path: Path, config: str, is_xl: bool, dtype: torch.dtype, own: dict
     return kind.from_single_file(str(path), unet=unet, dtype=torch.float32, **common, **own)
 
 
-def _autoencoder(path: Path, config: str) -> Any:
+def _autoencoder(path: Path, names: list[str], config: str) -> Any:
     if path.is_dir():
-        is_half = not (path / "diffusion_pytorch_model.safetensors").exists()
-        variant = "fp16" if is_half and any(path.glob("*.fp16.*")) else None
-        return AutoencoderKL.from_pretrained(str(path), variant=variant, dtype=torch.float32)
+        return AutoencoderKL.from_pretrained(**_stored(path, names), dtype=torch.float32)
     return AutoencoderKL.from_single_file(
         str(path), config=config, subfolder="vae", dtype=torch.float32, local_files_only=True
     )

@@ -12,6 +12,7 @@ from lcm_lora.bases import Base
 from lcm_lora.candidates import candidate_name
 from lcm_lora.code import versions
 from lcm_lora.consistency.schedule import solver_grid
+from lcm_lora.families.found import BaseInventory
 from lcm_lora.files import new_folder, sha256, write_bytes
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
@@ -66,13 +67,21 @@ def write_candidates(
     metadata = adapter_metadata(base, params)
     with new_folder(out) as made:
         # The last first: its weights are in the base, until those of others take their place.
-        for step in sorted({*state.candidates, state.step}, reverse=True):
+        kept = filter(params.candidates.at, state.candidates)
+        for step in sorted({*kept, state.step}, reverse=True):
             if step != state.step:
                 take_candidate(state, step, store)
             folder = made / candidate_name(step)
             folder.mkdir()
             write_adapter(base.unet, folder, DTYPES[params.export], metadata)
             write_record(folder / RECIPE, _recipe(params, hardware, base, data, step, folder))
+
+
+def _config(found: BaseInventory) -> str | None:
+    """Return the configuration folder that the parameters name, if diffusers can read it alone."""
+    needed = ("model_index.json", "tokenizer")
+    is_whole = found.config and all((Path(found.config) / name).exists() for name in needed)
+    return found.config if is_whole else None
 
 
 def _recipe(
@@ -97,6 +106,7 @@ def _recipe(
             family=base.family.name,
             sha256=base.found.sha256,
             files=base.found.files,
+            config=_config(base.found),
             vae=base.found.vae,
             vae_revision=base.found.vae_commit,
         ),

@@ -80,6 +80,7 @@ def test_a_base_of_every_family_becomes_an_adapter_that_diffusers_reads(
     adapter = distilled(data, found, tmp_path)
     recipe = read_recipe(adapter)
     assert (recipe.base.family, recipe.prediction_type) == (family, prediction_type)
+    assert recipe.base.config == found.config
     pictures = painted(load_base(found, CPU), adapter)
     assert [picture.shape for picture in pictures] == [(16, 16, 3)] * 2
 

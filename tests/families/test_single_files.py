@@ -21,11 +21,13 @@ from tiny_bases import autoencoder, save_configs, tiny_pipeline
 
 from lcm_lora.bases import Base, load_base
 from lcm_lora.errors import UserError
+from lcm_lora.families.autoencoder import load_vae
 from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.families.loading import clip_tokenizer
 from lcm_lora.families.vocabulary import find_merges, merges_sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.params.base import Base as BaseParams
 
 
@@ -144,23 +146,25 @@ def test_another_autoencoder_takes_the_place_of_the_bases_own(
     assert replaced.found.part_sha256("vae") != own.found.part_sha256("vae")
 
 
-@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+@pytest.mark.parametrize(("form", "prefix"), [("folder", ""), ("file", "first_stage_model.")])
 def test_an_autoencoder_in_a_file_is_read_with_the_bases_configuration(
-    prefix: str, hashes: Hashes, tmp_path: Path
+    form: str, prefix: str, hashes: Hashes, tmp_path: Path
 ) -> None:
     pipeline, other = tiny_pipeline("sd1"), other_autoencoder()
     pipeline.save_pretrained(tmp_path / "base")
-    vae = save_vae(other, tmp_path / "vae.safetensors", prefix)
-    file = save_single_file(pipeline, tmp_path / "bare.safetensors", without="first_stage_model")
-    config = shutil.copytree(tmp_path / "base", tmp_path / "config")
-    for params in ({"model": tmp_path / "base"}, {"model": file, "config": config}):
-        base = opened(hashes, vae=vae, **params)
-        assert same(dict(base.vae.state_dict()), dict(other.state_dict()))
-        told = params.get("config", tmp_path / "base") / "vae" / "config.json"
-        told.write_text(json.dumps(json.loads(told.read_text()) | {"scaling_factor": 0.5}))
-        again = opened(hashes, vae=vae, **params)
-        assert again.vae.config.scaling_factor == 0.5
-        assert again.found.part_sha256("vae") != base.found.part_sha256("vae")
+    params = {"model": str(tmp_path / "base"), "vae": str(tmp_path / "vae.safetensors")}
+    save_vae(other, tmp_path / "vae.safetensors", prefix)
+    if form == "file":
+        file = tmp_path / "bare.safetensors"
+        save_single_file(pipeline, file, without="first_stage_model")
+        params |= {"model": str(file), "config": params["model"]}
+    base = opened(hashes, **params)
+    assert same(dict(base.vae.state_dict()), dict(other.state_dict()))
+    told = tmp_path / "base" / "vae" / "config.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"scaling_factor": 0.5}))
+    again = look_at_base(BaseParams(**params), hashes)
+    assert load_vae(where_is(again)).config.scaling_factor == 0.5
+    assert again.part_sha256("vae") != base.found.part_sha256("vae")
 
 
 LOOK = """

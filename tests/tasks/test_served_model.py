@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import os
@@ -22,12 +23,13 @@ import pytest
 import tiny_bases
 import torch
 from diffusers import LCMScheduler
+from mixed_folders import same, save_mixed, weights
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 from numpy.typing import NDArray
 from PIL import Image
 from recipes import recipe_of
-from single_files import save_single_file
+from single_files import save_single_file, save_vae
 from tiny_bases import save_configs, tiny_pipeline
 
 from lcm_lora import layout
@@ -37,6 +39,7 @@ from lcm_lora.candidates import candidate_name
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.table import Table
 from lcm_lora.families.family import FamilyName
+from lcm_lora.families.found import BaseInventory
 from lcm_lora.files import sha256, write_json
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
@@ -72,10 +75,9 @@ SELECTION = Selection(
 PROMPT = "a small red ring on a navy background"
 
 
-def write_project(root: Path, pipeline: Any, base: BaseParams, family: FamilyName = "sd1") -> None:
+def write_project(root: Path, pipeline: Any, base: BaseParams) -> None:
     """Write an adapter of a base that lies somewhere, and what the first look says of the base."""
-    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
-        found = look_at_base(base, hashes)
+    found = looked_at(root, base)
     write_record(root / layout.INVENTORY / "base.json", found)
     for parameter in attach(pipeline.unet.requires_grad_(False), rank=2, alpha=7, seed=0):
         torch.nn.init.normal_(parameter, std=0.1)
@@ -87,17 +89,28 @@ def write_project(root: Path, pipeline: Any, base: BaseParams, family: FamilyNam
         sha256(adapter / "pytorch_lora_weights.safetensors"),
         scheduler={"class": "LCMScheduler", "config": dict(scheduler.config)},
         hardware={"precision": "bf16"},
-        base={
-            "model": found.model,
-            "revision": found.commit,
-            "family": family,
-            "sha256": found.sha256,
-            "files": found.files,
-            "vae": found.vae,
-            "vae_revision": found.vae_commit,
-        },
+        base=base_of(found),
     )
     write_json(adapter / "recipe.json", recipe)
+
+
+def looked_at(root: Path, base: BaseParams) -> BaseInventory:
+    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
+        return look_at_base(base, hashes)
+
+
+def base_of(found: BaseInventory) -> dict[str, Any]:
+    """Return what a recipe says of the base that was found."""
+    return {
+        "model": found.model,
+        "revision": found.commit,
+        "family": found.structure.family,
+        "sha256": found.sha256,
+        "files": found.files,
+        "config": found.config,
+        "vae": found.vae,
+        "vae_revision": found.vae_commit,
+    }
 
 
 def artifacts_of(root: Path) -> dict[str, str]:
@@ -224,7 +237,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("by-reference")
     pipeline = tiny_pipeline("sdxl")
     pipeline.to(torch.float16).save_pretrained(root / "base")
-    write_project(root, pipeline, BaseParams(model=str(root / "base")), "sdxl")
+    write_project(root, pipeline, BaseParams(model=str(root / "base")))
     return root
 
 
@@ -326,8 +339,7 @@ def test_the_silence_of_the_hub_is_one_line(on_hub: Path) -> None:
 
 def painted(root: Path, base: BaseParams) -> NDArray[np.uint8]:
     """Paint as the stages do, in float32; return picture 0 of noises 0 and seed 0."""
-    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
-        loaded = load_base(look_at_base(base, hashes), Hardware(device="cpu", precision="fp32"))
+    loaded = load_base(looked_at(root, base), Hardware(device="cpu", precision="fp32"))
     load_adapter(loaded, root / layout.ADAPTER)
     loaded.pipeline.scheduler = scheduler_of("lcm", loaded, root / layout.ADAPTER)
     cell = Cell(steps=2, guidance=1.0)
@@ -348,7 +360,7 @@ def test_a_base_stored_in_half_precision_is_served_as_the_stages_paint(
     pipeline = tiny_pipeline(family)
     pipeline.to(stored).save_pretrained(tmp_path / "base")
     base = BaseParams(model=str(tmp_path / "base"))
-    write_project(tmp_path, pipeline, base, family)
+    write_project(tmp_path, pipeline, base)
     model = serve(artifacts_of(tmp_path))
     (picture,) = drawn(model, [PROMPT], num_inference_steps=2, seed=seed_of_picture_0())
     assert np.array_equal(picture, painted(tmp_path, base))
@@ -362,7 +374,7 @@ def test_a_single_file_is_served_with_the_configuration_that_the_version_carries
     file = save_single_file(pipeline, tmp_path / "base.safetensors", torch.float16)
     config = save_configs(pipeline, tmp_path / "config")
     base = BaseParams(model=str(file), config=str(config), prediction_type="v_prediction")
-    write_project(tmp_path, pipeline, base, family)
+    write_project(tmp_path, pipeline, base)
     expected, artifacts = painted(tmp_path, base), artifacts_of(tmp_path)
     assert artifacts.keys() == {"adapter", "base", "config"}
     shutil.rmtree(config)
@@ -373,8 +385,7 @@ def test_a_single_file_is_served_with_the_configuration_that_the_version_carries
 def test_another_autoencoder_is_served_too(tmp_path: Path) -> None:
     pipeline = tiny_pipeline("sd1")
     pipeline.save_pretrained(tmp_path / "base")
-    torch.manual_seed(9)
-    autoencoder = tiny_bases.autoencoder()
+    autoencoder = other_vae()
     autoencoder.save_pretrained(tmp_path / "vae")
     base = BaseParams(model=str(tmp_path / "base"), vae=str(tmp_path / "vae"))
     write_project(tmp_path, pipeline, base)
@@ -386,6 +397,70 @@ def test_another_autoencoder_is_served_too(tmp_path: Path) -> None:
     own, other = pipeline.vae.decoder.conv_in.weight, autoencoder.decoder.conv_in.weight
     assert torch.equal(model._pipeline.vae.decoder.conv_in.weight, other)
     assert not torch.equal(own, other)
+
+
+def served_as_scored(root: Path, base: BaseParams, **found: str) -> bool:
+    """Tell whether all weights that are served are those that the stages load."""
+    known = looked_at(root, base)
+    context = PythonModelContext(found, {})  # type: ignore[no-untyped-call]
+    served = served_model._pipeline(context, base_of(known), torch.float32)
+    scored = load_base(known, Hardware(device="cpu", precision="fp32"))
+    return same(weights(served), weights(scored.pipeline))
+
+
+def other_vae() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        return tiny_bases.autoencoder()
+
+
+def test_parts_stored_each_in_its_own_way_are_served_as_they_were_scored(tmp_path: Path) -> None:
+    sd1, sdxl, vae = tiny_pipeline("sd1"), tiny_pipeline("sdxl"), other_vae()
+    one = save_mixed(sd1, tmp_path / "sd1", unet="shards", vae="half", text_encoder="both")
+    assert served_as_scored(tmp_path, BaseParams(model=str(one)))
+    # Another autoencoder in plain files, with the fp16 variant beside them.
+    vae.save_pretrained(tmp_path / "vae", max_shard_size="20KB")
+    copy.deepcopy(vae).half().save_pretrained(tmp_path / "vae", variant="fp16")
+    forms = {"unet": "half shards", "text_encoder": "shards", "text_encoder_2": "half"}
+    two = save_mixed(sdxl, tmp_path / "sdxl", **forms)
+    assert served_as_scored(tmp_path, BaseParams(model=str(two), vae=str(tmp_path / "vae")))
+
+
+def test_an_autoencoder_in_a_file_is_served_as_it_was_scored(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("sd1")
+    pipeline.save_pretrained(tmp_path / "base")
+    file = save_single_file(pipeline, tmp_path / "bare.safetensors", without="first_stage_model")
+    vae = save_vae(other_vae(), tmp_path / "vae.safetensors", "first_stage_model.")
+    config = str(tmp_path / "base")
+    assert served_as_scored(tmp_path, BaseParams(model=config, vae=str(vae)))
+    single = BaseParams(model=str(file), config=config, vae=str(vae))
+    assert served_as_scored(tmp_path, single, config=config)
+
+
+def test_an_autoencoder_of_the_hub_may_name_its_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    tiny_pipeline("sd1").save_pretrained(tmp_path / "base")
+    repository = tmp_path / "hub" / "models--team--vae"
+    other_vae().save_pretrained(repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "fixed").write_text(COMMIT)
+    base = BaseParams(model=str(tmp_path / "base"), vae="team/vae@fixed")
+    assert looked_at(tmp_path, base).vae_commit == COMMIT
+    assert served_as_scored(tmp_path, base)
+
+
+@pytest.mark.parametrize("gone", ["unet/config.json", "."])
+def test_of_a_base_that_vanished_nothing_is_carried(gone: str, tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("sd1")
+    pipeline.save_pretrained(tmp_path / "base")
+    write_project(tmp_path, pipeline, BaseParams(model=str(tmp_path / "base")))
+    assert artifacts_of(tmp_path).keys() == {"adapter", "base"}
+    path = tmp_path / "base" / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert artifacts_of(tmp_path).keys() == {"adapter"}
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -422,12 +497,51 @@ for root, card in cards.items():
     made = {}
     os.chdir(f"{root}/artifacts/adapter")
     torch.manual_seed(0)
-    exec(card)
+    exec(card, {})
     os.chdir(root)
-    exec(readme, {"BASE": f"{root}/base"}, made)
-    assert made["picture"].size == (16, 16)
+    if os.path.exists("base"):
+        exec(readme, {"BASE": f"{root}/base"}, made)
+        assert made["picture"].size == (16, 16)
 assert not any(name.partition(".")[0] in ("lcm_lora", "tasks", "flows") for name in sys.modules)
 """
+
+
+def bf16(root: Path) -> Path:
+    """Write a project on a folder in bf16; return its folder, as the others do."""
+    pipeline = tiny_pipeline("sd1")
+    pipeline.to(torch.bfloat16).save_pretrained(root / "base")
+    write_project(root, pipeline, BaseParams(model=str(root / "base")))
+    return root
+
+
+def mixed_with_an_autoencoder_in_a_file(root: Path) -> Path:
+    pipeline = tiny_pipeline("sd2")
+    save_mixed(pipeline, root / "mixed", unet="half shards")
+    vae = save_vae(other_vae(), root / "vae.safetensors")
+    write_project(root, pipeline, BaseParams(model=str(root / "mixed"), vae=str(vae)))
+    return root
+
+
+def two_encoders(root: Path) -> Path:
+    pipeline = tiny_pipeline("ssd1b")
+    pipeline.save_pretrained(root / "base")
+    write_project(root, pipeline, BaseParams(model=str(root / "base")))
+    return root
+
+
+def single_file(root: Path) -> Path:
+    """Its name says fp16, as many do, and so do the files of the autoencoder that it lacks."""
+    pipeline = tiny_pipeline("sd1")
+    config = save_configs(pipeline, root / "config")
+    file = root / "model.fp16.safetensors"
+    save_single_file(pipeline, file, torch.float16, without="first_stage_model")
+    other_vae().half().save_pretrained(root / "vae", variant="fp16")
+    base = BaseParams(model=str(file), config=str(config), vae=str(root / "vae"))
+    write_project(root, pipeline, base)
+    return root
+
+
+FORMS = (bf16, mixed_with_an_autoencoder_in_a_file, two_encoders, single_file)
 
 
 def code(text: str) -> list[str]:
@@ -445,10 +559,7 @@ def card_of(root: Path, **base: object) -> str:
 def test_the_snippets_run_without_this_project_and_paint_what_is_served(
     project: Path, tmp_path: Path
 ) -> None:
-    pipeline = tiny_pipeline("sd1")
-    pipeline.to(torch.bfloat16).save_pretrained(tmp_path / "base")
-    write_project(tmp_path, pipeline, BaseParams(model=str(tmp_path / "base")))
-    roots = [tmp_path, project]
+    roots = [project, *(write(tmp_path / write.__name__) for write in FORMS)]
     cards = {str(root): code(card_of(root))[0] for root in roots}
     subprocess.run(
         [sys.executable, "-c", SNIPPETS],
@@ -456,7 +567,7 @@ def test_the_snippets_run_without_this_project_and_paint_what_is_served(
         text=True,
         check=True,
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )
     for root in roots:
         plain = np.asarray(Image.open(root / layout.ADAPTER / "picture.png"))
@@ -475,10 +586,13 @@ def test_the_snippet_of_the_registry_runs(
 def test_the_card_knows_where_every_form_of_a_base_comes_from(project: Path) -> None:
     hub = card_of(project, model="team/base", revision="abc", vae="team/vae")
     assert 'revision="abc"' in hub
-    assert 'AutoencoderKL.from_pretrained("team/vae", torch_dtype=torch.float32)' in hub
+    assert 'AutoencoderKL.from_pretrained(\n    "team/vae",\n    torch_dtype' in hub
+    pinned = card_of(project, vae="team/vae@fixed", vae_revision="abc")
+    assert '    "team/vae",\n    revision="abc",\n    torch_dtype' in pinned
     single = card_of(project, model="/some/base.safetensors")
+    assert "# Without config=FOLDER, diffusers fetches" in single
     assert "StableDiffusionXLPipeline.from_single_file(" in single
     shapes = card_of(project, model="shapes")
     assert "import lcm_lora  # its package holds the base model" in shapes
-    for text in (hub, single, shapes):
+    for text in (hub, pinned, single, shapes):
         compile(code(text)[0], "card", "exec")

@@ -40,6 +40,7 @@ from lcm_lora.training.rates import learning_rates
 from lcm_lora.training.sharing import cuts
 from lcm_lora.training.state import (
     State,
+    follow,
     identity,
     keep_candidate,
     keep_only,
@@ -190,12 +191,15 @@ def train(
     run = Run(params, hardware, base, latents, origin, ranks)
     name = _identity(params, hardware, base, cache_sha256)
     store = open_store(params.checkpoints, checkpoints)
-    with ranks.main_first():
-        resumed = restore(run.state, store.at(name), params.steps)
-        if ranks.is_main and params.checkpoints is None:  # elsewhere, others may keep theirs
+    if ranks.is_main:
+        restore(run.state, store.at(name), params)
+        if params.checkpoints is None:  # elsewhere, others may keep theirs
             keep_only(store, name)
-    if ranks.is_main and resumed:
-        sys.stdout.write(f"distill: resumed from step {run.state.step} of {params.steps}\n")
+    from_step = ranks.of_main(run.state.step, base.device)
+    if not ranks.is_main:
+        follow(run.state, store.at(name), from_step)
+    elif from_step:
+        sys.stdout.write(f"distill: resumed from step {from_step} of {params.steps}\n")
     _go(run, store.at(name), checkpoints / CURVE)
     return run.state, store.at(name)
 
@@ -232,9 +236,12 @@ def _is_saved(params: Distill, step: int) -> bool:
 
 
 def _identity(params: Distill, hardware: Hardware, base: Base, cache_sha256: str) -> str:
-    """Return the name of a run: all that decides what a step computes, and nothing else."""
+    """Return the name of a run: all that decides what a step computes, and nothing else.
+
+    Which candidates are kept is left to `restore`: that asks if a checkpoint has those wanted.
+    """
     # A longer run goes on from a shorter one, unless its learning rate falls towards its end.
-    free = {"checkpoint_every", "checkpoints", "export", "processes"}
+    free = {"candidates", "checkpoint_every", "checkpoints", "export", "processes"}
     free |= {"steps"} if params.schedule == "constant" else set()
     return identity(
         {

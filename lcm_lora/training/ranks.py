@@ -6,8 +6,7 @@ costs next to nothing, and its order does not depend on which layer was ready fi
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,18 +36,12 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
-        """Let the main process be through with the block before the others begin it."""
-        if not self.is_main:
-            self._meet()
-        yield
-        if self.is_main:
-            self._meet()
-
-    def _meet(self) -> None:
+    def of_main(self, number: int, device: torch.device) -> int:
+        """Return the number that the main process gives; the others wait for it."""
+        told = torch.tensor(number, device=device)
         if self.count > 1:
-            dist.barrier()
+            dist.broadcast(told, 0)
+        return int(told)
 
 
 def share(whole: range, count: int, number: int) -> range:

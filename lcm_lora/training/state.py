@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from lcm_lora.errors import UserError
+from lcm_lora.params.distill import Candidates, Distill
 from lcm_lora.records import Open, Record, parse_record
 from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
@@ -45,7 +46,8 @@ class State:
     curve: list[CurveRow] = field(default_factory=list)
     """One row a step, from the first."""
     candidates: dict[int, str] = field(default_factory=dict)
-    """SHA-256 of the weights that were kept, by their step."""
+    """SHA-256 of the weights that were kept, by their step; more than are wanted, if the
+    parameters said otherwise before."""
 
 
 class Checkpoint(Record):
@@ -110,26 +112,44 @@ def keep_only(store: Store, name: str) -> None:
             store.remove(other)
 
 
-def restore(state: State, store: Store, steps: int) -> bool:
-    """Put `state` where the newest whole checkpoint of a run left it, unless past `steps`.
+def restore(state: State, store: Store, params: Distill) -> None:
+    """Put `state` where the newest checkpoint of a run left it that is whole and of use.
 
-    A damaged one is named, set aside, and the one before it is taken.
-
-    Returns:
-        Whether there was such a checkpoint.
+    One past the end is of no use, nor is one before which a candidate that is wanted was not kept.
+    A damaged one is named, set aside, and the one before it is taken. If there is none, `state`
+    stays as it is.
     """
-    for step in _steps(store, steps):
+    for step in _steps(store, params.steps):
         place = _place(step)
         try:
-            record, tensors = _read(store, place)
+            record = _record(store, place)
+            if _has_candidates(record, params.candidates):
+                for kept, sha256 in record.candidates.items():
+                    _whole(store, _candidate(kept, sha256), sha256)
+                _go_on(state, store, record)
+                return
         except _DamagedError as error:
             store.move(place, f"damaged-{place}")
             aside = store.place(f"damaged-{place}")
             sys.stderr.write(f"distill: checkpoint set aside as {aside}: {error}\n")
-            continue
-        _put(state, record, tensors)
-        return True
-    return False
+
+
+def follow(state: State, store: Store, step: int) -> None:
+    """Put `state` where the main process put its own: at the checkpoint of `step`, 0 for none.
+
+    Raises:
+        UserError: It cannot be read. It stays, since the main process could read it.
+    """
+    if step == 0:
+        return
+    place = _place(step)
+    try:
+        _go_on(state, store, _record(store, place))
+    except _DamagedError as error:
+        raise UserError(
+            f"{store.place(place)}: one process could read it, another could not; run the same "
+            "command again"
+        ) from error
 
 
 def _place(step: int) -> str:
@@ -152,15 +172,18 @@ def _steps(store: Store, most: int) -> list[int]:
     return sorted((step for step in steps if step <= most), reverse=True)
 
 
-def _read(store: Store, place: str) -> tuple[Checkpoint, dict[str, Tensor]]:
+def _has_candidates(record: Checkpoint, wanted: Candidates) -> bool:
+    """Tell whether all candidates were kept that are wanted until the checkpoint."""
+    steps = range(1, len(record.curve) + 1)
+    return all(step in record.candidates for step in steps if wanted.at(step))
+
+
+def _record(store: Store, place: str) -> Checkpoint:
     content, where = _there(store.at(place), _RECORD), f"{store.place(place)}/{_RECORD}"
     try:
-        record = parse_record(content, Checkpoint, where, "the one before it is taken")
+        return parse_record(content, Checkpoint, where, "the one before it is taken")
     except UserError as error:
         raise _DamagedError(str(error)) from None
-    for step, sha256 in record.candidates.items():
-        _whole(store, _candidate(step, sha256), sha256)
-    return record, load(_whole(store.at(place), _TENSORS, record.sha256))
 
 
 def _whole(store: Store, name: str, sha256: str) -> bytes:
@@ -187,7 +210,9 @@ def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
     return save({name: value.cpu().contiguous() for name, value in tensors.items()})
 
 
-def _put(state: State, record: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+def _go_on(state: State, store: Store, record: Checkpoint) -> None:
+    place = _place(len(record.curve))
+    tensors = load(_whole(store.at(place), _TENSORS, record.sha256))
     with torch.no_grad():
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"weight/{name}"])

@@ -68,7 +68,7 @@ def _fetched(model: str, commit: str, index: str) -> Path:
     if index != "model_index.json":
         from huggingface_hub import snapshot_download
 
-        wanted = [index, "*.safetensors"]
+        wanted = [index, "*.safetensors", "*.safetensors.index*.json"]
         return Path(snapshot_download(model, revision=commit, allow_patterns=wanted))
     from diffusers import DiffusionPipeline  # heavy, and seldom needed
 

@@ -7,19 +7,22 @@ Its record is written last and holds the hashes of all that belongs to it: witho
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lcm_lora.errors import UserError
+from lcm_lora.files import sha256
 from lcm_lora.params.distill import Candidates, Distill
 from lcm_lora.records import Open, Record, parse_record
 from lcm_lora.training.curve import CurveRow
@@ -27,6 +30,8 @@ from lcm_lora.training.origin import Origin
 from lcm_lora.training.store import Store
 
 _TENSORS, _RECORD = "state.safetensors", "state.json"
+_NEW = "candidate.safetensors"
+"""A candidate before its hash is known, and with it its name."""
 _KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one to fall back on if it is damaged."""
 
@@ -75,15 +80,15 @@ def save_checkpoint(state: State, store: Store) -> None:
 
     Those past it stay: they are of a longer run of the same identity.
     """
-    place, tensors = _place(state.step), _bytes(_tensors(state))
+    place = _place(state.step)
     store.remove(place)
-    store.at(place).write(_TENSORS, tensors)
+    digest = _keep(store.at(place), _TENSORS, _tensors(state))
     record = Checkpoint(
         scaler=state.scaler.state_dict(),
         curve=state.curve,
         origin=state.origin,
         candidates=state.candidates,
-        sha256=_sha256(tensors),
+        sha256=digest,
     )
     store.at(place).write(_RECORD, record.model_dump_json().encode())
     for older in _steps(store, state.step)[_KEPT:]:
@@ -92,15 +97,16 @@ def save_checkpoint(state: State, store: Store) -> None:
 
 def keep_candidate(state: State, store: Store) -> None:
     """Keep the weights of this step; the next checkpoint names them."""
-    weights = _bytes({name: value.detach() for name, value in state.parameters.items()})
-    state.candidates[state.step] = _sha256(weights)
-    store.write(_candidate(state.step, state.candidates[state.step]), weights)
+    weights = {name: value.detach() for name, value in state.parameters.items()}
+    state.candidates[state.step] = _keep(store, _NEW, weights)
+    store.move(_NEW, _candidate(state.step, state.candidates[state.step]))
 
 
 def take_candidate(state: State, step: int, store: Store) -> None:
     """Give the parameters the values that they had after `step`."""
-    weights = load(_whole(store, _candidate(step, state.candidates[step]), state.candidates[step]))
-    with torch.no_grad():
+    name, digest = _candidate(step, state.candidates[step]), state.candidates[step]
+    with _whole(store, name, digest) as path, torch.no_grad():
+        weights = load_file(path)
         for name, parameter in state.parameters.items():
             parameter.copy_(weights[name])
 
@@ -124,8 +130,9 @@ def restore(state: State, store: Store, params: Distill) -> None:
         try:
             record = _record(store, place)
             if _has_candidates(record, params.candidates):
-                for kept, sha256 in record.candidates.items():
-                    _whole(store, _candidate(kept, sha256), sha256)
+                for kept, digest in record.candidates.items():
+                    with _whole(store, _candidate(kept, digest), digest):
+                        pass  # it is
                 _go_on(state, store, record)
                 return
         except _DamagedError as error:
@@ -156,9 +163,9 @@ def _place(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _candidate(step: int, sha256: str) -> str:
+def _candidate(step: int, digest: str) -> str:
     """Return the file of a candidate; by its hash too, so that none is replaced by another."""
-    return f"candidate-{step:08d}-{sha256[:16]}.safetensors"
+    return f"candidate-{step:08d}-{digest[:16]}.safetensors"
 
 
 def _is_identity(name: str) -> bool:
@@ -179,41 +186,39 @@ def _has_candidates(record: Checkpoint, wanted: Candidates) -> bool:
 
 
 def _record(store: Store, place: str) -> Checkpoint:
-    content, where = _there(store.at(place), _RECORD), f"{store.place(place)}/{_RECORD}"
+    where = f"{store.place(place)}/{_RECORD}"
     try:
+        content = store.at(place).read(_RECORD)
         return parse_record(content, Checkpoint, where, "the one before it is taken")
+    except FileNotFoundError:
+        raise _DamagedError(f"{where}: no such file; the one before it is taken") from None
     except UserError as error:
         raise _DamagedError(str(error)) from None
 
 
-def _whole(store: Store, name: str, sha256: str) -> bytes:
-    content = _there(store, name)
-    if _sha256(content) != sha256:
-        raise _DamagedError(f"{store.place(name)}: damaged; the one before it is taken")
-    return content
-
-
-def _there(store: Store, name: str) -> bytes:
+@contextlib.contextmanager
+def _whole(store: Store, name: str, digest: str) -> Iterator[Path]:
+    """Yield where a file can be read that is as its hash says."""
+    place = store.place(name)
     try:
-        return store.read(name)
+        with store.fetched(name) as path:
+            if sha256(path) != digest:
+                raise _DamagedError(f"{place}: damaged; the one before it is taken")
+            yield path
     except FileNotFoundError:
-        raise _DamagedError(
-            f"{store.place(name)}: no such file; the one before it is taken"
-        ) from None
+        raise _DamagedError(f"{place}: no such file; the one before it is taken") from None
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return save({name: value.cpu().contiguous() for name, value in tensors.items()})
+def _keep(store: Store, name: str, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors, and return the hash of their file."""
+    there = {key: value.cpu().contiguous() for key, value in tensors.items()}
+    return store.put(name, lambda path: save_file(there, path))
 
 
 def _go_on(state: State, store: Store, record: Checkpoint) -> None:
     place = _place(len(record.curve))
-    tensors = load(_whole(store.at(place), _TENSORS, record.sha256))
-    with torch.no_grad():
+    with _whole(store.at(place), _TENSORS, record.sha256) as path, torch.no_grad():
+        tensors = load_file(path)
         for name, parameter in state.parameters.items():
             parameter.copy_(tensors[f"weight/{name}"])
             state.optimiser.state[parameter] = {

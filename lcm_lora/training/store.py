@@ -7,14 +7,17 @@ by a record with hashes, written last.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from lcm_lora.errors import UserError, reason
+from lcm_lora.files import sha256
 
 _PROBE = "can-be-written"
 
@@ -68,6 +71,47 @@ class Store:
         """Write a file; if that ends early, a part of it may be there."""
         with self._telling(self.place(name)):
             self.files.pipe_file(self.place(name), content)
+
+    def put(self, name: str, write: Callable[[Path], None]) -> str:
+        """Let `write` make a file at a local path, keep it, and return its SHA-256.
+
+        So gigabytes need not be in memory; as for `write`, a part may be there if it ends early.
+        """
+        with self._telling(self.place(name)), self._locally(name) as path:
+            write(path)
+            digest = sha256(path)
+            if not self._is_local:
+                self.files.put_file(str(path), self.place(name))
+            return digest
+
+    @contextlib.contextmanager
+    def fetched(self, name: str) -> Iterator[Path]:
+        """Yield a local path where a file can be read in the block.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._locally(name) as path:
+            with self._telling(self.place(name)):
+                if not self._is_local:
+                    self.files.get_file(self.place(name), str(path))
+                elif not path.is_file():
+                    raise FileNotFoundError(path)
+            yield path
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self.files, LocalFileSystem)
+
+    @contextlib.contextmanager
+    def _locally(self, name: str) -> Iterator[Path]:
+        if self._is_local:
+            path = Path(self.place(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "file"
 
     def remove(self, name: str) -> None:
         """Remove a folder and all in it, or nothing if there is none."""

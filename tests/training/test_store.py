@@ -21,6 +21,9 @@ class Failing(MemoryFileSystem):
     protocol = "failing"
     writes_left = 10**9
 
+    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
+        self.pipe_file(rpath, Path(lpath).read_bytes())
+
     def pipe_file(self, path: str, value: bytes, *more: Any, **options: Any) -> None:
         Failing.writes_left -= 1
         if Failing.writes_left == 0:

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from lcm_lora.consistency.denoiser import Conditioning, Denoiser
 from lcm_lora.device import pick_device
-from lcm_lora.errors import UserError, reason
+from lcm_lora.errors import UserError, is_out_of_memory, reason
 from lcm_lora.families.conditioning import Conditioner, conditioner_of
 from lcm_lora.families.family import FAMILIES, Family
 from lcm_lora.families.found import BaseInventory
@@ -114,9 +114,9 @@ def load_base(found: BaseInventory, hardware: Hardware, number: int = 0) -> Base
     files = where_is(found)
     try:
         pipeline = load_pipeline(found, files, dtype)
-    except MemoryError:
-        raise
     except Exception as error:  # there is no end to what parsers raise of a broken file
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"base.model {found.model}: cannot be loaded ({reason(error)}); mend its files, or name"
             " another base"

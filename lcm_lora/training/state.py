@@ -98,8 +98,9 @@ def save_checkpoint(state: State, store: Store) -> None:
 def keep_candidate(state: State, store: Store) -> None:
     """Keep the weights of this step; the next checkpoint names them."""
     weights = {name: value.detach() for name, value in state.parameters.items()}
-    state.candidates[state.step] = _keep(store, _NEW, weights)
-    store.move(_NEW, _candidate(state.step, state.candidates[state.step]))
+    digest = state.candidates[state.step] = _keep(store, _NEW, weights)
+    if (name := _candidate(state.step, digest)) not in store.names():  # older checkpoints name it
+        store.move(_NEW, name)
 
 
 def take_candidate(state: State, step: int, store: Store) -> None:

@@ -82,7 +82,7 @@ def newest(checkpoints: Path) -> int:
     return max(steps, default=0)
 
 
-def test_two_processes_are_killed_and_three_go_on(project: Path, tmp_path: Path) -> None:
+def test_two_processes_are_killed_and_four_go_on(project: Path, tmp_path: Path) -> None:
     checkpoints = project / ".checkpoints" / "distill"
     command = [sys.executable, "-c", "from lcm_lora.cli import app; app()", "distill"]
     with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as run:
@@ -100,14 +100,14 @@ def test_two_processes_are_killed_and_three_go_on(project: Path, tmp_path: Path)
 
     killed_at = newest(checkpoints)
     steps = killed_at + 2
-    three, one = (
+    four, one = (
         trained(project, tmp_path / str(count), count, steps, place)
-        for count, place in ((3, checkpoints), (1, tmp_path / "fresh"))
+        for count, place in ((4, checkpoints), (1, tmp_path / "fresh"))
     )
     fresh = notes(tmp_path / "1")
     assert [place for place, *_ in fresh] == list(range(steps * 8))
-    assert notes(tmp_path / "3") == fresh[killed_at * 8 :]
-    apart = sum(float((three[name] - value).square().sum()) for name, value in one.items())
+    assert notes(tmp_path / "4") == fresh[killed_at * 8 :]
+    apart = sum(float((four[name] - value).square().sum()) for name, value in one.items())
     moved = sum(float(v.square().sum()) for name, v in one.items() if "lora_up" in name)
     assert apart < 1e-4 * moved
 

@@ -83,6 +83,8 @@ class Work:
     denoiser: float
     encoder: float
     decoder: float
+    texts: float
+    """Of one caption, by all text encoders."""
 
     def of_training(self, is_checkpointed: bool) -> float:
         """Return the FLOP of one training sample.
@@ -130,10 +132,13 @@ def work(configs: Path, resolution: int) -> Work:
         side = resolution // _downsampling(vae)
         pixels = torch.empty(1, 3, resolution, resolution)
         latents = torch.empty(1, vae.config.latent_channels, side, side)
+        tokens = torch.zeros(1, _TOKENS, dtype=torch.int64)
+        texts = _texts(configs)
         return Work(
             denoiser=_flop(lambda: _run(unet, configs, resolution, 1, torch.float32)),
             encoder=_flop(lambda: vae.encode(pixels)),
             decoder=_flop(lambda: vae.decode(latents)),
+            texts=_flop(lambda: [text(tokens) for text in texts]),
         )
 
 

@@ -58,6 +58,7 @@ class _Seen:
     params: Params
     base: BaseInventory | None = None
     source: SourceInventory | None = None
+    needed: Memory | None = None
 
 
 def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
@@ -183,14 +184,16 @@ def _memory(seen: _Seen) -> str:
 
 def _training_memory(seen: _Seen) -> Memory:
     params = seen.params
-    count = processes(params.distill, params.hardware)
-    return memory(
-        _configs(seen),
-        params.distill,
-        params.hardware.precision,
-        params.prepare.resolution,
-        micro_batch(params.distill, count),
-    )
+    if seen.needed is None:
+        count = processes(params.distill, params.hardware)
+        seen.needed = memory(
+            _configs(seen),
+            params.distill,
+            params.hardware.precision,
+            params.prepare.resolution,
+            micro_batch(params.distill, count),
+        )
+    return seen.needed
 
 
 def _time(seen: _Seen) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from lcm_lora.params.generate import Sampler
+from lcm_lora.params.generate import Cell, Sampler
 from lcm_lora.records import Record
 
 
@@ -20,11 +18,14 @@ class SetScheduler(Record):
 class SetRecord(Record):
     """An image set: who painted it, how, and the SHA-256 of its tar."""
 
+    painter: str
+    subject_sha256: str
+    """Of the base and the adapters with their weights."""
     sampler: Sampler
     steps: int
     guidance: float
-    nfe: int
     seeds: int
+    nfe: int
     count: int
     scheduler: SetScheduler
     prompts_sha256: str
@@ -32,46 +33,48 @@ class SetRecord(Record):
     width: int
     tar_sha256: str
 
+    @property
+    def cell(self) -> Cell:
+        """Its steps, guidance and noise."""
+        return Cell(steps=self.steps, guidance=self.guidance, seeds=self.seeds)
 
-class Captions(Record):
-    """The captions of image sets, in the order of the pictures."""
+
+class Painted(Record):
+    """What a painter made: the captions, in the order of the pictures, and its cells' names."""
 
     captions: tuple[str, ...]
-
-
-class SetLatency(Record):
-    """How long a picture of a set took."""
-
-    ms_per_image: float
-    device: str
-    batch: int
-
-
-class Latency(Record):
-    """The latencies of image sets, by their names."""
-
-    sets: dict[str, SetLatency]
+    cells: tuple[str, ...]
+    """Empty where there is no champion."""
 
 
 class NetworkRecord(Record):
-    """A network that looked at pictures."""
+    """A network that looked at pictures, or a command."""
 
     name: str
     sha256: str
     preprocessing: str | None = None
+    lower_is_better: bool = False
+    """Of a plug-in's values."""
 
 
 class FeatureRecord(Record):
-    """The features of an image set: of which, seen by whom, and the SHA-256 of their file."""
+    """The features of an image set: of which, seen by whom, and the SHA-256 of their file.
 
-    sampler: Sampler | Literal["real"]
+    The file holds float32 arrays: `features/NETWORK` [N, D], and [N] each `clip`, `attributes` and
+    `plugins/NAME`.
+    """
+
+    painter: str
+    """Or `real`."""
+    subject_sha256: str | None
+    sampler: Sampler | None
     steps: int
     guidance: float
-    nfe: int
     seeds: int
-    ms_per_image: float | None
+    nfe: int
     captions_sha256: str
     images_sha256: str
-    network: NetworkRecord
-    clip: NetworkRecord
+    """Over decoded pictures, which no PNG encoder's version changes."""
+    arrays: dict[str, NetworkRecord]
+    """Who saw each array."""
     sha256: str

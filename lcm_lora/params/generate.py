@@ -1,22 +1,41 @@
-"""Which image sets are made."""
+"""Who paints, how, and which image sets: a subject, a sampler, and cells."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lcm_lora.params.section import Section
-from lcm_lora.params.values import Seed
+from lcm_lora.params.values import Seed, Text
 
-Sampler = Literal["teacher", "lcm", "ddim", "dpmpp", "unipc"]
+Sampler = Literal["lcm", "ddim", "dpmpp", "unipc", "euler", "tcd"]
 
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
-"""Every sampler that is measured: the teacher, the distilled adapter, three classical solvers."""
+"""Every scheduler that can paint. All space their steps from the end of the noise schedule."""
+
+ADAPTER, CHAMPION, TEACHER, REAL = "adapter", "champion", "teacher", "real"
+"""Painters with a role: the new adapter, the registry's champion, and the base with many steps;
+and the evaluation set's own pictures, which nobody painted."""
+
+_RESERVED = {ADAPTER, CHAMPION, REAL}
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def _painter_name(name: str) -> str:
+    if name in _RESERVED:
+        raise ValueError(f"{name} has a role of its own; take another name")
+    if not _NAME.fullmatch(name):
+        raise ValueError("is no name of a painter; take small letters, digits and -")
+    return name
+
+
+PainterName = Annotated[str, Field(max_length=40), AfterValidator(_painter_name)]
 
 
 class Cell(Section):
-    """One image set of a sampler: its step count, its guidance, its noise."""
+    """One image set of a painter: its step count, its guidance, its noise."""
 
     steps: int = Field(ge=1, le=10_000)
     guidance: float = Field(ge=0, le=100)
@@ -36,18 +55,53 @@ class Cell(Section):
         return f"steps-{self.steps}_guidance-{self.guidance:g}{seeds}"
 
 
+class Painter(Section):
+    """A subject (a base and weighted adapters), a sampler, and the image sets they make."""
+
+    base: Text | None = None
+    """Another base than `base.model`, named as that is: a fine-tune."""
+    adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = {}
+    """Adapters and their weights: LoRA files, folders or hub ids."""
+    sampler: Sampler
+    eta: float | None = Field(None, ge=0, le=1)
+    """Share of fresh noise in each step, of ddim and tcd; null is the scheduler's own."""
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1, max_length=80)]
+    """No more than fit into a parameter of an MLflow run."""
+
+
 class Generate(Section):
-    """Image sets of every sampler for the same captions and the same noise."""
+    """Image sets of every painter for the same captions and the same noise."""
 
     batch: int = Field(64, ge=1, le=65536)
     """Pictures that are made at a time."""
     seed: Seed = 0
-    cells: dict[Sampler, Annotated[tuple[Cell, ...], Field(max_length=80)]]
-    """No more of one sampler than fit into a parameter of an MLflow run."""
+    adapter: Painter
+    """The new adapter; the champion paints the same cells with its own."""
+    painters: dict[PainterName, Painter]
+    """All that can paint without the new adapter: the teacher, and whom it is compared with."""
+    transfers: dict[PainterName, Painter] = {}
+    """The new adapter on other bases, or beside other adapters."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        missing = [name for name in SAMPLERS if not self.cells.get(name)]
-        if missing:
-            raise ValueError(f"cells of {', '.join(missing)} are missing")
+        if TEACHER not in self.painters:
+            raise ValueError("painters: the teacher is missing; add one")
+        if twice := sorted(self.painters.keys() & self.transfers.keys()):
+            raise ValueError(f"transfers: {twice[0]} is among the painters too; rename one")
         return self
+
+    def painter(self, name: str) -> Painter:
+        """Return a painter by its name; the champion paints as the adapter does."""
+        if name in {ADAPTER, CHAMPION}:
+            return self.adapter
+        return {**self.painters, **self.transfers}[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all painters, in the order of tables."""
+        return [*self.painters, ADAPTER, CHAMPION, *self.transfers]
+
+
+def cell_id(painter: str, cell: Cell) -> str:
+    """Return the one name of a cell everywhere, such as `adapter/steps-4_guidance-1`."""
+    return f"{painter}/{cell.name}"

@@ -22,15 +22,22 @@ def _model_name(name: str) -> str:
     return name
 
 
+_Bound = Annotated[float, Field(ge=-1e9, le=1e9)]
+_Margin = Annotated[float, Field(ge=0, le=1e9)]
+
+
 class Gate(Section):
-    """When an adapter may become champion."""
+    """What an adapter must reach at one step count to become champion; all rules must hold."""
 
     steps: int = Field(ge=1, le=10_000)
-    """Step count of the adapter at which it is judged."""
-    metric: Text
-    """Metric of the table, such as `fd_shapes:real`; lower is better for distances."""
-    limit: float = Field(ge=-1e9, le=1e9)
-    """Absolute gate: the metric must be at least this good."""
+    """Step count of the adapter's cell that is judged."""
+    guidance: float = Field(1.0, ge=0, le=100)
+    limits: dict[Text, _Bound] = {}
+    """Metrics, such as `fd_shapes:real`, and how good each must be, whoever is champion."""
+    target: dict[Text, _Margin] = {}
+    """Metrics that must be better than the champion's by more than a margin."""
+    guards: dict[Text, _Margin] = {}
+    """Metrics that must not be worse than the champion's by a margin, as far as can be told."""
 
 
 class Registry(Section):
@@ -40,4 +47,5 @@ class Registry(Section):
     """Of the registered model; MLflow, its addresses and its queries take no `/`, `:` or quote."""
     experiment: Annotated[Text, Field(max_length=250)]
     """Of the runs; MLflow's databases keep 256 characters."""
-    gate: Gate
+    gate: Annotated[tuple[Gate, ...], Field(min_length=1, max_length=50)]
+    """The rules, by step count."""

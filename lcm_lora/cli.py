@@ -121,6 +121,14 @@ def score() -> None:
 
 
 @_command(_STAGE)
+def decide() -> None:
+    """Scores and the gate's rules to a decision about the champion, rule by rule."""
+    from lcm_lora.stages import decide
+
+    decide.run()
+
+
+@_command(_STAGE)
 def report() -> None:
     """Figures, grids, the page and the model card."""
     from lcm_lora.stages import report

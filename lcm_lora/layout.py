@@ -7,6 +7,7 @@ INVENTORY = Path("data/inventory")
 SHARDS = Path("data/shards")
 PREPARED = Path("data/prepared.json")
 LEDGERS = Path("data/ledgers")
+CHAMPION = Path("data/champion")
 EVALUATION = Path("data/evaluation")
 SELECTION = Path("data/selection")
 CACHE = Path("data/cache")
@@ -17,7 +18,12 @@ TRAINING = Path("artifacts/training")
 IMAGES = Path("artifacts/images")
 FEATURES = Path("artifacts/features")
 SCORES = Path("artifacts/scores/scores.json")
+DECISION = Path("artifacts/decision.json")
+LATENCY = Path("artifacts/latency.json")
+DECISION = Path("artifacts/decision.json")
 REPORT = Path("artifacts/report")
 CHECKPOINTS = Path(".checkpoints")
 """What a run needs to go on, and nobody else: no DVC output, safe to delete."""
+BROUGHT = CHECKPOINTS / "champion"
+"""Where the flow leaves the registry's champion for the first look."""
 HASHES = CHECKPOINTS / "hashes.sqlite"

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.names import INCEPTION, adapter_metrics, selection_metrics
+from lcm_lora.evaluation.gate_check import check_gate
+from lcm_lora.evaluation.names import has_several_noises, metrics_of, selection_metrics
+from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.params.file import Params
-from lcm_lora.params.generate import Cell, Sampler
+from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell
 from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
 
-_REACHABLE = {"attributes": 1.0, "clip_score": 100.0}
 _STANDARD_DEVIATIONS = 5
 """A fair draw that exceeds its mean by more comes once in three million."""
 _FEWEST_TO_SELECT = 8
@@ -35,11 +36,10 @@ def check_params(params: Params) -> None:
     _check_evaluation(params)
     if params.hardware.device == "cpu" and params.hardware.precision == "fp16":
         raise UserError("hardware.precision: fp16 trains on a GPU only; take fp32 or bf16")
-    for sampler, cells in params.generate.cells.items():
-        _check_cells(sampler, cells)
+    _check_painters(params)
     _check_grid(params)
     _check_select(params)
-    _check_gate(params)
+    check_gate(params.registry.gate, params.generate.adapter.cells, _metrics(params))
 
 
 def check_counts(params: Params, pictures: int, evaluation_pictures: int | None) -> None:
@@ -156,25 +156,36 @@ def _check_evaluation(params: Params) -> None:
             )
 
 
-def _check_cells(sampler: Sampler, cells: tuple[Cell, ...]) -> None:
+def _check_painters(params: Params) -> None:
+    generate = params.generate
+    for name in [n for n in generate.names if n != CHAMPION]:
+        where = "generate.adapter" if name == ADAPTER else f"generate painter {name}"
+        _check_cells(where, generate.painter(name).cells, is_teacher=name == TEACHER)
+
+
+def _check_cells(where: str, cells: tuple[Cell, ...], is_teacher: bool) -> None:
     """Refuse image sets that would overwrite each other, or that nothing is compared with."""
-    where, names = f"generate.cells.{sampler}", [cell.name for cell in cells]
+    names = [cell.name for cell in cells]
     for cell in cells:
         if names.count(cell.name) > 1:
             raise UserError(f"{where}: {cell.name} is there more than once; remove one")
         first = cell.model_copy(update={"seeds": 0})
-        if sampler != "teacher" and first.name not in names:
+        if first.name not in names:
             raise UserError(
                 f"{where}: {cell.name} has no counterpart with seeds 0, which figures and pairs "
                 "show; add it"
             )
-    if all(cell.seeds for cell in cells):
-        raise UserError(f"{where}: no cell has seeds 0, the reference; add one")
+    if is_teacher and not any(cell.seeds for cell in cells):
+        raise UserError(
+            f"{where}: no cell has other seeds than 0; add one, which all others are compared with"
+        )
 
 
 def _check_grid(params: Params) -> None:
-    most, grid = max(cell.steps for cell in params.generate.cells["lcm"]), params.distill.grid
-    for name, steps in (("generate.cells.lcm", most), ("select.steps", params.select.steps)):
+    grid = params.distill.grid
+    of_adapter = params.generate.adapter
+    most = max(cell.steps for cell in of_adapter.cells) if of_adapter.sampler == "lcm" else 0
+    for name, steps in (("generate.adapter.cells", most), ("select.steps", params.select.steps)):
         if steps > grid:
             raise UserError(
                 f"{name}: {steps} steps are more than the adapter is trained for, "
@@ -183,7 +194,7 @@ def _check_grid(params: Params) -> None:
 
 
 def _check_select(params: Params) -> None:
-    metrics = selection_metrics(_feature_network(params), params.score.attributes)
+    metrics = selection_metrics(params.score)
     if params.select.metric not in metrics:
         raise UserError(
             f"select.metric: candidates cannot be judged by {params.select.metric}; take "
@@ -196,34 +207,8 @@ def _check_select(params: Params) -> None:
         )
 
 
-def _check_gate(params: Params) -> None:
-    gate, score = params.registry.gate, params.score
-    steps = sorted({cell.steps for cell in params.generate.cells["lcm"] if cell.seeds == 0})
-    if gate.steps not in steps:
-        raise UserError(
-            f"registry.gate.steps: the adapter is not sampled at {gate.steps} steps; take "
-            f"{_or(steps)}, as in generate.cells.lcm"
-        )
-    metrics = adapter_metrics(_feature_network(params), score.attributes)
-    if gate.metric not in metrics:
-        raise UserError(
-            f"registry.gate.metric: the table will hold no {gate.metric}; take {_or(metrics)}"
-        )
-    best = _REACHABLE.get(gate.metric)
-    if best is not None and gate.limit > best:
-        raise UserError(
-            f"registry.gate.limit: {gate.metric} never exceeds {best:g}, so never reaches "
-            f"{gate.limit:g}; lower it"
-        )
-    if gate.metric.startswith(("fid:", "fd_")) and gate.limit < 0:
-        raise UserError(
-            f"registry.gate.limit: {gate.metric} is never below 0, so never within "
-            f"{gate.limit:g}; raise it"
-        )
-
-
-def _feature_network(params: Params) -> str:
-    return "shapes" if params.score.features == "shapes" else INCEPTION
+def _metrics(params: Params) -> tuple[MetricRecord, ...]:
+    return metrics_of(params.score, has_several_noises(params.generate.adapter.cells))
 
 
 def _or(choices: list[int] | list[str]) -> str:

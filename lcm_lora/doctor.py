@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 import torch
@@ -19,7 +20,7 @@ from lcm_lora.check import check_counts, check_disk, check_params
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError
-from lcm_lora.estimate import ADAPTER_BYTES, Memory, memory, work
+from lcm_lora.estimate import ADAPTER_BYTES, Memory, Work, memory, work
 from lcm_lora.families.check import check_base
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseInventory
@@ -30,6 +31,7 @@ from lcm_lora.inventory.look import Look, new_bytes
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params, load_params
+from lcm_lora.params.generate import Cell
 from lcm_lora.precision import DTYPES
 from lcm_lora.training.sharing import micro_batch, processes
 from lcm_lora.training.store import open_store
@@ -113,7 +115,7 @@ def _pictures(seen: _Seen, hashes: Hashes, before: Look) -> str:
 
 def _networks(params: Params, hashes: Hashes) -> str:
     found = look_at_networks(params.score, hashes)
-    return f"{found.features.model} and {found.clip.model}"
+    return " and ".join(sorted({model.model for model in found.models}))
 
 
 def _disk(seen: _Seen, before: Look) -> str:
@@ -205,12 +207,13 @@ def _time(seen: _Seen) -> str:
         _SHARE * multiplications_per_second(params, dtype)
         for dtype in (DTYPES[params.hardware.precision], torch.float32)
     )
-    samples, passes, decoded = _counts(params)
+    samples, (kept, anew) = params.distill.steps * params.distill.batch, _painted(params)
     training = each.of_training(params.distill.gradient_checkpointing)
     seconds = {
         "encode": seen.source.pictures * each.encoder / autoencoder,
         "distill": samples * training / denoiser / _speedup(params),
-        "generate": passes * each.denoiser / denoiser + decoded * each.decoder / autoencoder,
+        "teacher and solvers, once,": _seconds(kept, each, denoiser, autoencoder),
+        "adapter and champion": _seconds(anew, each, denoiser, autoencoder),
     }
     said = ", ".join(f"{stage} {_hours(value / 3600)}" for stage, value in seconds.items())
     return (
@@ -219,18 +222,37 @@ def _time(seen: _Seen) -> str:
     )
 
 
+def _seconds(counts: _Counts, each: Work, denoiser: float, autoencoder: float) -> float:
+    return counts.passes * each.denoiser / denoiser + counts.pictures * each.decoder / autoencoder
+
+
 def _speedup(params: Params) -> int:
     """Return how many devices train; processes on one CPU share it."""
     is_gpu = pick_device(params.hardware).type == "cuda"
     return processes(params.distill, params.hardware) if is_gpu else 1
 
 
-def _counts(params: Params) -> tuple[int, int, int]:
-    """Return the samples of training, and the denoiser's passes and pictures of evaluation."""
-    cells = [cell for cells in params.generate.cells.values() for cell in cells]
-    prompts = params.evaluation.prompts
-    samples = params.distill.steps * params.distill.batch
-    return samples, prompts * sum(cell.nfe for cell in cells), prompts * len(cells)
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What evaluation paints: passes of the denoiser, and pictures."""
+
+    passes: int
+    pictures: int
+
+    @classmethod
+    def of(cls, prompts: int, cells: Iterable[Cell]) -> Self:
+        """Count the cells of some painters."""
+        nfe = [cell.nfe for cell in cells]
+        return cls(prompts * sum(nfe), prompts * len(nfe))
+
+
+def _painted(params: Params) -> tuple[_Counts, _Counts]:
+    """Return what is painted once and kept, and what each new adapter and its champion paint."""
+    generate, prompts = params.generate, params.evaluation.prompts
+    kept = [cell for painter in generate.painters.values() for cell in painter.cells]
+    anew = [*generate.adapter.cells, *generate.adapter.cells]
+    anew += [cell for painter in generate.transfers.values() for cell in painter.cells]
+    return _Counts.of(prompts, kept), _Counts.of(prompts, anew)
 
 
 def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:

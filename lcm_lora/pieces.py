@@ -24,6 +24,8 @@ from lcm_lora.records import Record, read_record, write_record
 
 SUMS = "sums.json"
 
+_USERS = "users"
+
 _LENGTH = 24
 
 
@@ -31,6 +33,13 @@ class Sums(Record):
     """The sums of a piece: the SHA-256 of each of its files."""
 
     files: dict[str, str]
+
+
+class Claim(Record):
+    """The pieces that a user of a store needs, and those that it needed before."""
+
+    now: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
 
 class Ledger(Record):
@@ -103,6 +112,24 @@ class Pieces:
                     files.link(source, made / name)
                 write_record(made / SUMS, Sums(files=sums))
 
+    def claim(self, user: str, keys: Iterable[str]) -> None:
+        """Note that `user` needs these pieces, and remove those that nobody has needed lately.
+
+        Of each user, what it needed before stays too: the adapter of yesterday is the champion of
+        today. Call it before making any, so that no other user takes them for leftovers.
+        """
+        path = self._store / _USERS / f"{user}.json"
+        claim, now = _claim_of(path), tuple(sorted(keys))
+        if now != claim.now:
+            write_record(path, Claim(now=now, before=claim.now))
+        claims = [_claim_of(file) for file in (self._store / _USERS).glob("*.json")]
+        kept = {key for claim in claims for key in (*claim.now, *claim.before)}
+        for entry in self._store.iterdir():
+            key = entry.name.removeprefix(".").partition(".")[0]
+            is_half_made = entry.name.startswith(".") and key in now
+            if entry.name != _USERS and (key not in kept or is_half_made):
+                shutil.rmtree(entry, ignore_errors=True)
+
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove every other piece, and what a killed run left half made."""
         kept = set(keys)
@@ -110,6 +137,13 @@ class Pieces:
             for path in self._store.iterdir():
                 if path.name not in kept:
                     shutil.rmtree(path)
+
+
+def _claim_of(path: Path) -> Claim:
+    try:
+        return read_record(path, Claim, "it is made anew")
+    except UserError:
+        return Claim()
 
 
 def content_name(sha256: str, name: str) -> str:

@@ -48,10 +48,10 @@ def _check_steps(params: Params, training_steps: int) -> None:
             f"distill.grid: {grid} does not divide the base's {training_steps} training steps; "
             f"take {near} or another divisor"
         )
-    for sampler, cells in params.generate.cells.items():
-        most = max(cell.steps for cell in cells)
+    for name in params.generate.names:
+        most = max(cell.steps for cell in params.generate.painter(name).cells)
         if most > training_steps:
             raise UserError(
-                f"generate.cells.{sampler}: {most} steps are more than the base's "
+                f"generate painter {name}: {most} steps are more than the base's "
                 f"{training_steps} training steps; lower them"
             )

@@ -48,9 +48,18 @@ def read_base(path: Path, hashes: Hashes) -> BaseInventory:
         UserError: There is no such file, or the base is gone or changed since.
     """
     known = read_record(path, BaseInventory, _MEND)
+    check_base_stands(known, hashes)
+    return known
+
+
+def check_base_stands(known: BaseInventory, hashes: Hashes) -> None:
+    """Check that a base is still the one that the first look found.
+
+    Raises:
+        UserError: It is gone or changed since.
+    """
     if hash_files(where_is(known), known.structure, hashes) != known.files:
         raise UserError(f"base.model {known.model}: changed since the first look; {_MEND}")
-    return known
 
 
 def _find_vae(name: str) -> tuple[Path, str | None]:

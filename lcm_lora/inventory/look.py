@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
+from lcm_lora.inventory.painters import look_at_painters
 from lcm_lora.inventory.source import look_at_source
+from lcm_lora.painting.found import PainterInventory
 from lcm_lora.params.file import Params
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.records import Record, read_record
+
+_KINDS: dict[str, type[Record]] = {
+    "source": SourceInventory,
+    "evaluation": SourceInventory,
+    "base": BaseInventory,
+    "networks": NetworkInventory,
+}
 
 _NONE = SourceInventory(kind="none", units=())
 """Of the evaluation set, where it comes from the held-out pictures."""
@@ -33,26 +43,23 @@ class Look:
     evaluation: SourceInventory | None = None
     base: BaseInventory | None = None
     networks: NetworkInventory | None = None
+    painters: Mapping[str, PainterInventory] = field(default_factory=dict)
+    """Those that name a base or adapters of their own are in there too."""
 
     @classmethod
     def read(cls, folder: Path) -> Look:
         """Return what an earlier look wrote into `folder`; what is damaged counts as not seen."""
-        kinds: dict[str, type[Record]] = {
-            "source": SourceInventory,
-            "evaluation": SourceInventory,
-            "base": BaseInventory,
-            "networks": NetworkInventory,
-        }
         found: dict[str, Any] = {}
-        for name, kind in kinds.items():
+        for name, kind in _KINDS.items():
             with contextlib.suppress(UserError):
                 found[name] = read_record(folder / f"{name}.json", kind, "")
         return cls(**found)
 
     def records(self) -> dict[str, Record]:
         """Return what was seen, by name."""
-        seen = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: record for name, record in seen.items() if record is not None}
+        seen = {name: getattr(self, name) for name in _KINDS}
+        painters = {f"painters/{name}": record for name, record in self.painters.items()}
+        return {name: record for name, record in seen.items() if record is not None} | painters
 
 
 def look(params: Params, hashes: Hashes, before: Look) -> Look:
@@ -63,11 +70,13 @@ def look(params: Params, hashes: Hashes, before: Look) -> Look:
     """
     check_params(params)
     own = params.evaluation.source
+    base = look_at_base(params.base, hashes)
     return Look(
         source=look_at_source(params.prepare.source, hashes, before.source),
         evaluation=look_at_source(own, hashes, before.evaluation) if own else _NONE,
-        base=look_at_base(params.base, hashes),
+        base=base,
         networks=look_at_networks(params.score, hashes),
+        painters=look_at_painters(params.generate, base, hashes),
     )
 
 

@@ -63,8 +63,8 @@ class Painter(Section):
     adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = {}
     """Adapters and their weights: LoRA files, folders or hub ids."""
     sampler: Sampler
-    eta: float | None = Field(None, ge=0, le=1)
-    """Share of fresh noise in each step, of ddim and tcd; null is the scheduler's own."""
+    eta: float = Field(0.0, ge=0, le=1)
+    """Share of fresh noise in each step, of ddim and tcd."""
     cells: Annotated[tuple[Cell, ...], Field(min_length=1, max_length=80)]
     """No more than fit into a parameter of an MLflow run."""
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from lcm_lora import layout
+from lcm_lora.champion import take_over
 from lcm_lora.data.prepared import Prepared, first_units
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
@@ -25,10 +26,16 @@ def run() -> None:
     params, before, now = _look()
     for line in _noticed(params, before, now):
         sys.stderr.write(f"{line}\n")
+    assert now.base is not None
+    champion = take_over(layout.BROUGHT, layout.CHAMPION, now.base.structure.family)
+    sys.stderr.write(f"champion: {champion.version if champion else 'none'}\n")
     with Hashes(layout.HASHES) as hashes:
         _adopt(hashes)
     for name, record in now.records().items():
         write_record(layout.INVENTORY / f"{name}.json", record)
+    for file in (layout.INVENTORY / "painters").glob("*.json"):
+        if file.stem not in now.painters:
+            file.unlink()
 
 
 def _look() -> tuple[Params, Look, Look]:

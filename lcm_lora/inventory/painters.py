@@ -1,0 +1,94 @@
+"""What painters name of their own: bases, and adapters from files, folders or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lcm_lora.errors import UserError
+from lcm_lora.families.found import BaseInventory
+from lcm_lora.families.header import read_header
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base
+from lcm_lora.inventory.hub import cached_folder, find_on_hub
+from lcm_lora.painting.found import AdapterFound, PainterInventory
+from lcm_lora.params.base import Base
+from lcm_lora.params.generate import Generate, Painter
+from lcm_lora.recipe import WEIGHTS
+
+_PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
+_MARKS = ("lora", "lokr", "hada", "dora")
+"""One of these is in every name of an adapter's tensors, whoever wrote it."""
+
+
+def look_at_painters(
+    generate: Generate, base: BaseInventory, hashes: Hashes
+) -> dict[str, PainterInventory]:
+    """Return what each painter names, by the painter's name.
+
+    Raises:
+        UserError: Something is missing, pickled, damaged, or of another family than the base.
+    """
+    painters = {**generate.painters, **generate.transfers}
+    return {name: _look(name, painter, base, hashes) for name, painter in painters.items()}
+
+
+def adapter_file(name: str, commit: str | None) -> Path:
+    """Return where the weights of an adapter are on this machine.
+
+    Raises:
+        UserError: They are not here, or it cannot be told which file they are.
+    """
+    if commit is None:
+        return _file_in(Path(name))
+    folder = cached_folder(name.partition("@")[0], commit, WEIGHTS)
+    if folder is None:
+        raise UserError(f"{name}: is gone from the hub cache; run `lcm-lora inventory`")
+    return folder / WEIGHTS
+
+
+def _look(
+    name: str, painter: Painter, base: BaseInventory, hashes: Hashes
+) -> PainterInventory:
+    where = f"generate painter {name}"
+    own = None
+    if painter.base is not None:
+        own = look_at_base(Base(model=painter.base), hashes)
+        if own.structure.family != base.structure.family:
+            raise UserError(
+                f"{where}: {painter.base} is of {own.structure.family}, base.model of "
+                f"{base.structure.family}; take a fine-tune of the same family"
+            )
+    adapters = [
+        _adapter(where, adapter, weight, hashes) for adapter, weight in painter.adapters.items()
+    ]
+    return PainterInventory(base=own, adapters=tuple(adapters))
+
+
+def _adapter(where: str, name: str, weight: float, hashes: Hashes) -> AdapterFound:
+    path, commit = Path(name), None
+    if path.suffix in _PICKLES:
+        raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
+    if not path.exists():
+        if path.suffix == ".safetensors" or path.is_absolute():
+            raise UserError(f"{where}: {name}: no such adapter; mend its place in params.yaml")
+        identifier, _, revision = name.partition("@")
+        commit = find_on_hub(where, identifier, revision or None, WEIGHTS).commit
+    file = adapter_file(name, commit)
+    if not any(mark in tensor for tensor in read_header(file).shapes for mark in _MARKS):
+        raise UserError(f"{where}: {file}: holds no LoRA; name the file of an adapter")
+    return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
+
+
+def _file_in(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path}: is gone from where it was; run `lcm-lora inventory`")
+    if path.is_file():
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) != 1:
+        raise UserError(
+            f"{path}: holds {len(found)} safetensors files and no {WEIGHTS}; name the file"
+        )
+    return found[0]

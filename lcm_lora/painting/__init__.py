@@ -1,0 +1,1 @@
+"""Paint image sets: a subject (a base and weighted adapters), a sampler, and cells."""

@@ -1,30 +1,22 @@
 """One metric of a few pictures with its standard error, from no more networks than it needs.
 
-Legend: N pictures.
+Legend: N pictures, H x W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.features import (
-    BATCH,
-    attributes_of,
-    clip_scores_of,
-    extract,
-    load_attribute_judge,
-)
 from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
-from lcm_lora.evaluation.networks import FeatureNetwork, load_clip_scorer, load_feature_network
-from lcm_lora.params.score import Score
-from lcm_lora.shapes import places
+from lcm_lora.evaluation.looking import Pixels, Viewer, look
+from lcm_lora.evaluation.network_files import Networks
+from lcm_lora.evaluation.viewers import Captions, Viewers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,52 +27,50 @@ class Estimate:
     se: float
 
 
-Estimator = Callable[[list[Path]], Estimate]
-"""Takes N picture files, in the order of the captions."""
+Estimator = Callable[[Iterable[Pixels]], Estimate]
+"""Takes N pictures, uint8 [H, W, 3], in the order of the captions; holds a few at a time."""
 
 
 def estimator_of(
     metric: str,
-    score: Score,
-    captions: Sequence[str],
-    real: list[Path],
+    networks: Networks,
+    captions: Captions,
+    real: Iterable[Pixels],
     device: torch.device,
-    judges: Path = places.JUDGES,
 ) -> Estimator:
     """Load what a metric needs, and return the function that measures pictures by it.
 
     Args:
         metric: A name of `selection_metrics`.
-        score: Which networks look.
+        networks: Which networks look; a distance takes the first.
         captions: N captions.
         real: The captions' own N pictures; only distances look at them.
         device: Of torch.
-        judges: Folder of the networks that the shapes world ships.
 
     Raises:
         UserError: A network is missing or wrong, or captions are not of the shapes world although
             attributes are asked for.
     """
+    viewers = Viewers(networks, device)
     if metric == "clip_score":
-        clip = load_clip_scorer(score.clip, judges, device)
-        return lambda files: _mean(clip_scores_of(files, captions, clip))
+        return _mean_of(viewers.clip(captions), device)
     if metric == "attributes":
-        judge = load_attribute_judge(judges).to(device)
-        return lambda files: _mean(attributes_of(files, captions, judge, device))
-    network = load_feature_network(score.features, judges, device)
-    reference = _features(real, network, device)
-    return lambda files: _distance(_features(files, network, device), reference)
+        return _mean_of(viewers.attributes(captions), device)
+    view = viewers.features(next(iter(networks.features)))
+    reference = _seen(real, view, device)
+    return lambda pictures: _distance(_seen(pictures, view, device), reference)
 
 
-def _features(
-    files: list[Path], network: FeatureNetwork, device: torch.device
-) -> NDArray[np.float32]:
-    return extract(files, network, BATCH, device, lambda *_: None)
+def _seen(pictures: Iterable[Pixels], view: Viewer, device: torch.device) -> NDArray[np.float32]:
+    return look(pictures, {"it": view}, device)["it"]
 
 
-def _mean(values: NDArray[np.generic]) -> Estimate:
-    numbers = values.astype(np.float64)
-    return _finite(numbers.mean(), numbers.std(ddof=1) / np.sqrt(len(numbers)))
+def _mean_of(view: Viewer, device: torch.device) -> Estimator:
+    def measure(pictures: Iterable[Pixels]) -> Estimate:
+        values = _seen(pictures, view, device).astype(np.float64)
+        return _finite(values.mean(), values.std(ddof=1) / np.sqrt(len(values)))
+
+    return measure
 
 
 def _distance(found: NDArray[np.float32], reference: NDArray[np.float32]) -> Estimate:

@@ -1,6 +1,7 @@
 """Turn image sets into what all metrics are computed from; pictures are not looked at again.
 
-Features go through clean-fid's reading and resizing, with our network in the place of its own.
+What has been seen is kept in chunks by all that decides it, so that a killed run goes on within a
+set, and the same pictures are not looked at twice, whoever made them.
 
 Legend: N pictures, D dimensions.
 """
@@ -8,210 +9,243 @@ Legend: N pictures, D dimensions.
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from cleanfid.fid import get_files_features
 from numpy.typing import NDArray
-from PIL import Image
-from safetensors import SafetensorError
-from torch import Tensor
+from safetensors.numpy import load_file
 
-from lcm_lora.errors import UserError, reason
+from lcm_lora.code import code_sha256, versions
+from lcm_lora.data.threads import in_order
 from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.clip_score import clip_scores
 from lcm_lora.evaluation.image_sets import ImageSet, captions_sha256
-from lcm_lora.evaluation.networks import (
-    ClipScorer,
-    FeatureNetwork,
-    load_clip_scorer,
-    load_feature_network,
-    resize,
-    to_shapes_input,
-)
+from lcm_lora.evaluation.looking import BATCH, Pixels, look
+from lcm_lora.evaluation.network_files import Networks
+from lcm_lora.evaluation.plugins import measure_with, plugin_records
 from lcm_lora.evaluation.set_records import FeatureRecord, NetworkRecord
+from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import new_folder, sha256, write_tensors
+from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Score
+from lcm_lora.pieces import Pieces, key_of
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import write_record
-from lcm_lora.shapes import places
-from lcm_lora.shapes.judge import AttributeJudge, load_judge
 
-BATCH = 64
-"""Pictures that a network looks at together."""
+CHUNK = 8 * BATCH
+"""Pictures that are kept together, so that a killed run loses no more."""
 
-_exactly = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-"""Without TF32, which would cost a third of the digits for work that takes no time."""
+_ARRAYS = "arrays.safetensors"
+_SUMS = "sha256"
+"""Beside the arrays of a chunk: of each decoded picture, uint8 [N, 32]."""
+
+Arrays = dict[str, NDArray[Any]]
 
 
-def features(
-    score: Score,
-    name: str,
-    sets: list[ImageSet],
-    out: Path,
-    device: str,
-    judges: Path = places.JUDGES,
-) -> None:
+@dataclass
+class Job:
+    """What looks at image sets, where it computes, and what it has seen before."""
+
+    score: Score
+    networks: Networks
+    device: torch.device
+    store: Path
+    hashes: Hashes
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What was seen before."""
+        return Pieces(self.store, self.hashes)
+
+    @cached_property
+    def viewers(self) -> Viewers:
+        """The networks; none is loaded before a picture is there to be seen."""
+        return Viewers(self.networks, self.device)
+
+    @cached_property
+    def seen_by(self) -> dict[str, NetworkRecord]:
+        """Who makes each array from pictures."""
+        files = {f"features/{name}": file for name, file in self.networks.features.items()}
+        files["clip"] = self.networks.clip
+        if self.networks.attributes is not None:
+            files["attributes"] = self.networks.attributes
+        return {name: file.record for name, file in files.items()}
+
+    @cached_property
+    def plugins(self) -> dict[str, NetworkRecord]:
+        """Who measures with a command of its own."""
+        return plugin_records(self.score.plugins, self.hashes)
+
+    @cached_property
+    def how(self) -> dict[str, Any]:
+        """What decides all arrays, besides who makes them."""
+        where = self.device.type
+        threads = torch.get_num_threads() if where == "cpu" else None
+        code = code_sha256(__name__)
+        return {"code": code, "versions": versions(), "device": where, "threads": threads}
+
+
+def features(job: Job, name: str, sets: list[ImageSet], out: Path) -> None:
     """Write features and per-picture scores of the image sets of `name` into the folder `out`.
 
     Args:
-        score: Which networks look.
-        name: A sampler, or `real`.
+        job: Who looks.
+        name: A painter, or `real`.
         sets: What is looked at.
         out: Folder to write.
-        device: Of torch.
-        judges: Folder of the networks that the shapes world ships.
 
     Raises:
-        UserError: An image set or a network is missing or wrong, or captions are not of the shapes
-            world although score.attributes asks for them.
+        UserError: An image set, a network or a plug-in is missing or wrong, or captions are not of
+            the shapes world although score.attributes asks for them.
     """
-    place = torch.device(device)
-    network = load_feature_network(score.features, judges, place)
-    clip = load_clip_scorer(score.clip, judges, place)
-    judge = load_attribute_judge(judges).to(place) if score.attributes else None
-    total = sum(len(image_set.captions) for image_set in sets)
-    with (
-        new_folder(out) as made,
-        progress(f"features {name}", total, "pictures") as advance,
-    ):
-        for image_set in sets:
-            with tempfile.TemporaryDirectory(dir=made) as folder:
-                pngs = unpack(image_set, Path(folder))
-                captions = image_set.captions
-                tensors: dict[str, NDArray[np.generic]]
-                tensors = {"clip": clip_scores_of(pngs, captions, clip)}
-                if judge is not None:
-                    tensors["attributes"] = attributes_of(pngs, captions, judge, place)
-                tensors["features"] = extract(pngs, network, BATCH, place, advance)
-                _write(made, image_set, pngs, tensors, network, clip)
+    if job.networks.attributes is not None:
+        for captions in {images.captions for images in sets}:
+            attributes_of_captions(captions)
+    total = sum(len(images.captions) for images in sets)
+    with new_folder(out) as made, progress(f"features {name}", total, "pictures") as advance:
+        if sets:
+            job.pieces.claim(name, [key for images in sets for key in _keys(job, images)])
+        for images in sets:
+            images.check()
+            chunks = list(_chunks(job, images, advance))
+            arrays = {key: np.concatenate([c[key] for c in chunks]) for key in chunks[0]}
+            sums = arrays.pop(_SUMS)
+            for plugin in job.plugins:
+                arrays[f"plugins/{plugin}"] = _plugin(job, images, plugin)
+            _write(job, made, images, arrays, hashlib.sha256(sums.tobytes()).hexdigest())
 
 
-@_exactly
-def extract(
-    files: list[Path], network: FeatureNetwork, batch: int, device: torch.device, advance: Advance
-) -> NDArray[np.float32]:
-    """Return the features, float32 [N, D], of picture files."""
+def _starts(images: ImageSet) -> range:
+    return range(0, len(images.captions), CHUNK)
 
-    def embed(pictures: Tensor) -> Tensor:
-        embeddings = network.embed(pictures)
-        advance(len(pictures))
-        return embeddings
 
-    found = get_files_features(
-        [str(file) for file in files],
-        model=embed,
-        mode="clean",
-        custom_fn_resize=resize(network.pixels),
-        num_workers=0,
-        batch_size=batch,
-        device=device,
-        verbose=False,
+def _keys(job: Job, images: ImageSet) -> Iterator[str]:
+    """Yield the names of the pieces that hold all about a set."""
+    yield from (_chunk_key(job, images, first) for first in _starts(images))
+    yield from (_plugin_key(job, images, plugin) for plugin in job.plugins)
+
+
+def _chunk_key(job: Job, images: ImageSet, first: int) -> str:
+    captions = images.captions[first : first + CHUNK]
+    seen_by = {name: record.model_dump() for name, record in job.seen_by.items()}
+    return key_of(
+        pictures=images.tar_sha256,
+        first=first,
+        captions=captions_sha256(captions),
+        seen_by=seen_by,
+        **job.how,
     )
-    return np.asarray(found, np.float32)
 
 
-@_exactly
-def clip_scores_of(
-    files: list[Path], captions: Sequence[str], clip: ClipScorer
-) -> NDArray[np.float32]:
-    """Return the CLIP score of each picture file with its caption, float32 [N]."""
-    pictures = torch.cat([clip.pictures(pictures) for pictures in _opened(files)])
-    words = clip.captions(captions)
-    return clip_scores(pictures.numpy(), words.numpy()).astype(np.float32)
+def _plugin_key(job: Job, images: ImageSet, plugin: str) -> str:
+    return key_of(
+        pictures=images.tar_sha256,
+        captions=captions_sha256(images.captions),
+        plugin=job.plugins[plugin].sha256,
+    )
 
 
-@_exactly
-def attributes_of(
-    files: list[Path], captions: Sequence[str], judge: AttributeJudge, device: torch.device
-) -> NDArray[np.uint8]:
-    """Return whether each picture file shows all that its caption says, 0 or 1, uint8 [N].
-
-    Raises:
-        UserError: A caption is not of the shapes world.
-    """
-    promised = attributes_of_captions(captions)
-    kept = []
-    for start, pictures in zip(range(0, len(files), BATCH), _opened(files), strict=True):
-        part = slice(start, start + len(pictures))
-        seen = judge.read(to_shapes_input(pictures).to(device))
-        wanted = type(seen)(promised.figures[part].to(device), promised.ground[part].to(device))
-        kept.append(wanted.agree(seen).cpu())
-    return torch.cat(kept).numpy().astype(np.uint8)
-
-
-def load_attribute_judge(judges: Path) -> AttributeJudge:
-    """Load the judge of the shapes world from the folder `judges`.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    try:
-        return load_judge(judges)
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
-        raise UserError(
-            f"{judges / 'judge.safetensors'}: cannot be loaded ({reason(error)}); set"
-            " score.attributes to false, or run `lcm-lora shapes-teacher`"
-        ) from None
+def _chunks(job: Job, images: ImageSet, advance: Advance) -> Iterator[Arrays]:
+    """Yield the arrays of each chunk of a set, in order, and look where nobody has looked."""
+    kept = {first: _kept(job, _chunk_key(job, images, first)) for first in _starts(images)}
+    missing = [first for first, arrays in kept.items() if arrays is None]
+    wanted = {first + i for first in missing for i in range(CHUNK)}
+    pngs = images.pngs(wanted)
+    with ThreadPoolExecutor() as pool:
+        decoded = in_order(pool, lambda png: _decoded(images, *png), pngs, BATCH)
+        for first, arrays in kept.items():
+            count = min(CHUNK, len(images.captions) - first)
+            if arrays is None:
+                arrays = _seen(job, images, first, count, decoded, advance)
+                _keep(job, _chunk_key(job, images, first), arrays)
+            else:
+                advance(count, images.name)
+            yield arrays
+        list(decoded)  # to the end of the tar, which says what it lacks
 
 
-def unpack(images: ImageSet, folder: Path) -> list[Path]:
-    """Write the pictures of an image set into a folder; return the files in their order.
-
-    Raises:
-        UserError: The set is missing or damaged.
-    """
-    files = []
-    for index, content in enumerate(images.pngs()):
-        files.append(folder / f"{index:08d}.png")
-        files[-1].write_bytes(content)
-    return files
-
-
-def _opened(files: list[Path]) -> Iterator[list[Image.Image]]:
-    for start in range(0, len(files), BATCH):
-        yield [Image.open(file).convert("RGB") for file in files[start : start + BATCH]]
-
-
-def _write(
-    out: Path,
+def _seen(
+    job: Job,
     images: ImageSet,
-    pngs: list[Path],
-    tensors: dict[str, NDArray[np.generic]],
-    network: FeatureNetwork,
-    clip: ClipScorer,
-) -> None:
-    for name, values in tensors.items():
-        if not np.isfinite(values).all():
-            raise UserError(f"{images.name}: {name} are not finite; check the network's weights")
-    path = out / f"{images.name}.safetensors"
-    write_tensors(path, {name: torch.from_numpy(values) for name, values in tensors.items()})
+    first: int,
+    count: int,
+    decoded: Iterator[tuple[Pixels, bytes]],
+    advance: Advance,
+) -> Arrays:
+    """Let all networks see the next pictures, and hash them by the way."""
+    sums: list[bytes] = []
+
+    def pictures() -> Iterator[Pixels]:
+        for pixels, digest in itertools.islice(decoded, count):
+            sums.append(digest)
+            yield pixels
+
+    viewers = job.viewers.of(images.captions)
+    seen: Arrays = dict(look(pictures(), viewers, job.device, first, advance))
+    return seen | {_SUMS: np.frombuffer(bytearray().join(sums), np.uint8).reshape(-1, 32)}
+
+
+def _decoded(images: ImageSet, index: int, png: bytes) -> tuple[Pixels, bytes]:
+    """Return a picture, uint8 [H, W, 3], and the SHA-256 of its size and colours."""
+    pixels = np.asarray(images.decoded(index, png))
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(pixels.tobytes())
+    return pixels, digest.digest()
+
+
+def _plugin(job: Job, images: ImageSet, name: str) -> NDArray[np.float32]:
+    """Return a command's values of a set, float32 [N]."""
+    key = _plugin_key(job, images, name)
+    kept = _kept(job, key)
+    if kept is None:
+        plugin = job.score.plugins[name]
+        kept = {name: measure_with(name, plugin, images, job.store)}
+        _keep(job, key, kept)
+    return kept[name]
+
+
+def _kept(job: Job, key: str) -> Arrays | None:
+    """Return what a piece holds; None where there is none, or it vanishes while it is read."""
+    try:
+        folder = job.pieces.find(key)
+        return load_file(folder / _ARRAYS) if folder else None
+    except OSError:
+        return None
+
+
+def _keep(job: Job, key: str, arrays: Arrays) -> None:
+    try:
+        with job.pieces.make(key) as made:
+            _write_arrays(made / _ARRAYS, arrays)
+    except OSError:  # another stage kept the same at the same moment
+        if job.pieces.find(key) is None:
+            raise
+
+
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    write_tensors(path, {name: torch.tensor(values) for name, values in arrays.items()})
+
+
+def _write(job: Job, out: Path, images: ImageSet, arrays: Arrays, images_sha256: str) -> None:
+    path, cell = out / f"{images.name}.safetensors", images.cell
+    _write_arrays(path, arrays)
     record = FeatureRecord(
+        painter=images.painter,
+        subject_sha256=images.subject_sha256,
         sampler=images.sampler,
-        steps=images.steps,
-        guidance=images.guidance,
-        nfe=images.nfe,
-        seeds=images.seeds,
-        ms_per_image=images.ms_per_image,
+        steps=cell.steps if cell else 0,
+        guidance=cell.guidance if cell else 0.0,
+        seeds=cell.seeds if cell else 0,
+        nfe=cell.nfe if cell else 0,
         captions_sha256=captions_sha256(images.captions),
-        images_sha256=_pixels_sha256(pngs),
-        network=NetworkRecord(
-            name=network.name, sha256=network.sha256, preprocessing=network.preprocessing
-        ),
-        clip=NetworkRecord(name=clip.name, sha256=clip.sha256),
+        images_sha256=images_sha256,
+        arrays=job.seen_by | {f"plugins/{name}": r for name, r in job.plugins.items()},
         sha256=sha256(path),
     )
     write_record(path.with_suffix(".json"), record)
-
-
-def _pixels_sha256(files: list[Path]) -> str:
-    """Return a SHA-256 over decoded pictures, which no PNG encoder's version changes."""
-    digest = hashlib.sha256()
-    for pictures in _opened(files):
-        for picture in pictures:
-            digest.update(repr(picture.size).encode())
-            digest.update(picture.tobytes())
-    return digest.hexdigest()

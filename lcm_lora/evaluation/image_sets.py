@@ -1,4 +1,4 @@
-"""Read image sets back: those that a sampler painted, or the real ones of the evaluation set.
+"""Read image sets back: those that a painter made, or the real ones of the evaluation set.
 
 Legend: H x W pixels of a picture.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from lcm_lora.data.picture_sets import EVALUATION, read_set
-from lcm_lora.data.shards import read_tar_members
-from lcm_lora.errors import UserError
-from lcm_lora.evaluation.set_records import Captions, Latency, SetRecord
+from lcm_lora.data.shards import has_end
+from lcm_lora.errors import UserError, reason
+from lcm_lora.evaluation.set_records import Painted, SetRecord
+from lcm_lora.params.generate import REAL, Cell, Sampler
 from lcm_lora.records import check_file, read_record
 
-CAPTIONS, LATENCY = "captions.json", "latency.json"
+PAINTED = "painted.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,63 +30,89 @@ class ImageSet:
     """Pictures and captions: `name` is that of their file of features."""
 
     name: str
-    sampler: str
-    """Who painted them; `real` for none."""
-    steps: int
-    guidance: float
-    nfe: int
-    seeds: int
-    ms_per_image: float | None
+    painter: str
+    """Who made them; `real` for nobody."""
+    subject_sha256: str | None
+    sampler: Sampler | None
+    cell: Cell | None
+    """None, as the two before it, of real pictures."""
     captions: tuple[str, ...]
     tar: Path
     tar_sha256: str
     mend: str
     """The command that makes the set anew."""
 
-    def pngs(self) -> Iterator[bytes]:
-        """Yield the pictures in the order of the captions, as PNG.
+    def check(self) -> None:
+        """Check the tar against its record.
+
+        Raises:
+            UserError: It is missing, damaged or of another set.
+        """
+        check_file(self.tar, self.tar_sha256, f"run `{self.mend}`")
+
+    def pngs(self, wanted: Container[int] | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, PNG) of the pictures in the order of the captions.
+
+        Args:
+            wanted: The indices to read; None for all.
 
         Raises:
             UserError: The tar is missing, damaged or of another set.
         """
-        check_file(self.tar, self.tar_sha256, f"run `{self.mend}`")
         found = 0
-        for _, content in read_tar_members(self.tar, self.mend):
-            found += 1
-            yield content
-        if found != len(self.captions):
+        for index, content in _members(self.tar, wanted, self.mend):
+            found = index + 1
+            if content is not None:
+                yield index, content
+        count = len(self.captions)
+        if found != count:
+            first = f", {found:08d}.png is missing" if found < count else ""
             raise UserError(
-                f"{self.tar}: holds {found} pictures for {len(self.captions)} captions; "
-                f"run `{self.mend}`"
+                f"{self.tar}: holds {found} pictures for {count} captions{first}; run `{self.mend}`"
             )
 
+    def decoded(self, index: int, content: bytes) -> Image.Image:
+        """Return a picture of it, RGB.
 
-def generated_sets(folder: Path, sampler: str) -> list[ImageSet]:
+        Raises:
+            UserError: It is broken.
+        """
+        return _decoded(self.tar, index, content, self.mend)
+
+
+def generated_sets(folder: Path, painter: str) -> list[ImageSet]:
     """Return the image sets that `generate` wrote into `folder`, in the order of their names.
 
+    There are none of a champion that does not exist.
+
     Raises:
-        UserError: There are none, or a file of theirs is missing, damaged or of other sets.
+        UserError: A file of theirs is missing, damaged or of other sets.
     """
-    command = f"lcm-lora generate {sampler}"
-    mend = f"run `{command}`"
-    captions = read_record(folder / CAPTIONS, Captions, mend).captions
-    latency = read_record(folder / LATENCY, Latency, mend).sets
-    if unlisted := {tar.stem for tar in folder.glob("*.tar")} - latency.keys():
-        raise UserError(f"{folder / LATENCY}: does not list {min(unlisted)}; {mend}")
-    if not latency:
-        raise UserError(f"{folder}: holds no image sets; {mend}")
-    sets = []
-    for name, time in sorted(latency.items()):
-        about = folder / f"{name}.json"
-        record = read_record(about, SetRecord, mend)
-        if record.sampler != sampler:
-            raise UserError(f"{about}: is of {record.sampler}, not of {sampler}; {mend}")
-        if record.prompts_sha256 != captions_sha256(captions):
-            raise UserError(f"{about}: is of other captions than {CAPTIONS} holds; {mend}")
-        how = (record.steps, record.guidance, record.nfe, record.seeds, time.ms_per_image)
-        tar = about.with_suffix(".tar")
-        sets.append(ImageSet(name, sampler, *how, captions, tar, record.tar_sha256, command))
-    return sets
+    mend = f"run `{_command(painter)}`"
+    painted = read_record(folder / PAINTED, Painted, mend)
+    if unlisted := {tar.stem for tar in folder.glob("*.tar")} - set(painted.cells):
+        raise UserError(f"{folder / PAINTED}: does not list {min(unlisted)}; {mend}")
+    return [_generated(folder, painter, name, painted.captions) for name in sorted(painted.cells)]
+
+
+def _generated(folder: Path, painter: str, name: str, captions: tuple[str, ...]) -> ImageSet:
+    about, mend = folder / f"{name}.json", f"run `{_command(painter)}`"
+    record = read_record(about, SetRecord, mend)
+    if record.painter != painter:
+        raise UserError(f"{about}: is of {record.painter}, not of {painter}; {mend}")
+    if record.prompts_sha256 != captions_sha256(captions):
+        raise UserError(f"{about}: is of other captions than {PAINTED} holds; {mend}")
+    return ImageSet(
+        name=name,
+        painter=painter,
+        subject_sha256=record.subject_sha256,
+        sampler=record.sampler,
+        cell=record.cell,
+        captions=captions,
+        tar=about.with_suffix(".tar"),
+        tar_sha256=record.tar_sha256,
+        mend=_command(painter),
+    )
 
 
 def real_sets(evaluation: Path) -> list[ImageSet]:
@@ -104,23 +132,22 @@ def real_set(folder: Path, name: str) -> ImageSet:
     """
     record = read_set(folder, name)
     place = (record.captions, folder / f"{name}.tar", record.tar_sha256)
-    return ImageSet(name, "real", 0, 0.0, 0, 0, None, *place, "lcm-lora prepare")
+    return ImageSet(name, REAL, None, None, None, *place, "lcm-lora prepare")
 
 
 def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
     """Return the pictures at `indices` of an image set's tar, RGB, in the order of `indices`.
 
+    Only these are read, so the tar's hash is not checked; each PNG carries sums of its own.
+
     Raises:
-        UserError: The tar or its record is missing or damaged, or holds fewer pictures.
+        UserError: The tar is missing or damaged, or holds fewer pictures.
     """
-    command = f"lcm-lora generate {tar.parent.name}"
-    record = read_record(tar.with_suffix(".json"), SetRecord, f"run `{command}`")
-    check_file(tar, record.tar_sha256, f"run `{command}`")
-    wanted = set(indices)
+    command, wanted = _command(tar.parent.name), set(indices)
     found = {
-        index: Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB")
-        for index, (_, content) in enumerate(read_tar_members(tar, command))
-        if index in wanted
+        index: _decoded(tar, index, content, command)
+        for index, content in _members(tar, wanted, command)
+        if content is not None
     }
     if missing := wanted - found.keys():
         raise UserError(f"{tar}: holds no picture {min(missing)}; run `{command}`")
@@ -128,11 +155,51 @@ def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
 
 
 def captions_of(folder: Path) -> tuple[str, ...]:
-    """Return the captions of a sampler's image sets, in the order of the pictures."""
-    mend = f"run `lcm-lora generate {folder.name}`"
-    return read_record(folder / CAPTIONS, Captions, mend).captions
+    """Return the captions of a painter's image sets, in the order of the pictures."""
+    return read_record(folder / PAINTED, Painted, f"run `{_command(folder.name)}`").captions
 
 
 def captions_sha256(captions: tuple[str, ...]) -> str:
     """Return a SHA-256 over captions and their order."""
     return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
+
+
+def _command(painter: str) -> str:
+    return f"lcm-lora generate {painter}"
+
+
+def _members(
+    tar: Path, wanted: Container[int] | None, command: str
+) -> Iterator[tuple[int, bytes | None]]:
+    """Yield (index, PNG) of every picture in a tar; None in the place of one that is not wanted."""
+    mend = f"run `{command}`"
+    try:
+        with tarfile.open(tar, mode="r:") as file:
+            for index, member in enumerate(file):
+                if member.name != f"{index:08d}.png":
+                    raise UserError(
+                        f"{tar}: {index:08d}.png is missing, {member.name[:40]!a} is in its place; "
+                        f"{mend}"
+                    )
+                if wanted is not None and index not in wanted:
+                    yield index, None
+                    continue
+                content = file.extractfile(member)
+                yield index, content.read() if content else b""
+    except FileNotFoundError:
+        raise UserError(f"{tar}: no such file; {mend}") from None
+    except OSError as error:
+        raise UserError(f"{tar}: cannot be read ({error.strerror}); {mend}") from None
+    except tarfile.TarError as error:
+        raise UserError(f"{tar}: broken tar ({reason(error)}); {mend}") from None
+    if not has_end(tar):
+        raise UserError(f"{tar}: truncated tar; {mend}")
+
+
+def _decoded(tar: Path, index: int, content: bytes, command: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=("PNG",)).convert("RGB")
+    except Exception as error:  # Pillow's decoders raise whatever they meet
+        raise UserError(
+            f"{tar}: {index:08d}.png is damaged ({reason(error)}); run `{command}`"
+        ) from None

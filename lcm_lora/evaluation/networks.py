@@ -2,67 +2,51 @@
 
 Networks are local files; nothing here downloads, and every score carries the network's SHA-256.
 
-Legend: B pictures, S pixels of a side that a network takes, D dimensions.
+Legend: B pictures, H x W pixels, S pixels of a side that a network takes, D dimensions.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from cleanfid.inception_torchscript import InceptionV3W
-from cleanfid.resize import make_resizer
-from PIL import Image
-from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    CLIPModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+    Dinov2Model,
+    PreTrainedModel,
+)
 
-from lcm_lora.errors import UserError, reason
-from lcm_lora.evaluation.names import INCEPTION, check_inception
-from lcm_lora.files import sha256
-from lcm_lora.shapes.scenes import PIXELS
+from lcm_lora.errors import UserError, is_out_of_memory, reason
+from lcm_lora.evaluation.exported import load_exported
+from lcm_lora.evaluation.names import INCEPTION
+from lcm_lora.evaluation.network_files import NetworkFile
+from lcm_lora.evaluation.resize import prepare
+from lcm_lora.shapes.judge import AttributeJudge, load_judge
 
-_INCEPTION_PIXELS = 299
+Embed = Callable[[Tensor], Tensor]
+"""Takes pictures, uint8 [B, 3, H, W] on the device, and returns features float32 [B, D]."""
+
 _CAPTIONS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureNetwork:
-    """A network that turns pictures, float [B, 3, S, S] in 0..255, into features float32 [B, D]."""
-
-    name: str
-    sha256: str
-    pixels: int
-    embed: Callable[[Tensor], Tensor]
-
-    @property
-    def preprocessing(self) -> str:
-        """What happens to a picture before the network sees it."""
-        return f"clean-fid: PIL bicubic to {self.pixels} px in float, clipped to 0..255"
 
 
 @dataclass(frozen=True, slots=True)
 class ClipScorer:
     """A CLIP that embeds pictures and captions, each float32 [B, D], on `device`."""
 
-    name: str
-    sha256: str
     model: CLIPModel
     words: CLIPTokenizer
-    prepare: Callable[[Sequence[Image.Image]], Tensor]
+    pictures: Embed
     device: torch.device
-
-    @torch.inference_mode()
-    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Return the embeddings of RGB pictures of any size."""
-        values = self.prepare(pictures).to(self.device)
-        return embed_pictures(self.model, values).cpu()
 
     @torch.inference_mode()
     def captions(self, captions: Sequence[str]) -> Tensor:
@@ -82,98 +66,162 @@ class ClipScorer:
         return torch.cat(embeddings)
 
 
-def load_feature_network(which: str, judges: Path, device: torch.device) -> FeatureNetwork:
-    """Load the network that score.features names: `shapes`, or the 2015 Inception file.
+def load_feature_network(file: NetworkFile, device: torch.device) -> Embed:
+    """Load a network of score.networks.
 
     Raises:
-        UserError: The file is missing or is another one.
+        UserError: Its files are not what their kind says.
     """
-    if which == "shapes":
-        model = _load_clip_model(judges / "clip", device)
+    load = {
+        "shapes": _clip_features,
+        "clip": _clip_vision,
+        "dinov2": _dinov2,
+        "inception": _inception,
+        "torchscript": _torchscript,
+        "export": _exported,
+    }[file.kind]
+    with _loading(file):
+        return _embedding(file, load(file, device), device)
 
-        def embed(batch: Tensor) -> Tensor:
-            return embed_pictures(model, batch / 127.5 - 1)
 
-        return FeatureNetwork("shapes", sha256(judges / "clip"), PIXELS, embed)
-    path = Path(which)
-    digest = _checked_inception(path)
+def load_clip_scorer(file: NetworkFile, device: torch.device) -> ClipScorer:
+    """Load the CLIP of the CLIP score.
+
+    Raises:
+        UserError: The folder holds no whole CLIP.
+    """
+    with _loading(file):
+        model = _whole_clip(file.path, device)
+        words = CLIPTokenizer.from_pretrained(str(file.path), local_files_only=True)
+        pictures = _embedding(file, lambda values: _pooled_clip(model, values), device)
+        return ClipScorer(model, words, pictures, device)
+
+
+def load_attribute_judge(file: NetworkFile, device: torch.device) -> AttributeJudge:
+    """Load the judge of the shapes world.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    try:
+        return load_judge(file.path.parent).to(device)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
+        raise UserError(
+            f"{file.path}: cannot be loaded ({reason(error)}); set score.attributes to false, or"
+            " run `lcm-lora shapes-teacher`"
+        ) from None
+
+
+def _embedding(file: NetworkFile, network: Embed, device: torch.device) -> Embed:
+    """Return a network as a function of pictures of any size, that says when nothing comes of it.
+
+    Args:
+        file: Whose preparation it wants.
+        network: Takes prepared pictures, float32 [B, 3, S, S].
+        device: Of torch.
+    """
+
+    @torch.inference_mode()
+    def embed(pictures: Tensor) -> Tensor:
+        values = prepare(pictures.to(device), file.preparation)
+        with _looking(file):
+            found: Any = network(values)
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != len(pictures):
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise file.error(f"gives {shape} for {len(pictures)} pictures, not [B, D]")
+        found = found.float()
+        if not torch.isfinite(found).all():
+            raise file.error("gives features that are not finite")
+        return found
+
+    return embed
+
+
+@contextlib.contextmanager
+def _loading(file: NetworkFile) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # there is no end to what parsers raise of a broken file
+        if is_out_of_memory(error):
+            raise
+        raise file.error(f"not a network of kind {file.kind} ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def _looking(file: NetworkFile) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of whatever program the file is
+        if is_out_of_memory(error):
+            raise
+        side = file.preparation.pixels
+        raise file.error(f"fails at pictures of {side} px ({reason(error)})") from error
+
+
+def _clip_features(file: NetworkFile, device: torch.device) -> Embed:
+    model = _whole_clip(file.path, device)
+    return lambda values: _pooled_clip(model, values)
+
+
+def _pooled_clip(model: CLIPModel, values: Tensor) -> Tensor:
+    """Return projected embeddings, not normalised."""
+    output: Any = model.get_image_features(values)
+    pooled: Tensor = output.pooler_output
+    return pooled
+
+
+def _clip_vision(file: NetworkFile, device: torch.device) -> Embed:
+    model = _of_folder(CLIPVisionModelWithProjection, file.path, device)
+    return lambda values: model(values).image_embeds
+
+
+def _dinov2(file: NetworkFile, device: torch.device) -> Embed:
+    """Return the class token after the last norm, as FD-DINOv2 takes it."""
+    model = _of_folder(Dinov2Model, file.path, device)
+    return lambda values: model(values).pooler_output
+
+
+def _inception(file: NetworkFile, device: torch.device) -> Embed:
+    """Return the 2015 Inception in clean-fid's wrapper, which takes colours in 0..255."""
+    from cleanfid.inception_torchscript import InceptionV3W
+
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # torch announces that TorchScript will go; the reference weights exist as nothing else.
         warnings.simplefilter("ignore")
-        (Path(folder) / f"{INCEPTION}.pt").symlink_to(path.resolve())
-        inception = InceptionV3W(folder, download=False).to(device).eval()
-    return FeatureNetwork(INCEPTION, digest, _INCEPTION_PIXELS, inception)
+        (Path(folder) / f"{INCEPTION}.pt").symlink_to(file.path.resolve())
+        inception: Embed = InceptionV3W(folder, download=False).to(device).eval()
+    return inception
 
 
-def load_clip_scorer(which: str, judges: Path, device: torch.device) -> ClipScorer:
-    """Load the CLIP that score.clip names: `shapes`, or a transformers folder.
-
-    Raises:
-        UserError: There is no such folder, or it holds no CLIP in safetensors.
-    """
-    folder = judges / "clip" if which == "shapes" else Path(which)
-    model = _load_clip_model(folder, device)
-    try:
-        words = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-        prepare = to_shapes_input if which == "shapes" else _processor(folder)
-    except Exception as error:  # as in `_load_clip_model`
-        raise UserError(_not_a_clip(folder, error)) from error
-    name = "shapes" if which == "shapes" else folder.resolve().name
-    return ClipScorer(name, sha256(folder), model, words, prepare, device)
+def _torchscript(file: NetworkFile, device: torch.device) -> Embed:
+    """Return a program of TorchScript; torch's own reader makes tensors of it, and no objects."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `_inception`
+        network: Embed = torch.jit.load(str(file.path), map_location=device).eval()
+    return network
 
 
-def embed_pictures(model: CLIPModel, pictures: Tensor) -> Tensor:
-    """Return the projected embeddings of prepared pictures, float32 and not normalised."""
-    output: Any = model.get_image_features(pictures)
-    embeddings: Tensor = output.pooler_output
-    return embeddings.float()
+def _exported(file: NetworkFile, device: torch.device) -> Embed:
+    return load_exported(file.path, device)
 
 
-def resize(pixels: int) -> Callable[[Any], Any]:
-    """Return clean-fid's resize of uint8 [H, W, 3] to float32 [pixels, pixels, 3] in 0..255."""
-    resizer: Callable[[Any], Any] = make_resizer("PIL", False, "bicubic", (pixels, pixels))
-    return resizer
+def _whole_clip(folder: Path, device: torch.device) -> CLIPModel:
+    return _of_folder(CLIPModel, folder, device)
 
 
-def to_shapes_input(pictures: Sequence[Image.Image]) -> Tensor:
-    """Return pictures as the shapes world's judges take them: float [B, 3, 32, 32] in -1..1."""
-    shrink = resize(PIXELS)
-    values = np.stack([shrink(np.asarray(picture)) for picture in pictures])
-    return torch.from_numpy(values).permute(0, 3, 1, 2) / 127.5 - 1
-
-
-def _processor(folder: Path) -> Callable[[Sequence[Image.Image]], Tensor]:
-    processor = CLIPImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-
-    def prepare(pictures: Sequence[Image.Image]) -> Tensor:
-        values: Tensor = processor(images=list(pictures), return_tensors="pt").pixel_values
-        return values
-
-    return prepare
-
-
-def _load_clip_model(folder: Path, device: torch.device) -> CLIPModel:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; score needs a CLIP in the transformers layout")
-    try:
-        model = CLIPModel.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    except Exception as error:  # there is no end to what parsers raise of a broken file
-        raise UserError(_not_a_clip(folder, error)) from error
-    return model.to(device).eval().requires_grad_(False)
-
-
-def _not_a_clip(folder: Path, error: Exception) -> str:
-    what = "not a CLIP folder with safetensors, tokenizer and preprocessor"
-    return f"{folder}: {what} ({reason(error)}); mend it, or name another in score.clip"
-
-
-def _checked_inception(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(
-            f"score.features {path}: no such file; name {INCEPTION}.pt, or set it to shapes"
-        )
-    digest = sha256(path)
-    check_inception(str(path), digest)
-    return digest
+def _of_folder(kind: Any, folder: Path, device: torch.device) -> Any:
+    """Return a model of transformers; weights that are not there would be drawn at random."""
+    loaded: tuple[PreTrainedModel, dict[str, Any]] = kind.from_pretrained(
+        str(folder),
+        local_files_only=True,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    model, found = loaded
+    if lacks := found["missing_keys"]:
+        raise ValueError(f"lacks {min(lacks)}")
+    network: nn.Module = model.to(device)
+    return network.eval().requires_grad_(False)

@@ -1,38 +1,78 @@
-"""What the scoring networks are made of."""
+"""What the scoring networks and the plug-ins are made of."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lcm_lora.evaluation.names import check_inception
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.network_files import Networks, find_networks, plugin_record
 from lcm_lora.hashes import Hashes
-from lcm_lora.model_files import ModelInventory, look_at_model
+from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.score import Score
-from lcm_lora.records import Record
+from lcm_lora.records import Record, read_record
 from lcm_lora.shapes import places
+
+_MEND = "run `lcm-lora inventory`"
 
 
 class NetworkInventory(Record):
     """The scoring networks; `attributes` where the judge is asked."""
 
-    features: ModelInventory
+    features: dict[str, ModelInventory]
     clip: ModelInventory
     attributes: ModelInventory | None
+    plugins: dict[str, str]
+    """A hash over each command's words and the files among them."""
 
 
-def look_at_networks(score: Score, hashes: Hashes) -> NetworkInventory:
+def look_at_networks(
+    score: Score, hashes: Hashes, judges: Path = places.JUDGES
+) -> NetworkInventory:
     """Return what the scoring networks are made of.
 
     Raises:
-        UserError: One is missing or another one.
+        UserError: One is missing or of another kind.
     """
-    features = places.CLIP if score.features == "shapes" else Path(score.features)
-    clip = places.CLIP if score.clip == "shapes" else Path(score.clip)
-    found = look_at_model(score.features, features, hashes)
-    if score.features != "shapes":
-        check_inception(score.features, found.files[features.name])
+    return _inventory(score, find_networks(score, hashes, judges), hashes)
+
+
+def read_networks(
+    path: Path, score: Score, hashes: Hashes, judges: Path = places.JUDGES
+) -> Networks:
+    """Return the networks that the first look wrote to `path`, if they still stand.
+
+    Raises:
+        UserError: There is no such file, or a network or a plug-in is gone or changed since.
+    """
+    known = read_record(path, NetworkInventory, _MEND)
+    networks = find_networks(score, hashes, judges)
+    now = _inventory(score, networks, hashes)
+    if known != now:
+        raise UserError(f"{_changed(known, now)}: changed since the first look; {_MEND}")
+    return networks
+
+
+def _inventory(score: Score, networks: Networks, hashes: Hashes) -> NetworkInventory:
     return NetworkInventory(
-        features=found,
-        clip=look_at_model(score.clip, clip, hashes),
-        attributes=look_at_model("shapes", places.JUDGE, hashes) if score.attributes else None,
+        features={name: file.model for name, file in networks.features.items()},
+        clip=networks.clip.model,
+        attributes=networks.attributes.model if networks.attributes else None,
+        plugins={
+            name: plugin_record(name, plugin, hashes).sha256
+            for name, plugin in score.plugins.items()
+        },
     )
+
+
+def _changed(known: NetworkInventory, now: NetworkInventory) -> str:
+    """Return the parameter that names what changed, and its place."""
+    for name, model in now.features.items():
+        if known.features.get(name) != model:
+            return f"score.networks.{name} {model.model}"
+    for part in ("clip", "attributes"):
+        if getattr(known, part) != getattr(now, part):
+            return f"score.{part}"
+    for name, digest in now.plugins.items():
+        if known.plugins.get(name) != digest:
+            return f"score.plugins.{name}"
+    return "score"

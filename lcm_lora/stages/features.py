@@ -5,7 +5,9 @@ from __future__ import annotations
 from lcm_lora import layout
 from lcm_lora.errors import one_of
 from lcm_lora.evaluation.image_sets import generated_sets, real_sets
-from lcm_lora.params.generate import SAMPLERS
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.networks import read_networks
+from lcm_lora.params.generate import REAL, Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
@@ -13,11 +15,16 @@ from lcm_lora.params.score import Score
 
 def run(name: str) -> None:
     """Run the stage in the working folder; what is missing is said before anything heavy loads."""
-    name = one_of(name, [*SAMPLERS, "real"])
+    painters = load_section(layout.PARAMS, Generate).names
+    name = one_of(name, [*painters, REAL])
     score, hardware = load_section(layout.PARAMS, Score), load_section(layout.PARAMS, Hardware)
-    is_real = name == "real"
-    sets = real_sets(layout.EVALUATION) if is_real else generated_sets(layout.IMAGES / name, name)
-    from lcm_lora.device import pick_device
-    from lcm_lora.evaluation.features import features
+    folder = layout.IMAGES / name
+    sets = real_sets(layout.EVALUATION) if name == REAL else generated_sets(folder, name)
+    with Hashes(layout.HASHES) as hashes:
+        networks = read_networks(layout.INVENTORY / "networks.json", score, hashes)
+        from lcm_lora.device import pick_device
+        from lcm_lora.evaluation.features import Job, features
 
-    features(score, name, sets, layout.FEATURES / name, str(pick_device(hardware)))
+        store = layout.CHECKPOINTS / "features"
+        job = Job(score, networks, pick_device(hardware), store, hashes)
+        features(job, name, sets, layout.FEATURES / name)

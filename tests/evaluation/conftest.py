@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
-from lcm_lora.evaluation.image_sets import CAPTIONS, LATENCY, captions_sha256
-from lcm_lora.evaluation.set_records import (
-    Captions,
-    Latency,
-    SetLatency,
-    SetRecord,
-    SetScheduler,
-)
+from lcm_lora.evaluation.image_sets import PAINTED, captions_sha256, generated_sets
+from lcm_lora.evaluation.network_files import find_networks
+from lcm_lora.evaluation.set_records import Painted, SetRecord, SetScheduler
 from lcm_lora.files import sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.params.score import Score
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.records import write_record
 from lcm_lora.shapes import architecture
@@ -62,31 +59,47 @@ def pictures(scenes: list[Scene]) -> NDArray[np.uint8]:
 
 ImageSets = Callable[..., Path]
 
+CELL = "steps-4_guidance-1"
+
 
 @pytest.fixture
 def image_sets(tmp_path: Path, scenes: list[Scene], pictures: NDArray[np.uint8]) -> ImageSets:
-    """Return a function that writes a sampler's folder of one image set."""
+    """Return a function that writes a painter's folder of one image set."""
     from PIL import Image
 
-    def write(sampler: str = "lcm", keep: int = 24, captions: tuple[str, ...] = ()) -> Path:
-        folder = tmp_path / "images" / sampler
+    def write(
+        painter: str = "adapter",
+        keep: int = 24,
+        captions: tuple[str, ...] = (),
+        pixels: NDArray[np.uint8] = pictures,
+    ) -> Path:
         captions = captions or tuple(scene.caption for scene in scenes)
-        tar = folder / "steps-4_guidance-1.tar"
-        pngs = (encoded(Image.fromarray(picture), None) for picture in pictures[:keep])
-        write_tar(tar, ((f"{i:08d}.png", png) for i, png in enumerate(pngs)))
-        write_record(tar.with_suffix(".json"), set_record(tar, sampler, captions))
-        write_record(folder / CAPTIONS, Captions(captions=captions))
-        time = SetLatency(ms_per_image=7.5, device="cpu", batch=8)
-        write_record(folder / LATENCY, Latency(sets={tar.stem: time}))
-        return folder
+        pngs = [encoded(Image.fromarray(picture), None) for picture in pixels[:keep]]
+        members = {f"{i:08d}.png": png for i, png in enumerate(pngs)}
+        return write_set(tmp_path / "images" / painter, painter, captions, members)
 
     return write
 
 
-def set_record(tar: Path, sampler: str, captions: tuple[str, ...]) -> SetRecord:
-    about: dict[str, Any] = {"sampler": sampler, "steps": 4, "guidance": 1.0, "nfe": 4, "seeds": 0}
+def write_set(
+    folder: Path, painter: str, captions: tuple[str, ...], members: dict[str, bytes]
+) -> Path:
+    """Write an image set of these members, whatever they are, and the records beside it."""
+    tar = folder / f"{CELL}.tar"
+    write_tar(tar, members.items())
+    write_record(tar.with_suffix(".json"), set_record(tar, painter, captions))
+    write_record(folder / PAINTED, Painted(captions=captions, cells=(CELL,)))
+    return folder
+
+
+def set_record(tar: Path, painter: str, captions: tuple[str, ...]) -> SetRecord:
+    about: dict[str, Any] = {"painter": painter, "subject_sha256": "5" * 64, "sampler": "lcm"}
     return SetRecord(
         **about,
+        steps=4,
+        guidance=1.0,
+        nfe=4,
+        seeds=0,
         count=len(captions),
         scheduler=SetScheduler(**{"class": "LCMScheduler"}, timesteps=(999, 759, 499, 259)),
         prompts_sha256=captions_sha256(captions),
@@ -94,3 +107,31 @@ def set_record(tar: Path, sampler: str, captions: tuple[str, ...]) -> SetRecord:
         width=32,
         tar_sha256=sha256(tar),
     )
+
+
+class Looking:
+    """Runs the stage's work in a folder, with a store of its own that runs share."""
+
+    def __init__(self, folder: Path, judges: Path) -> None:
+        self.folder, self.judges = folder, judges
+
+    def job(self, **score: Any) -> Any:
+        from lcm_lora.evaluation.features import Job
+
+        wanted = Score(**{"networks": {"shapes": {"kind": "shapes"}}} | score)
+        hashes = Hashes(self.folder / "hashes.sqlite")
+        networks = find_networks(wanted, hashes, self.judges)
+        return Job(wanted, networks, torch.device("cpu"), self.folder / "store", hashes)
+
+    def at(self, images: Path, painter: str = "adapter", out: str = "out", **score: Any) -> Path:
+        """Look at a painter's sets; return the file of the first."""
+        from lcm_lora.evaluation.features import features
+
+        sets = generated_sets(images, painter)
+        features(self.job(**score), painter, sets, self.folder / out)
+        return next(iter(sorted((self.folder / out).glob("*.safetensors"))))
+
+
+@pytest.fixture
+def looking(tmp_path: Path, judges: Path) -> Looking:
+    return Looking(tmp_path / "looking", judges)

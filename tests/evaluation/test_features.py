@@ -1,16 +1,23 @@
-"""Extraction against direct network calls, captions read back, and what bad input says."""
+"""Extraction against direct network calls and earlier numbers, what is kept, and bad input."""
 
 from __future__ import annotations
 
+import io
 import json
-import shutil
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import CELL, Looking, write_set
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
@@ -19,22 +26,21 @@ from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.pictures import pixels as pixels_of
 from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation import features as module
+from lcm_lora.evaluation import viewers as viewers_module
 from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.features import extract, features
-from lcm_lora.evaluation.image_sets import generated_sets, real_sets
-from lcm_lora.evaluation.networks import load_clip_scorer, load_feature_network
+from lcm_lora.evaluation.features import features
+from lcm_lora.evaluation.image_sets import generated_sets, read_pictures, real_sets
+from lcm_lora.evaluation.looking import exactly, look
+from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import sha256
-from lcm_lora.params.score import Score
+from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import Attributes, load_judge
-from lcm_lora.shapes.scenes import Scene, draw_scenes
+from lcm_lora.shapes.scenes import Scene, draw_scenes, render
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parent.parent.parent
 Measured = tuple[dict[str, NDArray[Any]], dict[str, Any]]
-
-
-def run(images: Path, out: Path, judges: Path, name: str = "lcm", **score: Any) -> Path:
-    features(Score(**score), name, generated_sets(images, name), out, "cpu", judges)
-    return next(iter(sorted(out.glob("*.safetensors"))))
 
 
 def read(path: Path) -> Measured:
@@ -71,15 +77,34 @@ def test_other_captions_are_refused(caption: str) -> None:
 
 
 @pytest.fixture
-def measured(image_sets: Any, judges: Path, tmp_path: Path) -> Measured:
+def measured(image_sets: Any, looking: Looking) -> Measured:
     """Return what the stage writes about `pictures`."""
-    return read(run(image_sets(), tmp_path / "out", judges))
+    return read(looking.at(image_sets()))
 
 
 @pytest.fixture(scope="module")
 def pixels(pictures: NDArray[np.uint8]) -> Tensor:
     """Return `pictures` as every judge takes them, float32 [N, 3, H, W] in -1..1."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@pytest.mark.parametrize(("size", "tolerance"), [("32", 1e-6), ("96", 1e-4)])
+def test_numbers_are_those_of_clean_fid_and_pillow(
+    looking: Looking, scenes: list[Scene], size: str, tolerance: float
+) -> None:
+    """Golden values of the shipped judges, from before anything was scaled on the device."""
+    golden = json.loads((Path(__file__).parent / "golden_features.json").read_text())[size]
+    captions = [scene.caption for scene in scenes]
+    shifted = (*captions[:12], *captions[13:], captions[12])
+    looking.judges = places.JUDGES
+    viewers = Viewers(looking.job().networks, CPU).of(shifted)
+    seen = look(list(render(scenes, int(size))), viewers, CPU)
+    found = seen["features/shapes"]
+    assert found[::6, :8] == pytest.approx(np.array(golden["features"]), abs=tolerance)
+    norms = np.linalg.norm(found.astype(float), axis=1)
+    assert norms == pytest.approx(np.array(golden["norms"]), rel=tolerance)
+    assert seen["clip"] == pytest.approx(np.array(golden["clip"]), rel=tolerance)
+    assert seen["attributes"].tolist() == golden["attributes"]
 
 
 def test_features_equal_a_direct_call_of_the_network(
@@ -89,11 +114,15 @@ def test_features_equal_a_direct_call_of_the_network(
     model = CLIPModel.from_pretrained(judges / "clip").eval()
     with torch.inference_mode():
         direct = model.get_image_features(pixels).pooler_output
-    assert tensors["features"].dtype == np.float32
-    assert tensors["features"].shape == (24, 64)
-    assert tensors["features"] == pytest.approx(direct.numpy(), abs=1e-5)
-    assert record["network"]["name"] == "shapes"
-    assert record["ms_per_image"] == 7.5
+    assert {name: values.dtype.name for name, values in tensors.items()} == {
+        "features/shapes": "float32",
+        "clip": "float32",
+        "attributes": "float32",
+    }
+    assert tensors["features/shapes"] == pytest.approx(direct.numpy(), abs=1e-5)
+    assert record["arrays"].keys() == tensors.keys()
+    assert record["arrays"]["features/shapes"]["name"] == "shapes"
+    assert (record["painter"], record["sampler"], record["nfe"]) == ("adapter", "lcm", 4)
 
 
 def test_clip_equals_the_models_own_logits(
@@ -115,217 +144,296 @@ def test_attributes_are_the_judges_agreement(
     assert np.array_equal(measured[0]["attributes"], agreed.numpy())
 
 
-def test_extraction_does_not_depend_on_the_batch(
-    tmp_path: Path, judges: Path, image_sets: Any
+def test_what_is_seen_does_not_depend_on_the_batch(
+    looking: Looking, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = load_feature_network("shapes", judges, CPU)
-    folder = image_sets()
-    files = []
-    for i, content in enumerate(generated_sets(folder, "lcm")[0].pngs()):
-        files.append(tmp_path / f"{i}.png")
-        files[-1].write_bytes(content)
-    one, all_at_once = (extract(files, network, batch, CPU, lambda *_: None) for batch in (1, 24))
-    assert one == pytest.approx(all_at_once, abs=1e-5)
+    views = Viewers(looking.job().networks, CPU).of(tuple(scene.caption for scene in scenes))
+    pictures = list(render(scenes, 32))
+    at_once = look(pictures, views, CPU)
+    monkeypatch.setattr("lcm_lora.evaluation.looking.BATCH", 5)
+    for name, values in look(pictures, views, CPU).items():
+        assert values == pytest.approx(at_once[name], abs=1e-4)
 
 
-def test_larger_pictures_are_brought_to_the_networks_size(tmp_path: Path, judges: Path) -> None:
-    from PIL import Image
+def test_tf32_stays_off_while_networks_look() -> None:
+    assert torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        with exactly():
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
 
-    network = load_feature_network("shapes", judges, CPU)
-    small = np.full((32, 32, 3), 200, np.uint8)
-    for size in (32, 96):
-        Image.fromarray(small).resize((size, size)).save(tmp_path / f"{size}.png")
-    files = [tmp_path / "32.png", tmp_path / "96.png"]
-    a, b = extract(files, network, 2, CPU, lambda *_: None)
-    assert a == pytest.approx(b, abs=1e-4)
 
-
-def test_a_second_run_writes_the_same_bytes(image_sets: Any, judges: Path, tmp_path: Path) -> None:
-    folder = image_sets()
-    path = run(folder, tmp_path / "a", judges)
-    run(folder, tmp_path / "b", judges)
-    assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
-        "steps-4_guidance-1.json",
-        "steps-4_guidance-1.safetensors",
+def test_real_pictures_come_in_two_disjoint_sets(evaluation: Path, looking: Looking) -> None:
+    job, out = looking.job(), looking.folder / "real"
+    features(job, "real", real_sets(evaluation), out)
+    tensors, record = read(out / "real.safetensors")
+    others, other = read(out / "reference.safetensors")
+    name = "features/shapes"
+    assert tensors[name].shape == others[name].shape == (8, 64)
+    assert record["painter"] == other["painter"] == "real"
+    assert record["sampler"] is record["subject_sha256"] is None
+    assert record["captions_sha256"] != other["captions_sha256"]
+    sources = [read_set(evaluation, part).sources for part in ("real", "reference")]
+    assert len(set(sources[0]) | set(sources[1])) == 16
+    pngs = [
+        png
+        for part in ("real", "reference")
+        for _, png in read_tar_members(evaluation / f"{part}.tar")
     ]
+    direct = look([pixels_of(png) for png in pngs], {"it": job.viewers.features("shapes")}, CPU)
+    assert np.vstack([tensors[name], others[name]]) == pytest.approx(direct["it"], abs=1e-5)
+
+
+def test_without_attributes_any_caption_is_fine(image_sets: Any, looking: Looking) -> None:
+    folder = image_sets(captions=("a cat",) * 24)
+    with pytest.raises(UserError, match=r"set score.attributes to false"):
+        looking.at(folder)
+    assert not (looking.folder / "out").exists()
+    tensors, record = read(looking.at(folder, attributes=False))
+    assert "attributes" not in tensors.keys() | record["arrays"].keys()
+
+
+def test_where_there_is_no_champion_nothing_is_looked_at(looking: Looking, tmp_path: Path) -> None:
+    (tmp_path / "painted.json").write_text('{"captions": ["a cat"], "cells": []}')
+    sets = generated_sets(tmp_path, "champion")
+    features(looking.job(), "champion", sets, looking.folder / "out")
+    assert sets == list((looking.folder / "out").iterdir()) == []
+
+
+# What is kept
+
+
+class Counted:
+    """Counts the pictures that are decoded, and forbids loading on demand."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.decoded, self._patch = 0, patch
+        decode = module._decoded
+
+        def counted(*args: Any) -> Any:
+            self.decoded += 1
+            return decode(*args)
+
+        patch.setattr(module, "_decoded", counted)
+
+    def forbid_networks(self) -> None:
+        for load in ("load_feature_network", "load_clip_scorer", "load_attribute_judge"):
+            self._patch.delattr(viewers_module, load)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Return a count of decoded pictures, with chunks of ten."""
+    monkeypatch.setattr(module, "CHUNK", 10)
+    return Counted(monkeypatch)
+
+
+def test_each_picture_is_decoded_once_for_all_networks(
+    image_sets: Any, looking: Looking, counted: Counted
+) -> None:
+    twice = {name: {"kind": "shapes"} for name in ("shapes", "again")}
+    tensors, _ = read(looking.at(image_sets(), networks=twice))
+    assert counted.decoded == 24
+    assert np.array_equal(tensors["features/shapes"], tensors["features/again"])
+
+
+def test_a_second_run_writes_the_same_bytes_and_loads_nothing(
+    image_sets: Any, looking: Looking, counted: Counted
+) -> None:
+    folder = image_sets()
+    path = looking.at(folder, out="a")
+    counted.forbid_networks()
+    looking.at(folder, out="b")
+    assert counted.decoded == 24
+    assert sha256(looking.folder / "a") == sha256(looking.folder / "b")
+    assert sorted(p.name for p in path.parent.iterdir()) == [f"{CELL}.json", f"{CELL}.safetensors"]
     assert read(path)[1]["sha256"] == sha256(path)
 
 
-def test_real_pictures_come_in_two_disjoint_sets(
-    evaluation: Path, judges: Path, tmp_path: Path
+def test_the_same_pictures_of_another_painter_are_found(
+    image_sets: Any, looking: Looking, counted: Counted
 ) -> None:
-    features(Score(), "real", real_sets(evaluation), tmp_path / "real", "cpu", judges)
-    tensors, record = read(tmp_path / "real" / "real.safetensors")
-    others, other = read(tmp_path / "real" / "reference.safetensors")
-    assert tensors["features"].shape == others["features"].shape == (8, 64)
-    assert record["sampler"] == other["sampler"] == "real"
-    assert record["captions_sha256"] != other["captions_sha256"]
-    sources = [read_set(evaluation, name).sources for name in ("real", "reference")]
-    assert len(set(sources[0]) | set(sources[1])) == 16
-    network = load_feature_network("shapes", judges, CPU)
-    pngs = [
-        png
-        for name in ("real", "reference")
-        for _, png in read_tar_members(evaluation / f"{name}.tar")
-    ]
-    pixels = torch.from_numpy(np.stack([pixels_of(png) for png in pngs])).permute(0, 3, 1, 2)
-    pixels = pixels.float()
-    with torch.inference_mode():
-        direct = network.embed(pixels).numpy()
-    assert np.vstack([tensors["features"], others["features"]]) == pytest.approx(direct, abs=1e-5)
+    """The champion of today is the adapter of yesterday, and today's adapter is another."""
+    before, _ = read(looking.at(image_sets()))
+    image_sets(pixels=render(draw_scenes(4, range(24)), 32))
+    looking.at(looking.folder.parent / "images" / "adapter")
+    assert counted.decoded == 48
+    counted.forbid_networks()
+    now, record = read(looking.at(image_sets("champion"), "champion"))
+    assert record["painter"] == "champion"
+    assert all(np.array_equal(now[name], before[name]) for name in before)
 
 
-def test_long_captions_are_cut_and_keep_their_end(judges: Path) -> None:
-    scorer = load_clip_scorer("shapes", judges, CPU)
-    long = "a small red circle, " * 40
-    other = "a small red circle, " * 60
-    embedding, same, short = scorer.captions([long, other, "a small red circle"])
-    assert torch.allclose(embedding, same, atol=1e-6)
-    assert not torch.allclose(embedding, short, atol=1e-3)
-
-
-def test_without_attributes_any_caption_is_fine(
-    image_sets: Any, judges: Path, tmp_path: Path
+def test_other_captions_threads_or_networks_are_looked_at_anew(
+    image_sets: Any, looking: Looking, counted: Counted, scenes: list[Scene]
 ) -> None:
-    folder = image_sets(captions=("a cat",) * 24)
-    with pytest.raises(UserError, match=r"set score.attributes to false"):
-        run(folder, tmp_path / "a", judges)
-    assert not (tmp_path / "a").exists()
-    tensors, _ = read(run(folder, tmp_path / "b", judges, attributes=False))
-    assert "attributes" not in tensors
+    looking.at(image_sets())
+    captions = [scene.caption for scene in scenes]
+    looking.at(image_sets(captions=(*captions[:-1], captions[0])))
+    assert counted.decoded == 24 + 4  # of the chunk that holds the last
+    looking.at(image_sets(), attributes=False)
+    assert counted.decoded == 24 + 4 + 24
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        looking.at(image_sets())
+    finally:
+        torch.set_num_threads(threads)
+    assert counted.decoded == 24 + 4 + 24 + 24
 
 
-def test_a_transformers_folder_with_its_own_preprocessing_scores_too(
-    image_sets: Any, judges: Path, tmp_path: Path
+def test_damaged_pieces_are_made_anew(image_sets: Any, looking: Looking, counted: Counted) -> None:
+    folder = image_sets()
+    looking.at(folder, out="a")
+    piece = min((looking.folder / "store").glob("*/arrays.safetensors"))
+    piece.write_bytes(piece.read_bytes()[:-1])
+    looking.at(folder, out="b")
+    assert 24 < counted.decoded <= 34
+    assert sha256(looking.folder / "a") == sha256(looking.folder / "b")
+
+
+def test_what_nobody_needs_any_more_is_dropped(
+    image_sets: Any, looking: Looking, counted: Counted
 ) -> None:
-    shutil.copytree(judges / "clip", tmp_path / "my-clip")
-    with pytest.raises(UserError, match="not a CLIP folder"):
-        run(image_sets(), tmp_path / "out", judges, clip=str(tmp_path / "my-clip"))
-    halves = [0.5, 0.5, 0.5]
-    settings = {
-        "image_processor_type": "CLIPImageProcessor",
-        "size": {"shortest_edge": 32},
-        "crop_size": {"height": 32, "width": 32},
-        "image_mean": halves,
-        "image_std": halves,
-    }
-    (tmp_path / "my-clip" / "preprocessor_config.json").write_text(json.dumps(settings))
-    tensors, record = read(
-        run(image_sets(), tmp_path / "out", judges, clip=str(tmp_path / "my-clip"))
-    )
-    ours, _ = read(run(image_sets(), tmp_path / "ours", judges))
-    assert tensors["clip"] == pytest.approx(ours["clip"], abs=1e-3)
-    assert record["clip"]["name"] == "my-clip"
+    for seed in range(4):
+        looking.at(image_sets(pixels=render(draw_scenes(seed, range(24)), 32)))
+    pieces = [path for path in (looking.folder / "store").iterdir() if path.name != "users"]
+    assert len(pieces) == 2 * 3  # of this run and the one before
 
 
-@pytest.mark.parametrize(
-    ("score", "message"),
-    [
-        ({"features": "nowhere.pt"}, r"score.features nowhere.pt: no such file"),
-        ({"clip": "nowhere"}, r"nowhere: no such folder"),
-    ],
+KILLED = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    sys.path[:0] = [sys.argv[5], sys.argv[6]]
+    from conftest import Looking
+    from lcm_lora.evaluation import features as module
+    module.CHUNK = 4
+    keep, seen = module._keep, []
+    def killed(*args):
+        keep(*args)
+        seen.append(args)
+        if len(seen) == int(sys.argv[4]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    module._keep = killed
+    Looking(Path(sys.argv[1]), Path(sys.argv[2])).at(Path(sys.argv[3]))
+    """
 )
-def test_a_missing_network_is_named(
-    score: dict[str, str], message: str, image_sets: Any, judges: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=message):
-        run(image_sets(), tmp_path / "out", judges, **score)
 
 
-@pytest.mark.parametrize(
-    "file", ["judge.safetensors", "clip/model.safetensors", "clip/config.json"]
-)
-@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b"\xff\x00 torn"])
-def test_a_damaged_network_ends_in_one_line(
-    file: str, content: bytes, image_sets: Any, judges: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(judges, tmp_path / "judges")
-    (tmp_path / "judges" / file).write_bytes(content)
-    with pytest.raises(UserError, match=rf"judges/{file.split('/')[0]}.*; (set|mend)") as error:
-        run(image_sets(), tmp_path / "out", tmp_path / "judges")
-    assert "\n" not in str(error.value)
-
-
-def test_other_weights_than_the_2015_inception_are_refused(
-    image_sets: Any, judges: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "inception-2015-12-05.pt").write_bytes(b"something else")
-    with pytest.raises(UserError, match="not the 2015 Inception weights"):
-        run(
-            image_sets(),
-            tmp_path / "out",
-            judges,
-            features=str(tmp_path / "inception-2015-12-05.pt"),
-        )
-
-
-class StandIn(torch.nn.Module):
-    """Shaped as the 2015 Inception file: `layers` give 2048 features of scaled 299 px pictures."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(
-            torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 2048)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
-def test_an_inception_file_goes_through_clean_fids_own_path(
+def test_a_killed_run_goes_on_within_a_set(
     image_sets: Any, judges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import hashlib
-
-    from cleanfid.fid import get_folder_features
-    from cleanfid.inception_torchscript import InceptionV3W
-
-    file = tmp_path / "inception-2015-12-05.pt"
-    torch.jit.script(StandIn()).save(str(file))
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    ends = (digest[:12], digest[-8:])
-    monkeypatch.setattr("lcm_lora.evaluation.names._INCEPTION_SHA256", ends)
-    folder = image_sets()
-    tensors, record = read(run(folder, tmp_path / "out", judges, features=str(file)))
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for i, content in enumerate(generated_sets(folder, "lcm")[0].pngs()):
-        (pictures / f"{i:08d}.png").write_bytes(content)
-    model = InceptionV3W(str(tmp_path), download=False)
-    expected = get_folder_features(
-        str(pictures), model, num_workers=0, batch_size=24, device=CPU, mode="clean", verbose=False
+    monkeypatch.setattr(module, "CHUNK", 4)
+    folder, store = image_sets(), tmp_path / "killed"
+    # One thread in both, or the last bits differ and the pieces with them.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    here = Path(__file__).parent
+    arguments = [str(store), str(judges), str(folder), "2", str(here), str(here.parent)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], check=False, env=environment, cwd=ROOT
     )
-    assert tensors["features"].shape == (24, 2048)
-    assert tensors["features"] == pytest.approx(expected, abs=1e-5)
-    assert record["network"] == {
-        "name": "inception-2015-12-05",
-        "sha256": digest,
-        "preprocessing": "clean-fid: PIL bicubic to 299 px in float, clipped to 0..255",
-    }
+    assert done.returncode == -signal.SIGKILL
+    assert not (store / "out").exists()
+    counted = Counted(monkeypatch)
+    Looking(store, judges).at(folder)
+    assert counted.decoded == 24 - 2 * 4
+    Looking(tmp_path / "whole", judges).at(folder)
+    assert sha256(store / "out") == sha256(tmp_path / "whole" / "out")
+
+
+# Bad input
 
 
 def test_a_tar_of_too_few_pictures_is_refused(
-    image_sets: Any, judges: Path, tmp_path: Path
+    image_sets: Any, looking: Looking, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="holds 9 pictures for 24 captions"):
-        run(image_sets(keep=9), tmp_path / "out", judges)
+    with pytest.raises(UserError, match=r"holds 9 pictures for 24 captions, 00000009.png is miss"):
+        looking.at(image_sets(keep=9))
     with pytest.raises(UserError, match="run `lcm-lora generate ddim`"):
-        run(tmp_path / "nothing", tmp_path / "out", judges, name="ddim")
+        looking.at(tmp_path / "nothing", "ddim")
+    assert not (looking.folder / "out").exists()
+
+
+def damaged_set(folder: Path, captions: tuple[str, ...], damage: Any) -> Path:
+    """Write a set whose pictures were damaged before their tar was hashed."""
+    pictures = render(draw_scenes(11, range(24)), 32)
+    members = {}
+    for index, picture in enumerate(pictures):
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, "PNG")
+        members[f"{index:08d}.png"] = content.getvalue()
+    damage(members)
+    return write_set(folder / "images" / "adapter", "adapter", captions, members)
+
+
+def cut(members: dict[str, bytes]) -> None:
+    members["00000007.png"] = members["00000007.png"][:-30]
+
+
+def flip(members: dict[str, bytes]) -> None:
+    content = members["00000007.png"]
+    members["00000007.png"] = content[:60] + bytes([content[60] ^ 1]) + content[61:]
+
+
+def empty(members: dict[str, bytes]) -> None:
+    members["00000007.png"] = b""
+
+
+def leave_out(members: dict[str, bytes]) -> None:
+    del members["00000007.png"]
+
+
+def enlarge(members: dict[str, bytes]) -> None:
+    content = io.BytesIO()
+    Image.new("RGB", (40, 32)).save(content, "PNG")
+    members["00000007.png"] = content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, r"00000007\.png is damaged \(.*\); run `lcm-lora generate adapter`$"),
+        (flip, r"00000007\.png is damaged \(.*\); run `lcm-lora generate adapter`$"),
+        (empty, r"00000007\.png is damaged \(.*\); run `lcm-lora generate adapter`$"),
+        (leave_out, r"00000007\.png is missing, '00000008.png' is in its place; run `lcm-lora g"),
+        (enlarge, r"32 x 32 and 40 x 32 pixels are in one set"),
+    ],
+)
+def test_a_broken_picture_is_named(
+    damage: Any, message: str, scenes: list[Scene], looking: Looking, tmp_path: Path
+) -> None:
+    folder = damaged_set(tmp_path, tuple(scene.caption for scene in scenes), damage)
+    with pytest.raises(UserError, match=message) as error:
+        looking.at(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder / f"{CELL}.tar") in str(error.value) or damage is enlarge
+    assert not (looking.folder / "out").exists()
+
+
+def test_the_report_reads_only_what_it_shows(scenes: list[Scene], tmp_path: Path) -> None:
+    folder = damaged_set(tmp_path, tuple(scene.caption for scene in scenes), flip)
+    shown = read_pictures(folder / f"{CELL}.tar", [9, 0])
+    assert np.array_equal(np.stack(shown), render(draw_scenes(11, range(24)), 32)[[9, 0]])
+    with pytest.raises(UserError, match=r"00000007\.png is damaged"):
+        read_pictures(folder / f"{CELL}.tar", [7])
+    with pytest.raises(UserError, match="holds no picture 24; run `lcm-lora generate adapter`"):
+        read_pictures(folder / f"{CELL}.tar", [3, 24])
 
 
 def test_sets_that_do_not_belong_together_are_refused(image_sets: Any, tmp_path: Path) -> None:
     folder = image_sets()
-    with pytest.raises(UserError, match=r"is of lcm, not of ddim; run `lcm-lora generate ddim`"):
+    mend = "run `lcm-lora generate ddim`"
+    with pytest.raises(UserError, match=f"is of adapter, not of ddim; {mend}"):
         generated_sets(folder, "ddim")
-    captions = (folder / "captions.json").read_text()
-    (folder / "captions.json").write_text(captions.replace("red", "tan"))
-    with pytest.raises(UserError, match=r"is of other captions than captions.json holds"):
-        generated_sets(folder, "lcm")
-    (folder / "captions.json").write_text(captions)
-    (folder / "latency.json").write_text('{"sets": {}}')
-    with pytest.raises(UserError, match=r"latency.json: does not list steps-4_guidance-1"):
-        generated_sets(folder, "lcm")
-    (folder / "steps-4_guidance-1.tar").unlink()
-    with pytest.raises(UserError, match=r"lcm: holds no image sets; run `lcm-lora generate lcm`"):
-        generated_sets(folder, "lcm")
+    painted = (folder / "painted.json").read_text()
+    (folder / "painted.json").write_text(painted.replace("red", "tan"))
+    with pytest.raises(UserError, match=r"is of other captions than painted.json holds"):
+        generated_sets(folder, "adapter")
+    (folder / "painted.json").write_text(json.dumps(json.loads(painted) | {"cells": []}))
+    with pytest.raises(UserError, match=rf"painted.json: does not list {CELL}"):
+        generated_sets(folder, "adapter")

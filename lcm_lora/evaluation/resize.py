@@ -1,0 +1,51 @@
+"""Bring pictures to the size and the colours that a network wants, on the device.
+
+Torch's bicubic filter with antialias is Pillow's in float, within 0.002 of 255 grey levels, so a
+batch is scaled in one call where clean-fid scales picture by picture.
+
+Legend: B pictures, H x W pixels, S pixels of a side that a network takes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcm_lora.evaluation.preparation import Preparation
+
+
+def prepare(pictures: Tensor, how: Preparation) -> Tensor:
+    """Return uint8 [B, 3, H, W] as a network takes it: float32 [B, 3, S, S]."""
+    return _coloured(_cropped(_scaled(pictures.float(), how), how.pixels), how)
+
+
+def _scaled(pictures: Tensor, how: Preparation) -> Tensor:
+    """Scale float [B, 3, H, W] in 0..255; pictures of the right size stay as they are."""
+    size = _size(pictures.shape[-2], pictures.shape[-1], how)
+    if tuple(pictures.shape[-2:]) == size:
+        return pictures
+    scaled = F.interpolate(pictures, size, mode=how.filter, align_corners=False, antialias=True)
+    scaled = scaled.clamp(0, 255)
+    return scaled.round() if how.is_rounded else scaled
+
+
+def _size(height: int, width: int, how: Preparation) -> tuple[int, int]:
+    if how.shortest is None:
+        return how.pixels, how.pixels
+    shorter = min(height, width)
+    return how.shortest * height // shorter, how.shortest * width // shorter
+
+
+def _cropped(pictures: Tensor, side: int) -> Tensor:
+    top, left = ((length - side) // 2 for length in pictures.shape[-2:])
+    return pictures[..., top : top + side, left : left + side]
+
+
+def _coloured(pictures: Tensor, how: Preparation) -> Tensor:
+    if how.colours == "0..255":
+        return pictures
+    if how.colours == "-1..1":
+        return pictures / 127.5 - 1
+    mean, std = (torch.tensor(c, device=pictures.device).view(3, 1, 1) for c in (how.mean, how.std))
+    return (pictures / 255 - mean) / std

@@ -1,0 +1,98 @@
+"""All networks of the parameters as one row of viewers; each is loaded when first needed.
+
+Legend: B pictures, H x W pixels, N pictures in all, D dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lcm_lora.evaluation.attributes import attributes_of_captions
+from lcm_lora.evaluation.clip_score import clip_scores
+from lcm_lora.evaluation.looking import Viewer, exactly
+from lcm_lora.evaluation.network_files import NetworkFile, Networks
+from lcm_lora.evaluation.networks import (
+    ClipScorer,
+    Embed,
+    load_attribute_judge,
+    load_clip_scorer,
+    load_feature_network,
+)
+from lcm_lora.evaluation.resize import prepare
+from lcm_lora.shapes.judge import AttributeJudge, Attributes
+
+Captions = tuple[str, ...]
+
+
+@dataclass
+class Viewers:
+    """The networks, on a device."""
+
+    networks: Networks
+    device: torch.device
+    _embedded: dict[Captions, Tensor] = field(default_factory=dict)
+
+    def of(self, captions: Captions) -> dict[str, Viewer]:
+        """Return a viewer for each array of a file of features, by the array's name."""
+        viewers = {f"features/{name}": self.features(name) for name in self.networks.features}
+        viewers["clip"] = self.clip(captions)
+        if self.networks.attributes is not None:
+            viewers["attributes"] = self.attributes(captions)
+        return viewers
+
+    def features(self, name: str) -> Viewer:
+        """Return a viewer of features [B, D], of one network."""
+        embed = self._embeds[name]
+        return lambda pictures, places: embed(pictures)
+
+    def clip(self, captions: Captions) -> Viewer:
+        """Return a viewer of CLIP scores [B]."""
+        words = self._words(captions).numpy()
+
+        def view(pictures: Tensor, places: slice) -> Tensor:
+            seen = self._clip.pictures(pictures).cpu().numpy()
+            return torch.from_numpy(clip_scores(seen, words[places]))
+
+        return view
+
+    def attributes(self, captions: Captions) -> Viewer:
+        """Return a viewer that gives 1 where a picture shows all that its caption says, [B].
+
+        Raises:
+            UserError: A caption is not of the shapes world.
+        """
+        judge, file = self._judge
+        promised = attributes_of_captions(captions)
+
+        def view(pictures: Tensor, places: slice) -> Tensor:
+            figures, ground = promised.figures[places], promised.ground[places]
+            wanted = Attributes(figures.to(self.device), ground.to(self.device))
+            return wanted.agree(judge.read(prepare(pictures, file.preparation)))
+
+        return view
+
+    def _words(self, captions: Captions) -> Tensor:
+        """Return the captions' embeddings, made once for all sets of the same captions."""
+        if captions not in self._embedded:
+            with exactly():
+                self._embedded[captions] = self._clip.captions(captions)
+        return self._embedded[captions]
+
+    @cached_property
+    def _embeds(self) -> dict[str, Embed]:
+        files = self.networks.features
+        return {name: load_feature_network(file, self.device) for name, file in files.items()}
+
+    @cached_property
+    def _clip(self) -> ClipScorer:
+        return load_clip_scorer(self.networks.clip, self.device)
+
+    @cached_property
+    def _judge(self) -> tuple[AttributeJudge, NetworkFile]:
+        file = self.networks.attributes
+        assert file is not None
+        return load_attribute_judge(file, self.device), file

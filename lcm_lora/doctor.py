@@ -115,7 +115,7 @@ def _pictures(seen: _Seen, hashes: Hashes, before: Look) -> str:
 
 def _networks(params: Params, hashes: Hashes) -> str:
     found = look_at_networks(params.score, hashes)
-    return " and ".join(sorted({model.model for model in found.models}))
+    return ", ".join(dict.fromkeys([*(m.model for m in found.features.values()), found.clip.model]))
 
 
 def _disk(seen: _Seen, before: Look) -> str:

@@ -37,9 +37,9 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
         ("tasks", ("flows",)),
         (
             "lcm_lora/consistency",
-            ("lcm_lora.training", "lcm_lora.data", "lcm_lora.sampling", "lcm_lora.bases"),
+            ("lcm_lora.training", "lcm_lora.data", "lcm_lora.painting", "lcm_lora.bases"),
         ),
-        ("lcm_lora/evaluation", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.sampling")),
+        ("lcm_lora/evaluation", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.painting")),
         (
             "lcm_lora/data",
             ("lcm_lora.training", "lcm_lora.evaluation", "lcm_lora.report", "lcm_lora.inventory"),
@@ -50,7 +50,7 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
             ("lcm_lora.inventory", "lcm_lora.bases", "lcm_lora.data", "lcm_lora.training"),
         ),
         ("lcm_lora/inventory", ("lcm_lora.stages", "lcm_lora.bases", "lcm_lora.training")),
-        ("lcm_lora/training", ("lcm_lora.sampling", "lcm_lora.evaluation", "lcm_lora.report")),
+        ("lcm_lora/training", ("lcm_lora.painting", "lcm_lora.evaluation", "lcm_lora.report")),
     ],
 )
 def test_arrows_point_down(room: str, banned: tuple[str, ...]) -> None:

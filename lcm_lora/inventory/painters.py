@@ -46,9 +46,7 @@ def adapter_file(name: str, commit: str | None) -> Path:
     return folder / WEIGHTS
 
 
-def _look(
-    name: str, painter: Painter, base: BaseInventory, hashes: Hashes
-) -> PainterInventory:
+def _look(name: str, painter: Painter, base: BaseInventory, hashes: Hashes) -> PainterInventory:
     where = f"generate painter {name}"
     own = None
     if painter.base is not None:

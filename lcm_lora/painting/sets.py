@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +118,7 @@ class _Job:
     real: PictureSet
 
 
-def _key(
-    params: Generate, painter: Painter, cell: Cell, studio: Studio, real: PictureSet
-) -> str:
+def _key(params: Generate, painter: Painter, cell: Cell, studio: Studio, real: PictureSet) -> str:
     """Return what decides a cell's bytes; the painter's name does not."""
     return key_of(
         code=code_sha256(__name__),
@@ -154,9 +152,7 @@ def _painted(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advan
     return pieces.path(key)
 
 
-def _batch(
-    job: _Job, done: Pieces, first: int, captions: Sequence[str], advance: Advance
-) -> str:
+def _batch(job: _Job, done: Pieces, first: int, captions: Sequence[str], advance: Advance) -> str:
     name = f"{first:08d}"
     if done.find(name) is None:
         from lcm_lora.painting.paint import paint

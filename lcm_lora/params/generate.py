@@ -60,7 +60,7 @@ class Painter(Section):
 
     base: Text | None = None
     """Another base than `base.model`, named as that is: a fine-tune."""
-    adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = {}
+    adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = Field(default_factory=dict)
     """Adapters and their weights: LoRA files, folders or hub ids."""
     sampler: Sampler
     eta: float = Field(0.0, ge=0, le=1)
@@ -79,7 +79,7 @@ class Generate(Section):
     """The new adapter; the champion paints the same cells with its own."""
     painters: dict[PainterName, Painter]
     """All that can paint without the new adapter: the teacher, and whom it is compared with."""
-    transfers: dict[PainterName, Painter] = {}
+    transfers: dict[PainterName, Painter] = Field(default_factory=dict)
     """The new adapter on other bases, or beside other adapters."""
 
     @model_validator(mode="after")

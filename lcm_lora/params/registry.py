@@ -32,11 +32,11 @@ class Gate(Section):
     steps: int = Field(ge=1, le=10_000)
     """Step count of the adapter's cell that is judged."""
     guidance: float = Field(1.0, ge=0, le=100)
-    limits: dict[Text, _Bound] = {}
+    limits: dict[Text, _Bound] = Field(default_factory=dict)
     """Metrics, such as `fd_shapes:real`, and how good each must be, whoever is champion."""
-    target: dict[Text, _Margin] = {}
+    target: dict[Text, _Margin] = Field(default_factory=dict)
     """Metrics that must be better than the champion's by more than a margin."""
-    guards: dict[Text, _Margin] = {}
+    guards: dict[Text, _Margin] = Field(default_factory=dict)
     """Metrics that must not be worse than the champion's by a margin, as far as can be told."""
 
 

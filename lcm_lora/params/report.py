@@ -13,6 +13,7 @@ class Report(Section):
 
     title: Text
     rows: int = Field(8, ge=1, le=500)
-    """Prompts of the comparison grid."""
+    """Prompts that are shown side by side."""
     worst: int = Field(12, ge=1, le=500)
-    """How many of the adapter's worst pictures are shown."""
+    """How many of the adapter's worst pictures are shown; and half as many each of those that are
+    most better and most worse than the champion's."""

@@ -72,7 +72,7 @@ class Score(Section):
     """CLIP of the CLIP score: `shapes`, or a transformers CLIP folder."""
     attributes: bool = True
     """Judge shapes, colours and ground; for the shapes world only."""
-    plugins: Annotated[dict[Name, Plugin], Field(max_length=16)] = {}
+    plugins: Annotated[dict[Name, Plugin], Field(max_length=16)] = Field(default_factory=dict)
     level: float = Field(0.95, ge=0.5, le=0.9999)
     """Of every interval."""
     seed: Seed = 0

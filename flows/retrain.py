@@ -10,6 +10,7 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain"))
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,28 @@ from flows import environment, summary
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.decision import Decision, read_decision
+from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.params.file import Params, load_params
-from tasks import gate, registry, tracking
+from tasks import champion, registry, tracking
 from tasks.graph import Stage, plan
-from tasks.stage import Outcome, Workshop, run_stage
+from tasks.registry import Move, Registered
+from tasks.stage import Outcome, Workshop, combined, run_stage
 from tasks.tracking import Tracker
 from tasks.training import read_training
+
+_MOST_ROUNDS = 5
+"""So often the adapter is judged, if the champion is another one each time."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run came to."""
+
+    table: Table
+    decision: Decision
+    version: Registered
+    move: Move
 
 
 # The threads only wait; params.yaml says how many stages compute.
@@ -43,11 +60,36 @@ def retrain() -> State[Any]:
         environment.stay_offline(params.base)
         stages = plan(root)
         tracker = tracking.connect(root, params.registry.experiment)
-        outcomes = run_stages(stages, Workshop(root, params.retrain.workers), tracker)
-        register_and_judge(tracker, params, outcomes, console)
+        judged, outcomes = run_until_settled(tracker, params, stages, console)
     except UserError as error:
         return Failed(message=str(error))
+    summary.show_scores(console, judged.table, judged.decision)
+    summary.show_stages(console, outcomes)
+    summary.show_decision(console, root, judged.version, judged.decision, judged.move)
     return Completed()
+
+
+def run_until_settled(
+    tracker: Tracker, params: Params, stages: list[Stage], console: Console
+) -> tuple[Judged, list[Outcome]]:
+    """Run the stages and judge the adapter, again while the champion is not the one compared.
+
+    Raises:
+        UserError: A stage failed, something is damaged, or the champion is another one each time.
+    """
+    workshop = Workshop(tracker.root, params.retrain.workers)
+    outcomes: list[Outcome] = []
+    for _ in range(_MOST_ROUNDS):
+        champion.bring(tracker, params.registry.name)
+        outcomes = combined(outcomes, run_stages(stages, workshop, tracker))
+        if judged := register_and_judge(tracker, params):
+            return judged, outcomes
+        console.print("Another is champion by now; the adapter is judged again, against that one")
+        stages = plan(tracker.root)
+    raise UserError(
+        f"registry.name {params.registry.name}: the champion changed {_MOST_ROUNDS} times while "
+        "the adapter was judged; run again when nobody else promotes"
+    )
 
 
 def run_stages(stages: list[Stage], workshop: Workshop, tracker: Tracker) -> list[Outcome]:
@@ -71,18 +113,20 @@ def run_stages(stages: list[Stage], workshop: Workshop, tracker: Tracker) -> lis
     return [future.result() for future in futures.values()]
 
 
-def register_and_judge(
-    tracker: Tracker, params: Params, outcomes: list[Outcome], console: Console
-) -> None:
-    """Register the adapter, let the gate decide about the champion alias, and print it all."""
-    scores, training = gate.read(tracker.root / layout.SCORES), read_training(tracker.root)
-    run_id = tracking.log_results(tracker, params, training, scores)
-    version = registry.register(tracker, run_id, params, training, scores)
-    decision = registry.judge(tracker, version, scores, params.registry.gate)
-    registry.promote(tracker, version, decision)
-    summary.show_scores(console, scores)
-    summary.show_stages(console, outcomes)
-    summary.show_decision(console, tracker.root, version, decision)
+def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
+    """Register the adapter and carry out the decision; None if it is about a champion of before.
+
+    Raises:
+        UserError: What the stages left is damaged.
+    """
+    table, training = read_table(tracker.root / layout.SCORES), read_training(tracker.root)
+    decision = read_decision(tracker.root / layout.DECISION)
+    if champion.is_overtaken(tracker, params.registry.name, decision):
+        return None
+    run_id = tracking.log_results(tracker, params, training, table, decision)
+    version = registry.register(tracker, run_id, params, training, decision)
+    move = registry.promote(tracker, version, decision)
+    return None if move == "overtaken" else Judged(table, decision, version, move)
 
 
 def main() -> int:

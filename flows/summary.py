@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lcm_lora import layout
-from lcm_lora.evaluation.table import Table as Scores
-from tasks.gate import Decision
-from tasks.registry import Registered
+from lcm_lora.evaluation.decision import Decision
+from lcm_lora.evaluation.scores import Table as Scores
+from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 
 
@@ -26,28 +26,31 @@ def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
     console.print(table)
 
 
-def show_scores(console: Console, scores: Scores) -> None:
-    """Print value ± standard error of every metric, one line for each image set."""
-    metrics = list(dict.fromkeys(row.metric for row in scores.rows))
-    cells = {
-        (row.sampler, row.steps, row.guidance, row.seeds, row.metric): row for row in scores.rows
-    }
+def show_scores(console: Console, scores: Scores, decision: Decision) -> None:
+    """Print the adapter and the champion by step count, each metric with its standard error."""
+    painters = ["adapter", "champion"] if decision.champion else ["adapter"]
     table = Table(title="Scores (± standard error)", title_justify="left")
-    for name in ("sampler", "steps", "guidance", *metrics):
-        table.add_column(name, justify="left" if name == "sampler" else "right")
-    for place in dict.fromkeys(key[:4] for key in cells):
-        sampler, steps, guidance, seeds = place
-        found = [cells.get((*place, metric)) for metric in metrics]
-        values = [f"{row.value:.4g} ± {row.se:.2g}" if row else "" for row in found]
-        name = f"{sampler} (other noise)" if seeds else sampler
-        table.add_row(name, str(steps), f"{guidance:g}", *values)
+    table.add_column("metric")
+    cells = [cell for painter in painters for cell in scores.cells_of(painter, seeds=0)]
+    for cell in cells:
+        table.add_column(f"{cell.painter} {cell.steps}", justify="right")
+    for metric in scores.metrics:
+        rows = [scores.row(cell.id, metric.name) for cell in cells]
+        values = [f"{row.value:.4g} ± {row.se:.2g}" if row else "" for row in rows]
+        table.add_row(metric.name, *values)
     console.print(table)
 
 
-def show_decision(console: Console, root: Path, version: Registered, decision: Decision) -> None:
+def show_decision(
+    console: Console, root: Path, version: Registered, decision: Decision, move: Move
+) -> None:
     """Print where the report is, which version the adapter has, and what the gate said."""
     console.print(f"Report    {root / layout.REPORT / 'index.html'}", soft_wrap=True)
     known = "registered" if version.is_new else "registered before, the same adapter"
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
-    verdict = "new champion" if decision.promote else "no new champion"
-    console.print(f"Gate      {verdict}: {decision.reason}", soft_wrap=True)
+    if move == "champion already":
+        verdict = f"no new champion: {version} is the champion already"
+    else:
+        promoted = "new champion" if move == "promoted" else "no new champion"
+        verdict = f"{promoted}: {decision.reason}"
+    console.print(f"Gate      {verdict}", soft_wrap=True)

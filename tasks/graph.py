@@ -112,3 +112,15 @@ def locked(root: Path) -> dict[Path, str]:
         return {Path(out["path"]): out["md5"] for stage in stages for out in stage.get("outs", [])}
     except (YAMLError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def hash_of(hashes: Mapping[Path, str], path: Path) -> str:
+    """Return the hash of the output that a path is, or lies in.
+
+    Raises:
+        UserError: dvc.lock names none.
+    """
+    for place in (path, *path.parents):
+        if place in hashes:
+            return hashes[place]
+    raise UserError(f"dvc.lock: does not name {path}; dvc.yaml has to make it, then run again")

@@ -7,27 +7,29 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError
-from lcm_lora.evaluation.table import Table
+from lcm_lora.evaluation.decision import Decision
 from lcm_lora.params.file import Params
-from lcm_lora.params.registry import Gate
 from lcm_lora.recipe import Recipe, Recommended
-from tasks import gate
 from tasks.carried import carried
-from tasks.gate import Decision
+from tasks.champion import ALIAS, is_overtaken
+from tasks.claim import claimed
 from tasks.graph import locked
-from tasks.tracking import SCORES_ARTIFACT, Tracker, params_sha256
+from tasks.tracking import Tracker, params_sha256
 from tasks.training import Training
 
+Move = Literal["promoted", "challenger", "champion already", "overtaken"]
+"""What came of a decision; `overtaken` if somebody else became champion meanwhile."""
+
+_CHALLENGER = "challenger"
 _SERVED = Path(__file__).with_name("served_model.py")
 _NEEDED = (
     "mlflow",
@@ -57,7 +59,7 @@ class Registered:
 
 @task(task_run_name="register", cache_policy=NO_CACHE)
 def register(
-    tracker: Tracker, run_id: str, params: Params, training: Training, scores: Table
+    tracker: Tracker, run_id: str, params: Params, training: Training, decision: Decision
 ) -> Registered:
     """Return the adapter's version; the same weights are never registered twice."""
     client, name = tracker.client, params.registry.name
@@ -70,7 +72,7 @@ def register(
         uri = _log_model(tracker, run_id, training.recipe)
         version = mlflow.register_model(uri, name, tags=_lineage(tracker, params, training))
     # The same adapter may be scored anew, on another evaluation set.
-    evaluation = scores.protocol["sha256"]
+    evaluation = decision.protocol_sha256
     client.set_model_version_tag(name, version.version, "evaluation", evaluation)
     card = (tracker.root / layout.REPORT / "model_card.md").read_text()
     text = card[card.find("\n# ") + 1 :].strip()  # what is before is for the hub
@@ -95,44 +97,29 @@ def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, 
     }
 
 
-def judge(tracker: Tracker, registered: Registered, scores: Table, rules: Gate) -> Decision:
-    """Compare a version with the champion, whose scores are in its run.
-
-    Raises:
-        UserError: The scores do not hold what the gate asks for.
-    """
-    champion = _holder(tracker, registered.name, "champion")
-    if champion is None:
-        return gate.decide(scores, None, rules)
-    if str(champion.version) == registered.version:
-        return Decision(False, f"{registered} is the champion already")
-    path = tracker.client.download_artifacts(champion.run_id, SCORES_ARTIFACT)
-    try:
-        rival = gate.read(Path(path))
-    except UserError:
-        return Decision(False, "not comparable: the champion's scores are not of today's form")
-    return gate.decide(scores, rival, rules)
-
-
 @task(task_run_name="promote", cache_policy=NO_CACHE)
-def promote(tracker: Tracker, registered: Registered, decision: Decision) -> None:
-    """Carry out a decision: the winner is champion, anyone else is the challenger."""
+def promote(tracker: Tracker, registered: Registered, decision: Decision) -> Move:
+    """Carry out a decision: the winner is champion, anyone else is the challenger.
+
+    Only if the champion still is the one that was compared: of two runs at once, one wins.
+    """
     client, name, version = tracker.client, registered.name, registered.version
-    aliases = client.get_registered_model(name).aliases
-    if str(aliases.get("champion")) == version:
-        return
-    client.set_model_version_tag(name, version, "gate", decision.reason)
-    client.set_registered_model_alias(
-        name, "champion" if decision.promote else "challenger", version
-    )
-    if decision.promote and "challenger" in aliases:
-        client.delete_registered_model_alias(name, "challenger")
-
-
-def _holder(tracker: Tracker, name: str, alias: str) -> ModelVersion | None:
-    if alias not in tracker.client.get_registered_model(name).aliases:
-        return None
-    return tracker.client.get_model_version_by_alias(name, alias)
+    with claimed(client, name, version):
+        aliases = client.get_registered_model(name).aliases
+        if str(aliases.get(ALIAS)) == version:
+            return "champion already"
+        if is_overtaken(tracker, name, decision):
+            return "overtaken"
+        rival = decision.champion.version if decision.champion else "nobody"
+        client.set_model_version_tag(name, version, "judged_against", rival)
+        client.set_model_version_tag(name, version, "gate", decision.reason)
+        if not decision.promote:
+            client.set_registered_model_alias(name, _CHALLENGER, version)
+            return "challenger"
+        client.set_registered_model_alias(name, ALIAS, version)
+        if _CHALLENGER in aliases:
+            client.delete_registered_model_alias(name, _CHALLENGER)
+        return "promoted"
 
 
 def _log_model(tracker: Tracker, run_id: str, recipe: Recipe) -> str:

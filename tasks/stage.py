@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ from tasks.graph import Stage, locked
 from tasks.slots import Slots
 
 Verdict = Literal["Ran", "Restored", "Unchanged"]
+
+_EFFORT: tuple[Verdict, ...] = ("Unchanged", "Restored", "Ran")
 
 _VERDICTS: dict[Verdict, re.Pattern[str]] = {
     "Ran": re.compile(r"Running stage '.+':$"),
@@ -55,6 +57,21 @@ class Outcome:
     seconds: float = 0.0
     is_new: bool = False
     """Its outputs are not what they were before."""
+
+
+def combined(before: list[Outcome], after: list[Outcome]) -> list[Outcome]:
+    """Return what became of each stage in two rounds of one run: the most, and in both the time."""
+    earlier = {outcome.name: outcome for outcome in before}
+    return [
+        replace(
+            max(outcome, first, key=lambda o: _EFFORT.index(o.verdict)),
+            seconds=first.seconds + outcome.seconds,
+            is_new=first.is_new or outcome.is_new,
+        )
+        if (first := earlier.get(outcome.name))
+        else outcome
+        for outcome in after
+    ]
 
 
 class StageError(Exception):

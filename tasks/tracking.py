@@ -10,7 +10,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,16 @@ from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.decision import Decision
+from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.evaluation.selection import Selection
-from lcm_lora.evaluation.table import Row, Table
 from lcm_lora.params.file import Params
 from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve
-from tasks.graph import locked
+from tasks.graph import hash_of, locked
 from tasks.training import Course, Training, read_course
 
 LIVE_CURVE = layout.CHECKPOINTS / "distill" / CURVE
-SCORES_ARTIFACT = "scores/scores.json"
 
 _SECONDS_OF_DOUBT = 3.0
 """By so much a process's time of start, or that of a file, may seem to move."""
@@ -234,8 +234,10 @@ def _impatience() -> Iterator[None]:
 
 
 @task(task_run_name="log results", cache_policy=NO_CACHE)
-def log_results(tracker: Tracker, params: Params, training: Training, scores: Table) -> str:
-    """Give the adapter's run its choice, scores, report and origin, once for each of them.
+def log_results(
+    tracker: Tracker, params: Params, training: Training, table: Table, decision: Decision
+) -> str:
+    """Give the adapter's run its choice, scores, decision, report and origin, once for each.
 
     Returns:
         The run's id.
@@ -243,32 +245,55 @@ def log_results(tracker: Tracker, params: Params, training: Training, scores: Ta
     hashes = locked(tracker.root)
     client, found = tracker.client, tracker.run_of(training)
     run_id, done = str(found.info.run_id), found.data.tags
-    chosen = hashes[layout.SELECTED.parent]
+    chosen = hash_of(hashes, layout.SELECTED)
     if done.get("selection_md5") != chosen:
         client.log_batch(run_id, metrics=selection_metrics(training.selection))
         client.set_tag(run_id, "chosen_step", str(training.selection.chosen))
         client.set_tag(run_id, "selection_md5", chosen)
-    if done.get("scores_md5") != hashes[layout.SCORES]:
-        client.log_batch(run_id, metrics=score_metrics(scores.rows))
-        client.log_artifact(run_id, str(tracker.root / layout.SCORES), "scores")
-        client.set_tag(run_id, "scores_md5", hashes[layout.SCORES])
-    if done.get("report_md5") == hashes[layout.REPORT]:
+    if done.get("scores_md5") != (scored := hash_of(hashes, layout.SCORES)):
+        client.log_batch(run_id, metrics=[*score_metrics(table), *difference_metrics(table)])
+        client.set_tag(run_id, "scores_md5", scored)
+    decided, reported = (hash_of(hashes, path) for path in (layout.DECISION, layout.REPORT))
+    if (done.get("decision_md5"), done.get("report_md5")) == (decided, reported):
         return run_id
+    for name, value in {
+        "decision": "promote" if decision.promote else "keep the champion",
+        "decision_reason": decision.reason,
+        "decision_against": decision.champion.version if decision.champion else "nobody",
+    }.items():
+        client.set_tag(run_id, name, value)
+    _log_evaluation(tracker, run_id, f"scores/{decision.protocol_sha256[:12]}/{decided[:12]}")
+    _log_origin(tracker, run_id, params, hashes, set(found.data.params))
+    # Last, so that an interrupted call is made good by the next.
+    client.set_tag(run_id, "decision_md5", decided)
+    client.set_tag(run_id, "report_md5", reported)
+    return run_id
+
+
+def _log_evaluation(tracker: Tracker, run_id: str, own: str) -> None:
+    """Log scores, decision and report: where the newest are, and where nothing replaces them."""
+    client, root = tracker.client, tracker.root
+    for place in ("scores", own):
+        client.log_artifact(run_id, str(root / layout.SCORES), place)
+        client.log_artifact(run_id, str(root / layout.DECISION), place)
+    for place in ("report", f"{own}/report"):
+        client.log_artifacts(run_id, str(root / layout.REPORT), place)
+
+
+def _log_origin(
+    tracker: Tracker, run_id: str, params: Params, hashes: Mapping[Path, str], known: set[str]
+) -> None:
+    client = tracker.client
     # Parameters of a run are written once; what an adapter was made with never changes.
-    known = set(found.data.params)
     flat = [Param(k, v) for k, v in flatten(params.model_dump(mode="json")) if k not in known]
     for start in range(0, len(flat), _BATCH):
         client.log_batch(run_id, params=flat[start : start + _BATCH])
     for name in (layout.PARAMS, Path("dvc.lock")):
         client.log_artifact(run_id, str(tracker.root / name))
-    client.log_artifacts(run_id, str(tracker.root / layout.REPORT), "report")
     shards = str(layout.SHARDS)
     data = MetaDataset(DvcSource(shards, hashes[layout.SHARDS]), shards, hashes[layout.SHARDS][:32])
     context = [InputTag("mlflow.data.context", "training")]
     client.log_inputs(run_id, [DatasetInput(data._to_mlflow_entity(), context)])
-    # Last, so that an interrupted call is made good by the next.
-    client.set_tag(run_id, "report_md5", hashes[layout.REPORT])
-    return run_id
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -286,24 +311,42 @@ def selection_metrics(selection: Selection) -> list[Metric]:
     return [Metric(name, row.value, now, row.step) for row in selection.rows]
 
 
-def score_metrics(rows: Sequence[Row]) -> list[Metric]:
-    """Return the table as metrics `METRIC/SAMPLER` whose step is the number of sampling steps.
+def score_metrics(table: Table) -> list[Metric]:
+    """Return the table as metrics `METRIC/PAINTER` whose step is the number of sampling steps.
 
-    A sampler that is measured at several guidances has one curve each.
+    A painter that is measured at several guidances has one curve each.
     """
-    now = int(time.time() * 1000)
-    guidances: dict[str, set[float]] = {}
-    for row in rows:
-        guidances.setdefault(row.sampler, set()).add(row.guidance)
-    metrics = []
-    for row in rows:
-        name = f"{row.metric}/{row.sampler}"
-        if len(guidances[row.sampler]) > 1:
-            name += f"_guidance-{row.guidance:g}"
-        if row.seeds:
-            name += f"_seeds-{row.seeds}"
-        metrics.append(Metric(_taken(name), row.value, now, row.steps))
-    return metrics
+    now, cells = int(time.time() * 1000), {cell.id: cell for cell in table.cells}
+    return [
+        Metric(
+            _taken(f"{row.metric}/{cell.painter}{_way(table, cell)}"), row.value, now, cell.steps
+        )
+        for row in table.rows
+        for cell in (cells[row.cell],)
+    ]
+
+
+def difference_metrics(table: Table) -> list[Metric]:
+    """Return the adapter minus the champion as metrics `METRIC/vs_champion` by sampling steps."""
+    now, cells = int(time.time() * 1000), {cell.id: cell for cell in table.cells}
+    return [
+        Metric(
+            _taken(f"{pair.metric}/vs_champion{_way(table, cell)}"),
+            pair.difference,
+            now,
+            cell.steps,
+        )
+        for pair in table.pairs
+        if pair.against == "champion"
+        for cell in (cells[pair.a],)
+    ]
+
+
+def _way(table: Table, cell: CellRecord) -> str:
+    """Return what tells a curve from the painter's others."""
+    guidances = {other.guidance for other in table.cells_of(cell.painter)}
+    guidance = f"_guidance-{cell.guidance:g}" if len(guidances) > 1 else ""
+    return f"{guidance}_seeds-{cell.seeds}" if cell.seeds else guidance
 
 
 def _taken(name: str) -> str:

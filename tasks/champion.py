@@ -1,0 +1,132 @@
+"""The registry's champion: who it is, and its adapter brought here, so that every run measures it.
+
+It is painted and measured beside the new adapter by the same code on the same evaluation set. So
+what changes in how adapters are measured changes for both, and no old table has to be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lcm_lora import layout
+from lcm_lora.champion import ADAPTER, read_champion, write_champion
+from lcm_lora.errors import UserError, reason
+from lcm_lora.evaluation.decision import Decision
+from lcm_lora.evaluation.scores import Champion
+from lcm_lora.recipe import RECIPE, Recipe, read_recipe
+from lcm_lora.records import read_record
+from tasks.tracking import Tracker
+
+ALIAS = "champion"
+BROUGHT = layout.CHECKPOINTS / "champion"
+
+_MEND = "give the alias `champion` to another version, or to none"
+
+
+def current(tracker: Tracker, name: str) -> Champion | None:
+    """Return who is champion of a registered model now; None if nobody is.
+
+    Raises:
+        UserError: The alias is on a version that no run of this project registered.
+    """
+    version = _holder(tracker, name)
+    return None if version is None else _record(version)
+
+
+def is_overtaken(tracker: Tracker, name: str, decision: Decision) -> bool:
+    """Tell whether a decision is about a champion of before.
+
+    It is not if its adapter is champion itself: against whom it won that was right at its time.
+    """
+    now = _weights(current(tracker, name))
+    return now not in {decision.adapter_sha256, _weights(decision.champion)}
+
+
+@task(task_run_name="bring the champion", cache_policy=NO_CACHE)
+def bring(tracker: Tracker, name: str) -> None:
+    """Put the champion's adapter where the first look finds it, or a note that there is none.
+
+    Nothing is put there if it is the very adapter that lies in the project: its comparison with the
+    champion before it stands, and nothing has to run again.
+
+    Raises:
+        UserError: The champion's adapter cannot be had, or is not what was registered.
+    """
+    place = tracker.root / BROUGHT
+    version = _holder(tracker, name)
+    if version is None:
+        write_champion(place, None, None)
+        return
+    champion = _record(version)
+    if champion.weights_sha256 == _own_weights(tracker.root):
+        shutil.rmtree(place, ignore_errors=True)
+    elif not _is_here(place, champion):
+        with tempfile.TemporaryDirectory(dir=_made(place.parent)) as folder:
+            write_champion(place, champion, _downloaded(version, champion, Path(folder)))
+
+
+def _holder(tracker: Tracker, name: str) -> ModelVersion | None:
+    try:
+        number = tracker.client.get_registered_model(name).aliases.get(ALIAS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return tracker.client.get_model_version(name, str(number)) if number else None
+
+
+def _record(version: ModelVersion) -> Champion:
+    title = f"{version.name} version {version.version}"
+    if not (weights := version.tags.get("adapter_sha256")):
+        raise UserError(f"{title}: the champion has no tag adapter_sha256, no run made it; {_MEND}")
+    return Champion(version=title, weights_sha256=weights)
+
+
+def _weights(champion: Champion | None) -> str | None:
+    return champion.weights_sha256 if champion else None
+
+
+def _own_weights(root: Path) -> str | None:
+    with contextlib.suppress(UserError):
+        return read_record(root / layout.ADAPTER / RECIPE, Recipe, _MEND).weights_sha256
+    return None
+
+
+def _is_here(place: Path, champion: Champion) -> bool:
+    """Tell whether a champion was brought before, and is still whole."""
+    with contextlib.suppress(UserError):
+        return read_champion(place) == champion and bool(read_recipe(place / ADAPTER))
+    return False
+
+
+def _downloaded(version: ModelVersion, champion: Champion, folder: Path) -> Path:
+    """Return the folder of a version's adapter, and nothing else of what the version carries."""
+    uri = f"models:/{version.name}/{version.version}/artifacts/adapter"
+    try:
+        adapter = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except Exception as error:  # whatever the store of artifacts raises
+        raise UserError(
+            f"{champion.version}: the champion's adapter cannot be fetched from MLflow "
+            f"({reason(error)}); run again, or {_MEND}"
+        ) from None
+    weights = read_recipe(adapter, f"{champion.version} is not as registered; {_MEND}")
+    if weights.weights_sha256 != champion.weights_sha256:
+        raise UserError(
+            f"{champion.version}: its adapter in MLflow is not the one that its tag "
+            f"adapter_sha256 names; {_MEND}"
+        )
+    return adapter
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

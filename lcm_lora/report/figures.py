@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import matplotlib
@@ -17,14 +19,18 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from lcm_lora.evaluation.names import is_lower_better
-from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.latencies import Latency
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Row, Table
 from lcm_lora.evaluation.selection import Selection
-from lcm_lora.evaluation.table import ADAPTER, SOLVERS, Row, Table
-from lcm_lora.report.style import COLOURS, INK, PAPER, metric_title, sampler_title
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
+from lcm_lora.report.numbers import half_width
+from lcm_lora.report.style import COLOURS, INK, PAPER, Look, looks, steps_title
+from lcm_lora.report.verdict import teacher_cell
 from lcm_lora.training.curve import CurveRow
 
-_MARKERS = {"lcm": "o", "ddim": "s", "dpmpp": "^", "unipc": "D"}
+_ADAPTER, _TEACHER = COLOURS[ADAPTER], COLOURS[TEACHER]
+_Z = NormalDist().inv_cdf(0.975)
+"""Half a 95 % interval of a candidate, in standard errors."""
 
 _WIDTH = 9.0
 _SIDES: dict[str, float] = {"left": 0.09, "right": 0.985, "wspace": 0.2}
@@ -60,38 +66,122 @@ _STYLE: Any = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """The cells of one sampler, guided or plain, in the order of their cost."""
+Cost = Callable[[CellRecord], float | None]
+"""What a picture of a cell costs; None where that is not known."""
 
-    sampler: str
-    is_guided: bool
-    rows: list[Row]
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The cells of one painter and one guidance, in the order of their steps."""
+
+    look: Look
+    label: str
+    is_first: bool
+    """The adapter, drawn above all others."""
+    is_plain: bool
+    """Of other painters: without guidance."""
+    cells: tuple[CellRecord, ...]
 
     @property
     def style(self) -> dict[str, Any]:
         """How matplotlib draws the line."""
-        colour, is_adapter = COLOURS[self.sampler], self.sampler == ADAPTER
-        is_solid = is_adapter or self.is_guided
         return {
-            "color": colour,
-            "marker": _MARKERS[self.sampler],
-            "markerfacecolor": colour if is_solid else "none",
-            "markersize": 7 if is_adapter else 5,
-            "linewidth": 2.6 if is_adapter else 1.4,
-            "linestyle": "-" if is_solid else (0, (3, 2)),
-            "zorder": 5 if is_adapter else 3,
+            "color": self.look.colour,
+            "marker": self.look.mark,
+            "markerfacecolor": "none" if self.is_plain else self.look.colour,
+            "markersize": 7 if self.is_first else 5,
+            "linewidth": 2.6 if self.is_first else 1.4,
+            "linestyle": (0, (3, 2)) if self.is_plain else "-",
+            "zorder": 5 if self.is_first else 3,
         }
 
 
-def quality_by_steps(table: Table) -> str:
-    """Draw every metric against the number of steps."""
-    return _quality(table, "Sampling steps", lambda row: row.steps)
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What quality is drawn against."""
+
+    label: str
+    cost: Cost
 
 
-def quality_by_evaluations(table: Table) -> str:
-    """Draw every metric against the number of network evaluations, the cost of a picture."""
-    return _quality(table, "Network evaluations a picture", lambda row: row.nfe)
+STEPS = Axis("Sampling steps", lambda cell: cell.steps)
+EVALUATIONS = Axis("Network evaluations a picture", lambda cell: cell.nfe)
+
+
+def latency_axis(latency: Latency) -> Axis:
+    """Return the axis of milliseconds a picture."""
+    label = f"Milliseconds a picture ({latency.device})"
+    return Axis(label, lambda cell: latency.of(cell.steps, cell.guidance))
+
+
+def quality(table: Table, metrics: Sequence[MetricRecord], axis: Axis, but: Sequence[str]) -> str:
+    """Draw metrics against a cost, two panels a row, with a legend below.
+
+    Args:
+        table: Scores.
+        metrics: What to draw.
+        axis: The cost.
+        but: Painters to leave out, those of other subjects.
+    """
+    lines = quality_lines(table, but)
+    with matplotlib.rc_context(_STYLE):
+        rows = (len(metrics) + 1) // 2
+        height = 3.1 * rows + 0.75
+        figure = Figure(figsize=(_WIDTH, height))
+        figure.subplots_adjust(**_SIDES, hspace=0.45, top=1 - 0.3 / height, bottom=1.15 / height)
+        grid = figure.subplots(rows, 2, squeeze=False).ravel()
+        for axes, metric in zip(grid, metrics, strict=False):
+            _panel(axes, table, metric, lines, axis)
+        for axes in grid[len(metrics) :]:
+            axes.set_axis_off()
+        figure.legend(handles=_legend(table, lines), loc="lower center", ncols=5, fontsize=9)
+        return _svg(figure)
+
+
+def quality_panel(table: Table, metric: MetricRecord, axis: Axis, but: Sequence[str]) -> str:
+    """Draw one metric against a cost, without a legend; see `quality`."""
+    return _single(lambda axes: _panel(axes, table, metric, quality_lines(table, but), axis))
+
+
+def sweep_panel(table: Table, metric: MetricRecord, lines: Sequence[Line]) -> str:
+    """Draw one metric against the guidance, a line for each painter and number of steps."""
+
+    def draw(axes: Axes) -> None:
+        _draw_lines(axes, table, metric, lines, lambda cell: cell.guidance)
+        axes.set(xlabel="Guidance", xticks=sorted({c.guidance for li in lines for c in li.cells}))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _finish(axes, table, metric, lines)
+
+    return _single(draw)
+
+
+def quality_lines(table: Table, but: Sequence[str]) -> list[Line]:
+    """Return the lines of the quality figures: the adapter last, above all others.
+
+    A guidance of which a painter has one cell belongs to its sweep, where it has others with more.
+    """
+    look, found = looks(table), []
+    for painter in _drawn(table, but):
+        groups = _groups(table, painter, lambda cell: cell.guidance)
+        most = max(len(cells) for cells in groups.values())
+        groups = {g: cells for g, cells in groups.items() if len(cells) > 1 or most == 1}
+        for guidance, cells in groups.items():
+            label = look[painter].title + (f", guidance {guidance:g}" if len(groups) > 1 else "")
+            is_plain = guidance <= 1 and painter not in {ADAPTER, CHAMPION} and len(groups) > 1
+            found.append(Line(look[painter], label, painter == ADAPTER, is_plain, tuple(cells)))
+    return found
+
+
+def sweep_lines(table: Table) -> list[Line]:
+    """Return where adapter and champion were painted with several guidances at equal steps."""
+    look, found = looks(table), []
+    for painter in (CHAMPION, ADAPTER):
+        for steps, cells in _groups(table, painter, lambda cell: cell.steps).items():
+            if len(cells) > 1:
+                label = f"{look[painter].title}, {steps_title(int(steps))}"
+                cells = sorted(cells, key=lambda cell: cell.guidance)
+                found.append(Line(look[painter], label, painter == ADAPTER, False, tuple(cells)))
+    return found
 
 
 def training_curve(curve: Sequence[CurveRow]) -> str:
@@ -111,9 +201,9 @@ def training_curve(curve: Sequence[CurveRow]) -> str:
             strict=True,
         ):
             values = np.array([getattr(row, key) for row in curve], float)  # None is a gap
-            axes.plot(steps, values, color=COLOURS["lcm"], alpha=0.3, linewidth=0.8)
+            axes.plot(steps, values, color=_ADAPTER, alpha=0.3, linewidth=0.8)
             average = moving_average(values, window)
-            axes.plot(steps[window - 1 :], average, color=COLOURS["lcm"], linewidth=2)
+            axes.plot(steps[window - 1 :], average, color=_ADAPTER, linewidth=2)
             axes.set(title=title, xlabel="Optimiser step", yscale="log")
             _plain_numbers(axes)
             axes.grid(axis="y")
@@ -124,19 +214,21 @@ def candidates_by_step(selection: Selection) -> str:
     """Draw how every candidate came out, by its step of training, and which one was taken."""
     steps = [row.step for row in selection.rows]
     values = [row.value for row in selection.rows]
-    errors = [Z * row.se for row in selection.rows]
+    errors = [_Z * row.se for row in selection.rows]
     taken = steps.index(selection.chosen)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 2.7))
         figure.subplots_adjust(**_SIDES, top=0.87, bottom=0.19)
         axes = figure.subplots()
-        colour = COLOURS["lcm"]
+        colour = _ADAPTER
         line: dict[str, Any] = {"color": colour, "linewidth": 1.4, "marker": "o", "markersize": 4}
         axes.errorbar(steps, values, yerr=errors, capsize=2.5, elinewidth=1, **line)
         axes.plot(steps[taken], values[taken], "o", markersize=11, color=colour)
-        axes.set_title(f"{metric_title(selection.metric)}: taken at step {selection.chosen:,}")
+        axes.set_title(f"{selection.metric}: taken at step {selection.chosen:,}")
         axes.set(xlabel="Optimiser step", xlim=(0, steps[-1] * 1.03))
-        _say_direction(axes, selection.metric)
+        # Only judged pictures are right or wrong; the record of a choice has no unit of its own.
+        is_share = selection.metric == "attributes"
+        _say_direction(axes, selection.lower_is_better, is_share)
         axes.grid(axis="y")
         return _svg(figure)
 
@@ -149,113 +241,129 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
-def _quality(table: Table, label: str, cost: Callable[[Row], int]) -> str:
-    metrics = [table.distance("real"), table.distance("teacher"), "attributes", "clip_score"]
-    metrics = [metric for metric in metrics if table.select(metric=metric)]
+def _single(draw: Callable[[Axes], None]) -> str:
+    """Draw one panel as wide as a phone."""
     with matplotlib.rc_context(_STYLE):
-        lines_down = (len(metrics) + 1) // 2
-        height = 3.1 * lines_down + 0.75
-        figure = Figure(figsize=(_WIDTH, height))
-        figure.subplots_adjust(**_SIDES, hspace=0.3, top=1 - 0.3 / height, bottom=1.15 / height)
-        grid = figure.subplots(lines_down, 2, squeeze=False).ravel()
-        for axes, metric in zip(grid, metrics, strict=False):
-            _panel(axes, table, metric, cost)
-        for axes in grid[len(metrics) :]:
-            axes.set_axis_off()
-        for axes in grid[max(0, len(metrics) - 2) : len(metrics)]:
-            axes.set_xlabel(label)
-        figure.legend(handles=_legend(table), loc="lower center", ncols=5, fontsize=9)
+        figure = Figure(figsize=(4.6, 3.1))
+        figure.subplots_adjust(left=0.15, right=0.97, top=0.9, bottom=0.17)
+        draw(figure.subplots())
         return _svg(figure)
 
 
-def _panel(axes: Axes, table: Table, metric: str, cost: Callable[[Row], int]) -> None:
-    lines = _lines(table, metric)
+def _panel(
+    axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line], axis: Axis
+) -> None:
+    drawn = _draw_lines(axes, table, metric, lines, axis.cost)
+    ticks = sorted({cost for cell in drawn if (cost := axis.cost(cell)) is not None})
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(_apart(ticks)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.set_xlabel(axis.label)
+    _finish(axes, table, metric, lines)
+
+
+def _draw_lines(
+    axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line], cost: Cost
+) -> list[CellRecord]:
+    """Draw lines with intervals; return the cells that are there."""
+    drawn = []
     for line in lines:
+        points = [
+            (cell, x, row)
+            for cell in line.cells
+            if (row := table.row(cell.id, metric.name)) and (x := cost(cell)) is not None
+        ]
+        drawn += [cell for cell, _, _ in points]
+        points.sort(key=lambda point: point[1])
         axes.errorbar(
-            [cost(row) for row in line.rows],
-            [row.value for row in line.rows],
-            yerr=[Z * row.se for row in line.rows],
+            [x for _, x, _ in points],
+            [row.value for _, _, row in points],
+            yerr=[half_width(table, row) for _, _, row in points],
             capsize=2.5,
             elinewidth=1,
             **line.style,
         )
-    for row in _teacher(table, metric):
-        axes.axhspan(
-            row.value - Z * row.se, row.value + Z * row.se, color=COLOURS["teacher"], alpha=0.25
-        )
-        axes.axhline(row.value, color=COLOURS["teacher"], linewidth=1.4)
-    for row in _limit(table, metric):
-        axes.axhline(row.value, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
-    axes.set_title(metric_title(metric))
-    _say_direction(axes, metric)
-    ticks = sorted({cost(row) for line in lines for row in line.rows})
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    if is_lower_better(metric):
-        axes.set_yscale("log")
-        _frame(axes, [row for line in lines for row in line.rows], metric, table)
-        _plain_numbers(axes)
-    elif metric == "attributes":
+    return drawn
+
+
+def _finish(axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line]) -> None:
+    """Add the teacher's band and the real pictures' line, name the metric, and fit the axis."""
+    references = [
+        row
+        for cell in (teacher_cell(table), *table.cells_of(REAL))
+        if (row := table.row(cell.id, metric.name))
+    ]
+    for row in references:
+        if row.cell == teacher_cell(table).id:
+            half = half_width(table, row)
+            axes.axhspan(row.value - half, row.value + half, color=_TEACHER, alpha=0.25, lw=0)
+            axes.axhline(row.value, color=_TEACHER, linewidth=1.4)
+        else:
+            axes.axhline(row.value, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
+    axes.set_title(textwrap.shorten(metric.title, 54, placeholder=" …"))
+    _say_direction(axes, metric.lower_is_better, metric.unit == "share")
+    cells = {cell.id for line in lines for cell in line.cells}
+    rows = [row for row in table.rows if row.cell in cells and row.metric == metric.name]
+    if metric.unit == "distance" and metric.lower_is_better:
+        _frame(axes, table, rows + references)
+    elif metric.unit == "share":
         axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y")
 
 
-def _say_direction(axes: Axes, metric: str) -> None:
+def _say_direction(axes: Axes, lower_is_better: bool, is_share: bool) -> None:
     """Label the axis of a metric with its good side, and shares in percent."""
-    good = "lower is better" if is_lower_better(metric) else "higher is better"
-    axes.set_ylabel(good, fontsize=8.5)
-    if metric == "attributes":
+    axes.set_ylabel("lower is better" if lower_is_better else "higher is better", fontsize=8.5)
+    if is_share:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
 
 
-def _frame(axes: Axes, rows: list[Row], metric: str, table: Table) -> None:
-    """Fit a logarithmic axis to the values; a bar that reaches down to zero may leave it."""
-    drawn = rows + _teacher(table, metric) + _limit(table, metric)
-    values = [row.value for row in drawn if row.value > 0]
-    if values:
-        highest = max(row.value + Z * row.se for row in drawn)
-        axes.set_ylim(min(values) / 1.6, highest * 1.25)
+def _frame(axes: Axes, table: Table, rows: Sequence[Row]) -> None:
+    """Fit a logarithmic axis to distances; one without bias can be below zero, which is linear."""
+    if not rows or min(row.value for row in rows) <= 0:
+        return
+    axes.set_yscale("log")
+    highest = max(row.value + half_width(table, row) for row in rows)
+    axes.set_ylim(min(row.value for row in rows) / 1.6, highest * 1.25)
+    _plain_numbers(axes)
 
 
-def _lines(table: Table, metric: str) -> list[_Line]:
-    lines = []
-    for sampler in (*SOLVERS, ADAPTER):
-        rows = table.select(sampler=sampler, metric=metric, seeds=0)
-        for is_guided in (True, False):
-            part = [row for row in rows if (row.guidance > 1) == is_guided]
-            if part:
-                lines.append(_Line(sampler, is_guided, sorted(part, key=lambda row: row.steps)))
-    return lines
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Return ticks that have room for their labels on a logarithmic axis."""
+    kept: list[float] = []
+    least = (ticks[-1] / ticks[0]) ** (1 / 9) if ticks else 1.0
+    for tick in ticks:
+        if not kept or tick >= kept[-1] * max(least, 1.15):
+            kept.append(tick)
+    return kept
 
 
-def _teacher(table: Table, metric: str) -> list[Row]:
-    reference = table.protocol["reference"]["teacher"]
-    return table.select(sampler="teacher", metric=metric, **reference)
+def _drawn(table: Table, but: Sequence[str]) -> list[str]:
+    """Return the painters of the quality figures, the champion and the adapter last."""
+    others = dict.fromkeys(cell.painter for cell in table.cells)
+    names = [name for name in others if name not in {TEACHER, REAL, ADAPTER, CHAMPION, *but}]
+    return [*names, *(name for name in (CHAMPION, ADAPTER) if name in others)]
 
 
-def _limit(table: Table, metric: str) -> list[Row]:
-    """Return what no sampler can be expected to pass: real against real, teacher against itself."""
-    if metric.endswith(":teacher"):
-        reference = table.protocol["reference"]["teacher"]
-        rows = table.select(sampler="teacher", metric=metric)
-        return [row for row in rows if row.steps == reference["steps"]][:1]
-    return table.select(sampler="real", metric=metric)[:1]
+def _groups(
+    table: Table, painter: str, key: Callable[[CellRecord], float]
+) -> dict[float, list[CellRecord]]:
+    """Return a painter's cells of the first noises by a field, in the table's order."""
+    groups: dict[float, list[CellRecord]] = {}
+    for cell in table.cells_of(painter, seeds=0):
+        groups.setdefault(key(cell), []).append(cell)
+    return groups
 
 
-def _legend(table: Table) -> list[Line2D | Patch]:
-    """Return the legend's entries, in the order in which columns of two are filled."""
-    lines = sorted(_lines(table, table.distance("real")), key=lambda line: line.sampler != ADAPTER)
+def _legend(table: Table, lines: Sequence[Line]) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
-        Line2D([], [], label=sampler_title(line.sampler, line.rows[0].guidance), **line.style)
-        for line in lines
+        Line2D([], [], label=line.label, **line.style) for line in reversed(lines)
     ]
-    evaluations = max(row.nfe for row in _teacher(table, table.distance("real")))
-    label = f"Teacher, {evaluations} evaluations"
-    handles.insert(1, Patch(color=COLOURS["teacher"], alpha=0.5, label=label))
+    label = f"Teacher, {teacher_cell(table).nfe} evaluations"
+    handles.append(Patch(color=_TEACHER, alpha=0.5, label=label))
     dots: dict[str, Any] = {"color": INK, "linewidth": 1.2, "linestyle": (0, (1, 2))}
-    handles.append(Line2D([], [], label="Floor or ceiling", **dots))
+    handles.append(Line2D([], [], label="Real pictures", **dots))
     return handles
 
 

@@ -1,169 +1,201 @@
-"""The report: one page that works offline, the model card, the table as CSV, figures and a grid."""
+"""The report: one page that works offline, the model card, the table as CSV, figures and grids."""
 
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from lcm_lora.errors import UserError
-from lcm_lora.evaluation.cells import read_features
-from lcm_lora.evaluation.image_sets import (
-    CAPTIONS,
-    captions_of,
-    captions_sha256,
-    read_pictures,
-)
-from lcm_lora.evaluation.resampling import Z
-from lcm_lora.evaluation.selection import read_selection
-from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table, load_table
+from lcm_lora.evaluation.decision import Decision, read_decision
+from lcm_lora.evaluation.latencies import Latency, read_latency
+from lcm_lora.evaluation.scores import Table, read_table
+from lcm_lora.evaluation.selection import Selection, read_selection
 from lcm_lora.files import new_folder, write_bytes
-from lcm_lora.params.generate import Cell
 from lcm_lora.params.report import Report
-from lcm_lora.recipe import read_recipe
+from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import read_record
-from lcm_lora.report import style, verdict
+from lcm_lora.report import figures, galleries, numbers, style, verdict
 from lcm_lora.report.card import model_card
-from lcm_lora.report.figures import (
-    candidates_by_step,
-    quality_by_evaluations,
-    quality_by_steps,
-    training_curve,
-)
-from lcm_lora.report.grids import DARK, comparison_columns, comparison_grid, tar_of
+from lcm_lora.report.grids import columns_of, compared_cells, comparison_grid
+from lcm_lora.report.legend import legend
+from lcm_lora.report.pictures import Pictures, open_pictures
+from lcm_lora.report.rules import shown_rules
 from lcm_lora.report.templates import render
-from lcm_lora.training.curve import CURVE, read_curve
+from lcm_lora.report.tidy import as_csv, tidy
+from lcm_lora.training.curve import CURVE, CurveRow, read_curve
 from lcm_lora.training.origin import ORIGIN, Origin
 
 
-def report(
-    params: Report,
-    scores: Path,
-    images: Path,
-    features: Path,
-    adapter: Path,
-    training: Path,
-    selection: Path,
-    out: Path,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where everything is that a report is made from."""
+
+    scores: Path
+    decision: Path
+    latency: Path
+    images: Path
+    """Folder of the painters' image sets."""
+    features: Path
+    """Folder of their features, for what single pictures came to."""
+    adapter: Path
+    """Folder with the recipe."""
+    training: Path
+    """Folder with the curve."""
+    selection: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All that was read."""
+
+    table: Table
+    decision: Decision
+    latency: Latency
+    pictures: Pictures
+    recipe: Recipe
+    origin: Origin
+    curve: list[CurveRow]
+    selected: Selection
+
+
+def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path) -> None:
     """Write the folder `out` from the table and what stands behind it.
 
     Args:
         params: Title and how many pictures.
-        scores: The table, a file.
-        images: Folder of the samplers' image sets.
-        features: Folder of their features, for the worst pictures.
-        adapter: Folder with the recipe.
-        training: Folder with the curve.
-        selection: Which candidate was chosen, a file.
+        transfers: Painters of other subjects with the new adapter.
+        sources: What to read.
         out: Folder to write.
 
     Raises:
         UserError: Something of this is missing or broken.
     """
-    table = load_table(scores)
-    mend = "run `lcm-lora distill`"
-    recipe, origin = read_recipe(adapter), read_record(training / ORIGIN, Origin, mend)
-    curve, selected = read_curve(training / CURVE, mend), read_selection(selection)
-    captions = _captions(images / ADAPTER, table)
-    columns = comparison_columns(table, images, params.rows)
-    figures = {
-        "quality_by_steps": quality_by_steps(table),
-        "quality_by_evaluations": quality_by_evaluations(table),
-        "training": training_curve(curve),
-        "candidates": candidates_by_step(selected),
+    found = _read(sources)
+    table = found.table
+    drawn = verdict.drawn_metrics(table, found.decision)
+    files = {
+        "quality_by_steps": figures.quality(table, drawn, figures.STEPS, transfers),
+        "quality_by_evaluations": figures.quality(table, drawn, figures.EVALUATIONS, transfers),
+        "quality_by_latency": figures.quality(
+            table, drawn, figures.latency_axis(found.latency), transfers
+        ),
+        "training": figures.training_curve(found.curve),
+        "candidates": figures.candidates_by_step(found.selected),
     }
-    grid = comparison_grid(columns, captions)
-    page = render(
-        "page.html.j2",
-        title=params.title,
-        table=table,
-        recipe=recipe,
-        origin=origin,
-        selected=selected,
-        verdict=verdict,
-        style=style,
-        z=Z,
-        figures={name: _inline(svg, name) for name, svg in figures.items()},
-        grid=_data_url(grid),
-        dark_grid=_data_url(comparison_grid(columns, captions, DARK)),
-        grid_size=grid.size,
-        grid_rows=len(columns[0].pictures),
-        worst=_worst(table, images, features, params.worst, captions),
-        pairs=_by_metric(table),
-    )
-    card = model_card(params.title, table, recipe, origin, selected, captions[0])
+    page = render("page.html.j2", **_page(params, transfers, sources, found, files))
+    columns = columns_of(found.pictures, compared_cells(table, transfers), params.rows)
+    grid = comparison_grid(columns, found.pictures.captions)
+    prompt = found.pictures.captions[0]
+    about = (table, found.decision, found.recipe, found.origin, found.selected)
     with new_folder(out) as made:
         write_bytes(made / "index.html", page.encode())
-        write_bytes(made / "model_card.md", card.encode())
-        write_bytes(made / "scores.csv", _csv(table).encode())
+        write_bytes(made / "model_card.md", model_card(params.title, *about, prompt).encode())
+        write_bytes(made / "scores.csv", as_csv(table, found.latency).encode())
         write_bytes(made / "grid.png", _png(grid))
-        for name, svg in figures.items():
+        for name, svg in files.items():
             write_bytes(made / "figures" / f"{name}.svg", svg.encode())
 
 
-def worst_pictures(clip: np.ndarray[Any, Any], attributes: Any, count: int) -> list[int]:
-    """Return the indices of the worst pictures: wrong attributes first, then least CLIP score."""
-    right = np.zeros(len(clip)) if attributes is None else np.asarray(attributes)
-    return [int(i) for i in np.lexsort((clip, right))[:count]]
+def _read(sources: Sources) -> _Found:
+    mend = "run `lcm-lora distill`"
+    table = read_table(sources.scores)
+    return _Found(
+        table,
+        read_decision(sources.decision),
+        read_latency(sources.latency),
+        open_pictures(sources.images, table),
+        read_recipe(sources.adapter),
+        read_record(sources.training / ORIGIN, Origin, mend),
+        read_curve(sources.training / CURVE, mend),
+        read_selection(sources.selection),
+    )
 
 
-def _captions(folder: Path, table: Table) -> tuple[str, ...]:
-    """Return the captions of the adapter's pictures, which must be those that were scored."""
-    captions = captions_of(folder)
-    if captions_sha256(captions) != table.protocol["captions_sha256"]:
-        raise UserError(
-            f"{folder / CAPTIONS}: not the captions that were scored; run"
-            f" `lcm-lora generate {ADAPTER}`, `lcm-lora features {ADAPTER}` and `lcm-lora score`"
-        )
-    return captions
+def _page(
+    params: Report,
+    transfers: Sequence[str],
+    sources: Sources,
+    found: _Found,
+    files: dict[str, str],
+) -> dict[str, Any]:
+    """Return what the page's template takes."""
+    table, decision, pictures = found.table, found.decision, found.pictures
+    chosen = verdict.judged_cell(table, decision)
+    better, worse = galleries.contrasts(
+        pictures, sources.features, decision, max(1, params.worst // 2)
+    )
+    return {
+        "title": params.title,
+        "table": table,
+        "decision": decision,
+        "latency": found.latency,
+        "recipe": found.recipe,
+        "origin": found.origin,
+        "selected": found.selected,
+        "verdict": verdict,
+        "numbers": numbers,
+        "style": style,
+        "looks": style.looks(table),
+        "chosen": chosen,
+        "champion_cell": table.counterpart(chosen),
+        "gain": verdict.best_gain(table, decision),
+        "teacher": verdict.teacher_cell(table),
+        "rules": shown_rules(table, decision),
+        "judged": verdict.judged_metrics(table, decision),
+        "transfers": transfers,
+        "legend": legend(figures.quality_lines(table, transfers)),
+        "panels_of": _panels(found, transfers),
+        "sweep_legend": legend(figures.sweep_lines(table)),
+        "sweep": _sweep(found),
+        "training": {name: _inline(files[name], name) for name in ("training", "candidates")},
+        "side_by_side": galleries.side_by_side(pictures, params.rows),
+        "rivals": galleries.rivals(pictures, params.rows, transfers),
+        "transferred": galleries.transfers(pictures, params.rows, transfers),
+        "noises": galleries.noises(pictures, params.rows),
+        "worst": galleries.worst_pictures(pictures, sources.features, decision, params.worst),
+        "better": better,
+        "worse": worse,
+        "cells": {cell.id: cell for cell in table.cells},
+        "rows": list(tidy(table)),
+        "csv": base64.b64encode(as_csv(table, found.latency).encode()).decode(),
+    }
 
 
-def _worst(
-    table: Table, images: Path, features: Path, count: int, captions: Sequence[str]
-) -> list[dict[str, Any]]:
-    row = verdict.recommended(table)
-    cell = Cell(steps=row.steps, guidance=row.guidance, seeds=row.seeds)
-    found = read_features(features / ADAPTER / f"{cell.name}.safetensors")
-    indices = worst_pictures(found.clip, found.attributes, count)
+def _panels(found: _Found, transfers: Sequence[str]) -> dict[str, list[tuple[str, Markup]]]:
+    """Return (title, figure) of each metric, by what it is drawn against."""
+    axes = {
+        "steps": figures.STEPS,
+        "evaluations": figures.EVALUATIONS,
+        "latency": figures.latency_axis(found.latency),
+    }
+    metrics = verdict.drawn_metrics(found.table, found.decision)
+    return {
+        name: [
+            (
+                metric.title,
+                _inline(figures.quality_panel(found.table, metric, axis, transfers), f"{name}-{i}"),
+            )
+            for i, metric in enumerate(metrics)
+        ]
+        for name, axis in axes.items()
+    }
+
+
+def _sweep(found: _Found) -> list[tuple[str, Markup]]:
+    """Return (title, figure) of each judged metric against guidance; none where none was varied."""
+    lines = figures.sweep_lines(found.table)
+    metrics = verdict.drawn_metrics(found.table, found.decision) if lines else []
     return [
-        {
-            "picture": _data_url(picture),
-            "size": picture.size,
-            "caption": captions[i],
-            "clip": found.clip[i],
-            "is_right": None if found.attributes is None else bool(found.attributes[i]),
-        }
-        for i, picture in zip(indices, read_pictures(tar_of(images, row), indices), strict=True)
+        (metric.title, _inline(figures.sweep_panel(found.table, metric, lines), f"sweep-{i}"))
+        for i, metric in enumerate(metrics)
     ]
-
-
-def _by_metric(table: Table) -> dict[str, list[tuple[Pair, Row, Row]]]:
-    """Return (pair, the adapter's row, the solver's row) of each metric, cheapest first."""
-    found: dict[str, list[tuple[Pair, Row, Row]]] = {}
-    for pair in sorted(table.paired, key=lambda pair: pair.nfe):
-        a, b = (
-            table.select(metric=pair.metric, seeds=0, **side.model_dump())[0]
-            for side in (pair.a, pair.b)
-        )
-        found.setdefault(pair.metric, []).append((pair, a, b))
-    return found
-
-
-def _csv(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.model_fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.model_dump() for row in table.rows)
-    return text.getvalue()
 
 
 def _inline(svg: str, name: str) -> Markup:
@@ -174,10 +206,6 @@ def _inline(svg: str, name: str) -> Markup:
     # Several figures in one page must not share ids.
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return Markup(svg)
-
-
-def _data_url(picture: Image.Image) -> str:
-    return f"data:image/png;base64,{base64.b64encode(_png(picture)).decode()}"
 
 
 def _png(picture: Image.Image) -> bytes:

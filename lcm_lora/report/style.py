@@ -1,27 +1,16 @@
-"""Names and colours that figures, grids and the page share.
+"""Names, colours and marks that figures, grids and the page share.
 
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart.
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart; each painter has a
+mark of its own beside.
 """
 
 from __future__ import annotations
 
-NAMES = {
-    "teacher": "Teacher",
-    "lcm": "LCM-LoRA",
-    "ddim": "DDIM",
-    "dpmpp": "DPM++",
-    "unipc": "UniPC",
-    "real": "Real pictures",
-}
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-COLOURS = {
-    "teacher": "#7a828c",
-    "lcm": "#d55e00",
-    "ddim": "#1b80c4",
-    "dpmpp": "#009e73",
-    "unipc": "#c2649a",
-    "real": "#7a828c",
-}
+from lcm_lora.evaluation.scores import CellRecord, Table
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 
 INK = "#1c2127"
 """Of text and axes in figures; a page replaces it by its own colour of text."""
@@ -29,35 +18,81 @@ INK = "#1c2127"
 PAPER = "#ffffff"
 """Under figures; a page shows its own through."""
 
+_TITLES = {
+    TEACHER: "Teacher",
+    ADAPTER: "New adapter",
+    CHAMPION: "Champion",
+    REAL: "Real pictures",
+    "lcm": "LCM",
+    "ddim": "DDIM",
+    "dpmpp": "DPM++",
+    "unipc": "UniPC",
+    "euler": "Euler",
+    "tcd": "TCD",
+}
 
-def sampler_title(sampler: str, guidance: float) -> str:
-    """Return a sampler's name, with whether it is guided where that is a choice."""
-    if sampler in {"teacher", "lcm", "real"}:
-        return NAMES[sampler]
-    return f"{NAMES[sampler]}, {'guided' if guidance > 1 else 'plain'}"
+_GREY = "#7a828c"
+
+COLOURS = {TEACHER: _GREY, REAL: _GREY, ADAPTER: "#d55e00", CHAMPION: "#1b80c4"}
+"""Of the roles."""
+
+_OTHERS = ("#009e73", "#c2649a", "#56b4e9", "#c48a00")
+_MARKS = ("s", "^", "v", "P", "X")
+"""Of matplotlib; with four colours, twenty painters can be told apart."""
 
 
-def metric_title(metric: str) -> str:
-    """Return what a metric measures, in words."""
-    if metric == "clip_score":
-        return "CLIP score"
-    if metric == "attributes":
-        return "Pictures that show all they should"
-    kind, _, reference = metric.partition(":")
-    distance = "Kernel distance" if kind.startswith("kid") else "Fréchet distance"
-    return f"{distance} to {'real pictures' if reference == 'real' else 'the teacher'} ({kind})"
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a painter is shown everywhere."""
+
+    title: str
+    colour: str
+    mark: str
+    """Of its points, as matplotlib names it."""
 
 
-def number(value: float) -> str:
-    """Return a value with three significant digits, never in powers of ten."""
-    if value == 0:
-        return "0"
-    digits = 3
-    while digits > 0 and abs(value) >= 10 ** (3 - digits) * 0.9995:
-        digits -= 1
-    return f"{value:.{max(digits, 0)}f}".replace("-", "\N{MINUS SIGN}")
+def looks(table: Table) -> dict[str, Look]:
+    """Return the look of every painter of a table; roles have their own, others take turns."""
+    painters = dict.fromkeys(cell.painter for cell in table.cells)
+    roles = {
+        name: Look(painter_title(name), colour, "D" if name == CHAMPION else "o")
+        for name, colour in COLOURS.items()
+    }
+    others = {
+        name: Look(painter_title(name), _OTHERS[i % len(_OTHERS)], _MARKS[i % len(_MARKS)])
+        for i, name in enumerate(name for name in painters if name not in roles)
+    }
+    return roles | others
+
+
+def painter_title(painter: str) -> str:
+    """Return a painter's name for people: its role's, its sampler's, or its own."""
+    return _TITLES.get(painter, painter)
+
+
+def cell_title(cell: CellRecord) -> str:
+    """Return a cell's name for people, such as `DDIM, 4 steps, guidance 3`."""
+    if cell.painter == REAL:
+        return _TITLES[REAL]
+    return ", ".join([painter_title(cell.painter), how_title(cell)])
+
+
+def how_title(cell: CellRecord) -> str:
+    """Return how a cell was painted: its steps, and guidance and noise where they are not plain."""
+    parts = [steps_title(cell.steps)]
+    if cell.guidance != 1:
+        parts.append(f"guidance {cell.guidance:g}")
+    if cell.seeds:
+        parts.append(f"noise {cell.seeds}")
+    return ", ".join(parts)
 
 
 def steps_title(steps: int) -> str:
     """Return a number of steps in words."""
     return f"{steps} step" if steps == 1 else f"{steps} steps"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words with commas and an `and`."""
+    *first, last = words
+    return " and ".join(filter(None, [", ".join(first), last]))

@@ -1,90 +1,142 @@
-"""Say in words what the table says: what the adapter reaches, and whom it beats at equal cost."""
+"""What a reader should know first: how the adapter stands, in what, at which cell."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from lcm_lora.evaluation.resampling import Z
+from lcm_lora.evaluation.decision import Decision, Rule
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table, Verdict
 from lcm_lora.evaluation.selection import Selection
-from lcm_lora.evaluation.table import ADAPTER, Pair, Row, Table
+from lcm_lora.params.generate import TEACHER
 from lcm_lora.recipe import Recipe
-from lcm_lora.report.style import NAMES, number, steps_title
+from lcm_lora.report.numbers import gain, half_width, spread
+from lcm_lora.report.style import how_title, painter_title, steps_title
 
-Outcome = Literal["better", "level", "worse"]
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """The adapter against the champion in one metric, at one cell."""
+
+    cell: CellRecord
+    metric: MetricRecord
+    difference: float
+    """Adapter minus champion."""
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The adapter at one step count, against the best classical solver of equal cost."""
+    """One metric of one of the adapter's cells, beside the champion's and the best rival's."""
 
+    cell: CellRecord
     row: Row
+    champion: Row | None
+    pair: Pair | None
+    """Against the champion."""
     rival: Row | None
-    """None where no solver was run at this cost."""
-    outcome: Outcome
-    """Against all solvers of equal cost: better than each, worse than one, or neither."""
+    """The best painter of equal cost; None where there is none."""
+    outcome: Verdict
+    """Against all painters of equal cost: better than each, worse than one, or neither."""
 
 
-def standings(table: Table) -> list[Standing]:
-    """Return how the adapter stands at each of its step counts, by distance to real pictures."""
-    metric = table.distance("real")
-    found = []
-    for row in table.select(sampler=ADAPTER, metric=metric, seeds=0):
-        pairs = [p for p in table.paired if p.metric == metric and p.nfe == row.nfe]
-        rivals = [rival for pair in pairs for rival in _rows_of(table, pair)]
-        best = min(rivals, key=lambda rival: rival.value, default=None)
-        found.append(Standing(row, best, _outcome(pairs)))
-    return found
+def judged_metrics(table: Table, decision: Decision) -> list[MetricRecord]:
+    """Return the headline and the metrics of the gate's rules, in the table's order."""
+    names = {table.headline.name, *(rule.metric for rule in decision.rules)}
+    return [metric for metric in table.metrics if metric.name in names]
 
 
-def recommended(table: Table) -> Row:
-    """Return the adapter's fewest steps at which its distance is within error of its best."""
-    rows = [standing.row for standing in standings(table)]
-    best = min(rows, key=lambda row: row.value)
-    return next(row for row in rows if row.value <= best.value + Z * best.se)
+def drawn_metrics(table: Table, decision: Decision) -> list[MetricRecord]:
+    """Return the metrics of the figures: what is judged, the headline's kind, means of pictures."""
+    judged = {metric.name for metric in judged_metrics(table, decision)}
+    return [
+        metric
+        for metric in table.metrics
+        if metric.name in judged or metric.kind in {table.headline.kind, "mean"}
+    ]
 
 
-def teacher_row(table: Table) -> Row:
-    """Return the teacher's distance to real pictures."""
-    reference = table.protocol["reference"]["teacher"]
-    return table.select(sampler="teacher", metric=table.distance("real"), **reference)[0]
+def judged_cell(table: Table, decision: Decision) -> CellRecord:
+    """Return the adapter's cell that the decision is about: that of the rule that tells most."""
+    if rule := telling_rule(decision):
+        return next(cell for cell in table.cells if cell.id == rule.cell)
+    return recommended(table)
+
+
+def telling_rule(decision: Decision) -> Rule | None:
+    """Return the first rule that fails; else the first target, else the first rule."""
+    ranks = {"failed": 0}
+    kinds = {"target": 1}
+    return min(
+        decision.rules,
+        key=lambda rule: (ranks.get(rule.verdict, 1), kinds.get(rule.kind, 2)),
+        default=None,
+    )
+
+
+def nearest_rule(decision: Decision) -> Rule | None:
+    """Return the rule that holds by least, counted in its interval: it would stop first."""
+    held = [rule for rule in decision.rules if rule.verdict == "passed"]
+    return min(held, key=_slack, default=None)
+
+
+def best_gain(table: Table, decision: Decision) -> Gain | None:
+    """Return by how much the adapter beats the champion, or fails to, in what the gate asks for.
+
+    That is the first target at the judged cell; without targets, the headline.
+    """
+    cell = judged_cell(table, decision)
+    for rule in decision.rules:
+        if (rule.kind, rule.cell) == ("target", cell.id) and rule.verdict != "no champion":
+            return Gain(cell, table.metric(rule.metric), rule.value, rule.low, rule.high)
+    other = table.counterpart(cell)
+    pair = table.pair(table.headline.name, cell.id, other.id) if other else None
+    return Gain(cell, table.headline, pair.difference, pair.low, pair.high) if pair else None
+
+
+def standings(table: Table, metric: MetricRecord) -> list[Standing]:
+    """Return how the adapter stands in a metric at each of its cells of the first noises."""
+    return [
+        _standing(table, cell, row)
+        for cell in table.adapter
+        if (row := table.row(cell.id, metric.name)) is not None
+    ]
+
+
+def recommended(table: Table) -> CellRecord:
+    """Return the adapter's cheapest cell whose headline is within error of its best."""
+    found = standings(table, table.headline)
+    sign = 1 if table.headline.lower_is_better else -1
+    best = min(found, key=lambda standing: sign * standing.row.value).row
+    near = [s for s in found if sign * (s.row.value - best.value) <= half_width(table, best)]
+    return min(near, key=lambda standing: (standing.cell.nfe, standing.cell.guidance)).cell
+
+
+def teacher_cell(table: Table) -> CellRecord:
+    """Return the teacher's cell of the first noises and of most evaluations."""
+    return max(table.cells_of(TEACHER, seeds=0), key=lambda cell: cell.nfe)
 
 
 def headline(table: Table) -> str:
-    """Return one sentence: what the adapter reaches in how much, next to teacher and solvers."""
-    row, teacher = recommended(table), teacher_row(table)
+    """Return one sentence: what the adapter reaches in how much, next to teacher and rivals."""
+    cell, teacher = recommended(table), teacher_cell(table)
+    standing = next(s for s in standings(table, table.headline) if s.cell == cell)
+    reached = table.row(teacher.id, table.headline.name)
     text = (
-        f"In {row.nfe} network evaluations a picture, {NAMES[ADAPTER]} comes to a Fréchet distance "
-        f"of {interval(row)} from real pictures; the teacher takes {teacher.nfe} for "
-        f"{interval(teacher)}"
+        f"In {evaluations(cell.nfe)} a picture, the adapter comes to {spread(table, standing.row)} "
+        f"({table.headline.title.lower()})"
     )
-    rival = next(s.rival for s in standings(table) if s.row == row)
-    if rival is None:
+    if reached is not None:
+        text += f"; the teacher takes {teacher.nfe} for {spread(table, reached)}"
+    if standing.rival is None:
         return f"{text}."
+    rival = _cell(table, standing.rival)
     return (
-        f"{text}, and the best classical solver at the adapter's cost, "
-        f"{'guided' if rival.guidance > 1 else 'plain'} {NAMES[rival.sampler]} at "
-        f"{steps_title(rival.steps)}, "
-        f"comes to {interval(rival)}."
+        f"{text}, and the best other painter of the adapter's cost, "
+        f"{painter_title(rival.painter)} at {how_title(rival)}, "
+        f"comes to {spread(table, standing.rival)}."
     )
-
-
-def summary(table: Table) -> str:
-    """Return one sentence: at which step counts the adapter beats every solver of equal cost."""
-    compared = [s for s in standings(table) if s.rival is not None]
-    texts = []
-    for outcome, words in (
-        ("better", "better than every classical solver of equal cost"),
-        ("level", "not told apart from the best of them"),
-        ("worse", "worse than at least one of them"),
-    ):
-        steps = [str(s.row.steps) for s in compared if s.outcome == outcome]
-        if steps:
-            plural = "step" if steps == ["1"] else "steps"
-            texts.append(f"{words} at {_listed(steps)} {plural}")
-    if not texts:
-        return "No classical solver was run at the adapter's cost."
-    return f"By this distance it is {'; '.join(texts)}."
 
 
 def choice(selection: Selection, recipe: Recipe) -> str:
@@ -98,28 +150,54 @@ def choice(selection: Selection, recipe: Recipe) -> str:
     )
 
 
-def interval(row: Row) -> str:
-    """Return a value with half the width of its 95 % interval."""
-    return f"{number(row.value)}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{number(Z * row.se)}"
+def evaluations(nfe: int) -> str:
+    """Return a number of network evaluations in words."""
+    return f"{nfe} network evaluation{'s' if nfe > 1 else ''}"
 
 
-def outcome_of(pair: Pair) -> Outcome:
-    """Return how the adapter does in one paired difference."""
-    if pair.better:
-        return "better"
-    return "level" if pair.low <= 0 <= pair.high else "worse"
+def _standing(table: Table, cell: CellRecord, row: Row) -> Standing:
+    metric = table.metric(row.metric)
+    other = table.counterpart(cell)
+    rivals = [
+        pair
+        for pair in table.pairs
+        if (pair.metric, pair.a, pair.against) == (metric.name, cell.id, "rival")
+        and _of_cost(table, pair.b, cell.nfe)
+    ]
+    rows = [found for pair in rivals if (found := table.row(pair.b, metric.name))]
+    best: Callable[..., Row | None] = min if metric.lower_is_better else max
+    return Standing(
+        cell,
+        row,
+        table.row(other.id, metric.name) if other else None,
+        table.pair(metric.name, cell.id, other.id) if other else None,
+        best(rows, key=lambda found: found.value, default=None),
+        _outcome({pair.verdict for pair in rivals}),
+    )
 
 
-def _outcome(pairs: list[Pair]) -> Outcome:
-    outcomes = {outcome_of(pair) for pair in pairs}
-    if "worse" in outcomes:
+def _of_cost(table: Table, cell: str, nfe: int) -> bool:
+    return any((found.id, found.nfe) == (cell, nfe) for found in table.cells)
+
+
+def _cell(table: Table, row: Row) -> CellRecord:
+    return next(cell for cell in table.cells if cell.id == row.cell)
+
+
+def _outcome(verdicts: set[Verdict]) -> Verdict:
+    if "worse" in verdicts:
         return "worse"
-    return "better" if outcomes == {"better"} else "level"
+    return "better" if verdicts == {"better"} else "level"
 
 
-def _rows_of(table: Table, pair: Pair) -> list[Row]:
-    return table.select(metric=pair.metric, seeds=0, **pair.b.model_dump())
+def _slack(rule: Rule) -> float:
+    """Return how many half intervals a rule's value is on the good side of its bound."""
+    value, low, high = gain(rule.lower_is_better, rule.value, rule.low, rule.high)
+    return (value - good_bound(rule)) / max((high - low) / 2, 1e-12)
 
 
-def _listed(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+def good_bound(rule: Rule) -> float:
+    """Return a rule's bound on the scale on which more is better; see `gain`."""
+    if rule.kind == "limit":
+        return -rule.bound if rule.lower_is_better else rule.bound
+    return rule.bound if rule.kind == "target" else -rule.bound

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from lcm_lora import layout
+from lcm_lora.params.generate import Generate
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.report import Report
-from lcm_lora.report.page import report
+from lcm_lora.report.page import Sources, report
 
 
 def run() -> None:
     """Run the stage in the working folder."""
-    report(
-        load_section(layout.PARAMS, Report),
+    sources = Sources(
         layout.SCORES,
+        layout.DECISION,
+        layout.LATENCY,
         layout.IMAGES,
         layout.FEATURES,
         layout.ADAPTER,
         layout.TRAINING,
         layout.SELECTED,
-        layout.REPORT,
     )
+    transfers = list(load_section(layout.PARAMS, Generate).transfers)
+    report(load_section(layout.PARAMS, Report), transfers, sources, layout.REPORT)

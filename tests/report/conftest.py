@@ -1,7 +1,10 @@
-"""A whole folder of artifacts, small, as the stages before the report write it."""
+"""Whole folders of artifacts, small, as the stages before the report write them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +16,85 @@ from PIL import Image
 
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
-from lcm_lora.evaluation.image_sets import CAPTIONS, LATENCY, captions_sha256
+from lcm_lora.evaluation.decision import Decision, Rule
+from lcm_lora.evaluation.latencies import CellLatency, Latency
+from lcm_lora.evaluation.scores import (
+    CellRecord,
+    Champion,
+    MetricRecord,
+    Pair,
+    Protocol,
+    Row,
+    Table,
+    Verdict,
+)
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.evaluation.set_records import (
-    Captions,
     FeatureRecord,
-    Latency,
-    SetLatency,
+    NetworkRecord,
+    Painted,
     SetRecord,
     SetScheduler,
 )
-from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_bytes, write_tensors
-from lcm_lora.params.generate import Cell, Sampler
-from lcm_lora.params.score import Score
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe
 from lcm_lora.records import write_record
 from lcm_lora.shapes.scenes import draw_scenes, render
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.origin import ORIGIN, Origin
 
-N, D = 24, 6
+N = 24
+TRANSFERS = ("pixel-style",)
 
-_FLAW = {"ddim": 1.5, "dpmpp": 1.1, "unipc": 0.9, "lcm": 0.35}
-_CLASSICAL = [Cell(steps=s, guidance=3.0) for s in (1, 2, 4, 8)] + [
-    Cell(steps=s, guidance=1.0) for s in (1, 2, 4)
+_FEW = (1, 2, 4, 8)
+_PLAIN = [Cell(steps=s, guidance=1.0) for s in _FEW]
+_OWN = [
+    *_PLAIN,
+    *(Cell(steps=4, guidance=g) for g in (1.5, 2.0)),
+    *(Cell(steps=4, guidance=1.0, seeds=s) for s in (1, 2)),
 ]
-CELLS: dict[Sampler, list[Cell]] = {
-    "teacher": [Cell(steps=50, guidance=3.0), Cell(steps=50, guidance=3.0, seeds=1)],
-    "lcm": [Cell(steps=s, guidance=1.0) for s in (1, 2, 4, 8)],
-    "ddim": _CLASSICAL,
-    "dpmpp": _CLASSICAL,
-    "unipc": _CLASSICAL,
+_CLASSICAL = [Cell(steps=s, guidance=3.0) for s in _FEW] + _PLAIN[:3]
+PAINTERS: dict[str, tuple[Sampler, list[Cell]]] = {
+    TEACHER: ("ddim", [Cell(steps=50, guidance=3.0, seeds=s) for s in (0, 1)]),
+    "ddim": ("ddim", _CLASSICAL),
+    "dpmpp": ("dpmpp", _CLASSICAL),
+    "released-lcm": ("lcm", _PLAIN),
+    ADAPTER: ("lcm", _OWN),
+    CHAMPION: ("lcm", _OWN),
+    "pixel-style": ("lcm", [Cell(steps=4, guidance=1.0)]),
 }
+_FLAW = {TEACHER: 0.0, "ddim": 1.5, "dpmpp": 1.1, "released-lcm": 0.6, "pixel-style": 0.7}
+
+METRICS = tuple(
+    MetricRecord(
+        name=name,
+        title=title,
+        kind=kind,
+        array=array,
+        reference=reference,
+        lower_is_better=unit == "distance",
+        is_unbiased=kind != "fd",
+        unit=unit,
+    )
+    for name, title, kind, array, reference, unit in [
+        ("kid_shapes:real", "Kernel distance to real pictures", "kid", "f", "real", "distance"),
+        ("fd_shapes:real", "Fréchet distance to real pictures", "fd", "f", "real", "distance"),
+        ("kid_shapes:teacher", "Kernel distance to the teacher", "kid", "f", "teacher", "distance"),
+        (
+            "recall_shapes:real",
+            "Share of real variety that is met",
+            "recall",
+            "f",
+            "real",
+            "share",
+        ),
+        ("diversity_shapes", "Variety within a prompt", "diversity", "f", None, "points"),
+        ("clip_score", "CLIP score", "mean", "clip", None, "points"),
+        ("attributes", "Pictures that show all they should", "mean", "attributes", None, "share"),
+    ]
+)
+
 MADE: dict[str, Any] = {
     "objective": "lcm",
     "grid": {"points": 50, "skip": 20, "timesteps": list(range(19, 1000, 20))},
@@ -62,24 +111,243 @@ MADE: dict[str, Any] = {
     "versions": {"torch": "2.9", "diffusers": "0.40", "peft": "0.20"},
 }
 
+Make = Callable[..., Path]
+
 
 @pytest.fixture(scope="session")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with images, features, scores, adapter and training."""
-    folder = tmp_path_factory.mktemp("project") / "artifacts"
+def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Return a function that makes a folder of artifacts: see `Case`."""
+    return lambda **case: _make(tmp_path_factory.mktemp("project") / "artifacts", **case)
+
+
+@pytest.fixture(scope="session")
+def artifacts(make_artifacts: Make) -> Path:
+    """A better adapter than the champion."""
+    return make_artifacts()
+
+
+@pytest.fixture(scope="session")
+def worse(make_artifacts: Make) -> Path:
+    """A worse adapter than the champion."""
+    return make_artifacts(adapter=0.7, champion=0.4)
+
+
+@pytest.fixture(scope="session")
+def first(make_artifacts: Make) -> Path:
+    """An adapter where there is no champion."""
+    return make_artifacts(champion=None)
+
+
+def _make(folder: Path, adapter: float = 0.35, champion: float | None = 0.6) -> Path:
+    flaws = _FLAW | {ADAPTER: adapter} | ({} if champion is None else {CHAMPION: champion})
     scenes = draw_scenes(4, range(N))
     clean, captions = render(scenes, 32), tuple(scene.caption for scene in scenes)
-    for sampler, cells in CELLS.items():
+    for painter, (sampler, cells) in PAINTERS.items():
+        cells = cells if painter in flaws else []
         for cell in cells:
-            _write_cell(folder, sampler, cell, clean, captions)
-        images = folder / "images" / sampler
-        write_record(images / CAPTIONS, Captions(captions=captions))
-        times = {cell.name: _latency(cell) for cell in cells}
-        write_record(images / LATENCY, Latency(sets=times))
-    _write_real(folder, captions)
-    score(Score(resamples=40), folder / "features", folder / "scores" / "scores.json")
+            _write_cell(folder, painter, sampler, cell, flaws[painter], clean, captions)
+        painted = Painted(captions=captions, cells=tuple(cell.name for cell in cells))
+        write_record(folder / "images" / painter / "painted.json", painted)
+    table = make_table(flaws, captions)
+    write_record(folder / "scores" / "scores.json", table)
+    write_record(folder / "decision.json", make_decision(table))
+    write_record(folder / "latency.json", _latency())
     _write_training(folder)
     return folder
+
+
+def captions_hash(captions: tuple[str, ...]) -> str:
+    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
+
+
+def flaw_of(flaw: float, cell: Cell) -> float:
+    """Return how bad a cell is: less with steps, best near its own guidance."""
+    if not flaw:
+        return 0.1
+    power = 1.2 if cell.guidance > 2 else 0.8
+    return 0.12 + flaw / cell.steps**power + 0.05 * (cell.guidance in {1.5, 2.0})
+
+
+def make_table(flaws: dict[str, float], captions: tuple[str, ...]) -> Table:
+    """Return a table as `score` would write it, of painters with these flaws."""
+    cells, rows = [_real()], [*_rows("real", 0.05, 0)]
+    for painter, (sampler, own) in PAINTERS.items():
+        for cell in own if painter in flaws else []:
+            record = CellRecord(
+                id=cell_id(painter, cell),
+                painter=painter,
+                sampler=sampler,
+                nfe=cell.nfe,
+                images_sha256="1" * 64,
+                subject_sha256="2" * 64,
+                **cell.model_dump(),
+            )
+            cells.append(record)
+            if not (painter == TEACHER and cell.seeds):
+                rows += _rows(record.id, flaw_of(flaws[painter], cell), cell.seeds)
+    return Table(
+        protocol=_protocol(captions),
+        champion=_champion() if CHAMPION in flaws else None,
+        metrics=METRICS,
+        cells=tuple(cells),
+        rows=tuple(rows),
+        pairs=tuple(_pairs(cells, rows)),
+    )
+
+
+def make_decision(table: Table) -> Decision:
+    """Return a decision as `decide` would write it: a limit, a target and two guards at 4 steps."""
+    wanted = [
+        ("limit", "attributes", 0.4),
+        ("target", "kid_shapes:real", 0.1),
+        ("guard", "attributes", 0.05),
+        ("guard", "clip_score", 1.0),
+    ]
+    rules = tuple(_rule(table, *rule) for rule in wanted)
+    failed = [rule for rule in rules if rule.verdict == "failed"]
+    return Decision(
+        promote=not failed,
+        reason=failed[0].words if failed else rules[1 if table.champion else 0].words,
+        champion=table.champion,
+        adapter_sha256="a" * 64,
+        protocol_sha256=table.protocol.sha256,
+        rules=rules,
+    )
+
+
+def _rule(table: Table, kind: Any, name: str, bound: float) -> Rule:
+    metric, cell = table.metric(name), "adapter/steps-4_guidance-1"
+    about = {"kind": kind, "cell": cell, "metric": name, "title": metric.title, "bound": bound}
+    about["lower_is_better"] = metric.lower_is_better
+    pair = table.pair(name, cell, "champion/steps-4_guidance-1")
+    row = table.row(cell, name)
+    assert row is not None
+    if kind == "limit":
+        ends = (row.value, row.value - 2 * row.se, row.value + 2 * row.se)
+        verdict = "passed" if row.value >= bound else "failed"
+        words = f"{metric.title}: {row.value:.3f}, asked for {bound:g}"
+    elif pair is None:
+        ends, verdict, words = (0.0, 0.0, 0.0), "no champion", f"{metric.title}: no champion yet"
+    else:
+        ends = (pair.difference, pair.low, pair.high)
+        worst = -pair.high if metric.lower_is_better else pair.low
+        verdict = "passed" if worst > (bound if kind == "target" else -bound) else "failed"
+        words = f"{metric.title}: differs from the champion's by {pair.difference:.3f}"
+    value, low, high = ends
+    return Rule(value=value, low=low, high=high, verdict=verdict, words=words, **about)  # type: ignore[arg-type]
+
+
+def _rows(cell: str, flaw: float, seeds: int) -> list[Row]:
+    jitter = 0.02 * np.random.default_rng([len(cell), seeds, *cell.encode()]).normal(size=9)
+    values = {
+        "kid_shapes:real": 8 * flaw + jitter[0] - 0.6,
+        "fd_shapes:real": 12 * flaw + 1.5 + jitter[1],
+        "kid_shapes:teacher": 7 * flaw + jitter[2],
+        "recall_shapes:real": 1 - flaw / 2 + jitter[3] / 9,
+        "diversity_shapes": 24 - 6 * flaw + jitter[4],
+        "clip_score": 34 - 8 * flaw + jitter[5],
+        "attributes": 1 - flaw / 1.9 + jitter[6] / 9,
+    }
+    errors = {"recall_shapes:real": 0.01, "attributes": 0.02}
+    rows = [
+        Row(
+            cell=cell,
+            metric=name,
+            value=float(value),
+            bias=1.5 if name.startswith("fd") else 0.0,
+            se=errors.get(name, 0.1),
+            n=N,
+        )
+        for name, value in values.items()
+    ]
+    # A distance to the teacher says nothing of real pictures, and variety needs several noises.
+    return [
+        row
+        for row in rows
+        if not (cell == "real" and row.metric in {"kid_shapes:teacher", "diversity_shapes"})
+    ]
+
+
+def _pairs(cells: list[CellRecord], rows: list[Row]) -> list[Pair]:
+    by = {(row.cell, row.metric): row for row in rows}
+    first = [cell for cell in cells if not cell.seeds]
+    pairs = []
+    for a in (cell for cell in first if cell.painter == ADAPTER):
+        for b in first:
+            same = (a.steps, a.guidance) == (b.steps, b.guidance)
+            against = "champion" if b.painter == CHAMPION else "rival"
+            fits = same if against == "champion" else a.nfe == b.nfe
+            if not fits or b.painter in {ADAPTER, TEACHER, REAL, *TRANSFERS}:
+                continue
+            for metric in METRICS:
+                one, other = by[a.id, metric.name], by[b.id, metric.name]
+                pairs.append(_pair(metric, one, other, against))
+    return pairs
+
+
+def _pair(metric: MetricRecord, a: Row, b: Row, against: Any) -> Pair:
+    difference, se = a.value - b.value, 0.6 * a.se
+    low, high = difference - 2.5 * se, difference + 2.5 * se
+    good = (-high, -low) if metric.lower_is_better else (low, high)
+    verdict: Verdict = "better" if good[0] > 0 else "worse" if good[1] < 0 else "level"
+    return Pair(
+        metric=metric.name,
+        a=a.cell,
+        b=b.cell,
+        against=against,
+        difference=difference,
+        se=se,
+        low=low,
+        high=high,
+        verdict=verdict,
+    )
+
+
+def _real() -> CellRecord:
+    nothing = {"steps": 0, "guidance": 0.0, "seeds": 0, "nfe": 0, "sampler": None}
+    return CellRecord(
+        id="real", painter=REAL, images_sha256="3" * 64, subject_sha256=None, **nothing
+    )
+
+
+def _champion() -> Champion:
+    return Champion(version="lcm-lora-shapes version 3", weights_sha256="c" * 64)
+
+
+def _protocol(captions: tuple[str, ...]) -> Protocol:
+    return Protocol(
+        n=N,
+        arrays={
+            "f": NetworkRecord(name="shapes", sha256="f" * 64, preprocessing="32 px"),
+            "clip": NetworkRecord(name="shapes", sha256="e" * 64),
+            "attributes": NetworkRecord(name="judge", sha256="d" * 64),
+        },
+        captions_sha256=captions_hash(captions),
+        real_sha256="4" * 64,
+        teacher_sha256="5" * 64,
+        teacher="teacher/steps-50_guidance-3_seeds-1",
+        level=0.95,
+        code_sha256="6" * 64,
+        sha256="7" * 64,
+    )
+
+
+def _latency() -> Latency:
+    cells = {(c.steps, c.guidance > 1): c.nfe for _, own in PAINTERS.values() for c in own}
+    return Latency(
+        device="Some CPU",
+        dtype="fp32",
+        batch=8,
+        resolution=32,
+        repeats=5,
+        denoiser_ms=2.5,
+        decoder_ms=1.0,
+        text_ms=0.5,
+        cells=tuple(
+            CellLatency(steps=steps, is_guided=guided, ms=1.5 + 2.5 * nfe)
+            for (steps, guided), nfe in cells.items()
+        ),
+    )
 
 
 def _write_training(folder: Path) -> None:
@@ -96,10 +364,6 @@ def _write_training(folder: Path) -> None:
     ]
     rows[1] = rows[1].model_copy(update={"grad_norm": None})  # as while an fp16 scale settles
     write_bytes(training / CURVE, curve_lines(rows))
-    _write_selection(folder)
-
-
-def _write_selection(folder: Path) -> None:
     values = {100: 0.5, 200: 0.71875, 300: 0.6875}
     record = Selection(
         metric="attributes",
@@ -113,75 +377,53 @@ def _write_selection(folder: Path) -> None:
     write_record(folder / "selection" / "selection.json", record)
 
 
-def _latency(cell: Cell) -> SetLatency:
-    return SetLatency(ms_per_image=2.5 * cell.nfe, device="cpu", batch=8)
-
-
-def _flaw(sampler: str, cell: Cell) -> float:
-    return (
-        0.1
-        if sampler == "teacher"
-        else 0.12 + _FLAW[sampler] / cell.steps ** (1.2 if cell.guidance > 1 else 0.8)
-    )
-
-
 def _write_cell(
-    folder: Path, sampler: Sampler, cell: Cell, clean: NDArray[np.uint8], captions: tuple[str, ...]
+    folder: Path,
+    painter: str,
+    sampler: Sampler,
+    cell: Cell,
+    own: float,
+    clean: NDArray[np.uint8],
+    captions: tuple[str, ...],
 ) -> None:
-    flaw = _flaw(sampler, cell)
+    flaw = flaw_of(own, cell)
     noise = np.random.default_rng(cell.seeds).normal(size=clean.shape)
     pictures = np.clip(clean + 90 * flaw * noise, 0, 255).astype(np.uint8)
     pngs = (encoded(Image.fromarray(picture), None) for picture in pictures)
-    tar = folder / "images" / sampler / f"{cell.name}.tar"
+    tar = folder / "images" / painter / f"{cell.name}.tar"
     write_tar(tar, ((f"{i:08d}.png", png) for i, png in enumerate(pngs)))
-    about: dict[str, Any] = cell.model_dump() | {"sampler": sampler, "nfe": cell.nfe}
+    about: dict[str, Any] = cell.model_dump() | {
+        "painter": painter,
+        "subject_sha256": "2" * 64,
+        "sampler": sampler,
+        "nfe": cell.nfe,
+    }
     record = SetRecord(
         **about,
         count=N,
         scheduler=SetScheduler(**{"class": "LCMScheduler"}, timesteps=(999,)),
-        prompts_sha256=captions_sha256(captions),
+        prompts_sha256=captions_hash(captions),
         height=32,
         width=32,
         tar_sha256=sha256(tar),
     )
     write_record(tar.with_suffix(".json"), record)
-    rng = np.random.default_rng((cell.seeds, cell.steps, len(sampler)))
-    prompts = np.random.default_rng(0).normal(size=(N, D))
-    _write_features(
-        folder / "features" / sampler / f"{cell.name}.safetensors",
-        prompts * (1 + flaw) + flaw * rng.normal(size=(N, D)),
-        90 / (1 + flaw) + rng.normal(size=N),
-        rng.uniform(size=N) > flaw / 1.7,
-        about | {"ms_per_image": 2.5 * cell.nfe, "captions_sha256": captions_sha256(captions)},
+    _write_features(folder / "features" / painter / f"{cell.name}.safetensors", flaw, about)
+
+
+def _write_features(path: Path, flaw: float, about: dict[str, Any]) -> None:
+    rng = np.random.default_rng((about["seeds"], about["steps"]))
+    arrays = {
+        "f": rng.normal(size=(N, 6)),
+        "clip": 34 - 8 * flaw + rng.normal(size=N),
+        "attributes": rng.uniform(size=N) > flaw / 1.7,
+    }
+    write_tensors(path, {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items()})
+    record = FeatureRecord(
+        **about,
+        captions_sha256="unused",
+        images_sha256="1" * 64,
+        arrays={name: NetworkRecord(name="shapes", sha256="f" * 64) for name in arrays},
+        sha256=sha256(path),
     )
-
-
-def _write_real(folder: Path, captions: tuple[str, ...]) -> None:
-    nothing = {"sampler": "real", "steps": 0, "guidance": 0.0, "nfe": 0, "ms_per_image": None}
-    for name, seed, digest in (("real", 0, captions_sha256(captions)), ("reference", 9, "others")):
-        path = folder / "features" / "real" / f"{name}.safetensors"
-        features = np.random.default_rng(seed).normal(size=(N, D))
-        about = nothing | {"seeds": 0, "captions_sha256": digest}
-        _write_features(path, features, np.full(N, 92.0), np.ones(N), about)
-
-
-def _write_features(
-    path: Path,
-    features: NDArray[Any],
-    clip: NDArray[Any],
-    attributes: NDArray[Any],
-    record: dict[str, Any],
-) -> None:
-    record |= {
-        "images_sha256": "images",
-        "network": {"name": "shapes", "sha256": "f" * 64, "preprocessing": "32 px"},
-        "clip": {"name": "shapes", "sha256": "f" * 64},
-    }
-    tensors = {
-        "features": features.astype(np.float32),
-        "clip": clip.astype(np.float32),
-        "attributes": attributes.astype(np.uint8),
-    }
-    write_tensors(path, {name: torch.from_numpy(values) for name, values in tensors.items()})
-    found = FeatureRecord.model_validate(record | {"sha256": sha256(path)})
-    write_record(path.with_suffix(".json"), found)
+    write_record(path.with_suffix(".json"), record)

@@ -1,0 +1,103 @@
+"""What a run came to on a terminal of 80 columns: adapter, champion, verdict; all on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table as Sheet
+from rich.text import Text
+
+from lcm_lora.evaluation.decision import Decision, Rule
+from lcm_lora.evaluation.scores import MetricRecord, Table
+from lcm_lora.report.numbers import gain_interval, level, shown, spread
+from lcm_lora.report.style import how_title
+from lcm_lora.report.tidy import tidy
+from lcm_lora.report.verdict import Standing, judged_metrics, standings
+
+_MARKS = {"passed": "yes", "failed": "no", "no champion": "-"}
+_STYLES = {"better": "green", "worse": "red", "level": ""}
+
+
+def show_standing(console: Console, table: Table, decision: Decision) -> None:
+    """Print adapter and champion by step count, in the headline and what the gate judges."""
+    for metric in judged_metrics(table, decision):
+        good = "lower" if metric.lower_is_better else "higher"
+        console.print(Text(f"{metric.title}, {good} is better", style="bold"))
+        console.print(_standing_sheet(table, standings(table, metric)))
+        console.print()
+    console.print(Text(f"± and ranges: intervals of {level(table)}", style="dim"))
+
+
+def show_rules(console: Console, decision: Decision) -> None:
+    """Print the verdict, and every rule with what came out."""
+    verdict = "Promote" if decision.promote else "Do not promote"
+    style = "bold green" if decision.promote else "bold red"
+    console.print(_beside([(Text(verdict, style=style), Text(decision.reason))], 14))
+    console.print(_beside([(_mark(rule), Text(rule.words)) for rule in decision.rules], 14))
+
+
+def show_all(console: Console, table: Table) -> None:
+    """Print every number of a table, a line each."""
+    for metric in table.metrics:
+        console.print(Text(f"{metric.title} ({metric.name})", style="bold"))
+        console.print(_metric_sheet(table, metric))
+        console.print()
+
+
+def _standing_sheet(table: Table, found: Sequence[Standing]) -> Sheet:
+    sheet = _sheet(("steps", 22), ("adapter", 15), ("champion", 15), ("", 24))
+    for standing in found:
+        champion = spread(table, standing.champion) if standing.champion else "none"
+        sheet.add_row(
+            how_title(standing.cell),
+            spread(table, standing.row),
+            champion,
+            _against(table, standing),
+        )
+    return sheet
+
+
+def _against(table: Table, standing: Standing) -> Text:
+    """Return how the adapter does against the champion, such as `0.30 to 0.55 better`."""
+    pair = standing.pair
+    if pair is None:
+        return Text("")
+    if pair.verdict == "level":
+        return Text("not told apart")
+    words = gain_interval(table.metric(pair.metric), pair.low, pair.high)
+    return Text(words, style=_STYLES[pair.verdict])
+
+
+def _metric_sheet(table: Table, metric: MetricRecord) -> Sheet:
+    sheet = _sheet(("cell", 48), ("value", 15), ("bias", 9))
+    for cell, row in tidy(table):
+        if row.metric == metric.name:
+            bias = shown(metric, row.bias) if row.bias else ""
+            sheet.add_row(cell.id, spread(table, row), bias)
+    return sheet
+
+
+def _sheet(*columns: tuple[str, int]) -> Sheet:
+    """Return a table of columns of fixed widths, which no text can break into several lines."""
+    sheet = Sheet(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for i, (name, width) in enumerate(columns):
+        is_text = i in {0, 3}
+        justify = "left" if is_text else "right"
+        sheet.add_column(name, justify=justify, width=width, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+    return sheet
+
+
+def _beside(rows: Sequence[tuple[Text, RenderableType]], width: int) -> Sheet:
+    """Return texts, each wrapped beside its mark."""
+    sheet = Sheet.grid(padding=(0, 1, 0, 0))
+    sheet.add_column(width=width)
+    sheet.add_column(ratio=1)
+    for mark, text in rows:
+        sheet.add_row(mark, text)
+    return sheet
+
+
+def _mark(rule: Rule) -> Text:
+    style = "red" if rule.verdict == "failed" else ""
+    return Text(f"  {_MARKS[rule.verdict]:<4}{rule.kind}", style=style)

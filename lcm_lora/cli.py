@@ -96,16 +96,16 @@ def select() -> None:
 
 @_command(_STAGE)
 def generate(
-    sampler: Annotated[str, typer.Argument(help="teacher, lcm, ddim, dpmpp or unipc")],
+    name: Annotated[str, typer.Argument(help="adapter, champion, or a painter of generate")],
 ) -> None:
-    """Image sets of one sampler, for the captions of the evaluation set."""
+    """Image sets of one painter, for the captions of the evaluation set."""
     from lcm_lora.stages import generate
 
-    generate.run(sampler)
+    generate.run(name)
 
 
 @_command(_STAGE)
-def features(name: Annotated[str, typer.Argument(help="a sampler, or `real`")]) -> None:
+def features(name: Annotated[str, typer.Argument(help="a painter, or `real`")]) -> None:
     """Feature vectors and per-picture scores of image sets, painted or real."""
     from lcm_lora.stages import features
 
@@ -126,6 +126,14 @@ def decide() -> None:
     from lcm_lora.stages import decide
 
     decide.run()
+
+
+@_command(_STAGE)
+def latency() -> None:
+    """How long pictures take on this device, step count by step count."""
+    from lcm_lora.stages import latency
+
+    latency.run()
 
 
 @_command(_STAGE)

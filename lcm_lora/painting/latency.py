@@ -1,0 +1,124 @@
+"""Measure how long pictures take: the network alone, and from caption to pixels.
+
+A measurement of its own: image sets are compared by hash, and two clocks never agree. An adapter is
+in the base's own weights while it paints, so the times are the base's, whoever paints.
+
+Legend: B pictures.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from lcm_lora.bases import Base
+from lcm_lora.data.picture_sets import read_set
+from lcm_lora.evaluation.latencies import CellLatency, Latency
+from lcm_lora.painting.paint import paint
+from lcm_lora.painting.schedulers import scheduler_of
+from lcm_lora.params.generate import Cell, Generate
+from lcm_lora.progress import progress
+from lcm_lora.records import write_record
+
+_REPEATS = 5
+_BUDGET = 20.0
+"""Seconds that one number may take; long ones are repeated less."""
+
+
+def measure_latency(params: Generate, base: Base, evaluation: Path, out: Path) -> None:
+    """Time every step count that some painter is asked for, guided and not, and write `out`.
+
+    Args:
+        params: Which cells, and how many pictures at a time.
+        base: What paints.
+        evaluation: What `prepare` wrote: captions and the size of pictures.
+        out: Record to write.
+
+    Raises:
+        UserError: The evaluation set is missing.
+    """
+    real = read_set(evaluation, "real")
+    captions = real.captions[: params.batch]
+    kinds = sorted({(cell.steps, cell.guidance > 1) for cell in _cells(params)})
+    cells = []
+    with progress("latency", len(kinds), "step counts") as advance:
+        for steps, is_guided in kinds:
+            seconds = _of_cell(base, captions, steps, is_guided, real.resolution, params.seed)
+            ms = round(1000 * seconds / len(captions), 3)
+            cells.append(CellLatency(steps=steps, is_guided=is_guided, ms=ms))
+            advance(1, f"{steps} steps")
+    denoiser, decoder, text = (
+        round(1000 * seconds / len(captions), 4)
+        for seconds in _of_parts(base, captions, real.resolution)
+    )
+    write_record(
+        out,
+        Latency(
+            device=_device_name(base.device),
+            dtype=str(base.dtype).removeprefix("torch."),
+            batch=len(captions),
+            resolution=real.resolution,
+            repeats=_REPEATS,
+            denoiser_ms=denoiser,
+            decoder_ms=decoder,
+            text_ms=text,
+            cells=tuple(cells),
+        ),
+    )
+
+
+def _cells(params: Generate) -> list[Cell]:
+    return [cell for name in params.names for cell in params.painter(name).cells]
+
+
+def _of_cell(
+    base: Base, captions: Sequence[str], steps: int, is_guided: bool, size: int, seed: int
+) -> float:
+    cell = Cell(steps=steps, guidance=2.0 if is_guided else 1.0)
+    base.pipeline.scheduler = scheduler_of("ddim", dict(base.pipeline.scheduler.config))
+    return _median(lambda: paint(base, captions, cell, size, seed), base.device)
+
+
+@torch.inference_mode()
+def _of_parts(base: Base, captions: Sequence[str], size: int) -> tuple[float, float, float]:
+    """Return the seconds of one pass of B through the denoiser, the decoder and the text parts."""
+    count, side = len(captions), size // base.downsampling
+    ids = torch.tensor([[size, size, 0, 0, size, size]]).repeat(count, 1)
+    told = base.conditioning(list(captions), ids)
+    channels, device = base.unet.config.in_channels, base.device
+    latents = torch.zeros(count, channels, side, side, device=device)
+    timesteps = torch.full((count,), 500, device=device)
+    denoise = base.denoiser(base.unet)
+    one = latents[:1, : base.vae.config.latent_channels]
+    return (
+        _median(lambda: denoise(latents, timesteps, told), device),
+        count * _median(lambda: base.vae.decode(one), device),
+        _median(lambda: base.conditioning(list(captions), ids), device),
+    )
+
+
+def _median(work: Callable[[], object], device: torch.device) -> float:
+    """Return the median seconds of `work`, after one run that is not counted."""
+    _timed(work, device)
+    times: list[float] = []
+    while len(times) < _REPEATS and (not times or sum(times) + times[-1] < _BUDGET):
+        times.append(_timed(work, device))
+    return statistics.median(times)
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {torch.get_num_threads()} threads"

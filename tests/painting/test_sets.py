@@ -1,0 +1,189 @@
+"""Image sets: written whole, the same twice, gone on with after a kill, kept by content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from making import CPU, make_adapter, shapes_inventory
+
+from lcm_lora.data.picture_sets import read_set
+from lcm_lora.data.shards import read_tar_members
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.image_sets import captions_of, generated_sets
+from lcm_lora.evaluation.latencies import read_latency
+from lcm_lora.files import sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.painting import paint as painting
+from lcm_lora.painting.sets import Studio, generate
+from lcm_lora.painting.subject import Subject, with_adapter
+from lcm_lora.params.generate import Cell, Generate, Painter
+
+TWO = Cell(steps=2, guidance=1.0)
+TEACHER = Painter(sampler="ddim", cells=(Cell(steps=2, guidance=1.0, seeds=1),))
+
+
+@pytest.fixture(scope="session")
+def adapter(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("adapter")
+    return make_adapter(home, cache, steps=2, rank=4, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="session")
+def evaluation(data: Path) -> Path:
+    return data / "data" / "evaluation"
+
+
+def params(*cells: Cell, batch: int = 3) -> Generate:
+    painter = Painter(sampler="lcm", cells=cells or (TWO,))
+    return Generate(batch=batch, seed=3, adapter=painter, painters={"teacher": TEACHER})
+
+
+class Project:
+    """A folder with a store, painted into by one subject."""
+
+    def __init__(self, folder: Path, evaluation: Path, hashes: Hashes, subject: Subject) -> None:
+        self.folder, self.evaluation, self.hashes = folder, evaluation, hashes
+        self.subject = subject
+
+    def paint(self, how: Generate, name: str = "adapter", out: str | None = None) -> Path:
+        place = self.folder / (out or name)
+        studio = Studio(self.subject, CPU)
+        generate(how, name, studio, self.evaluation, self.folder / "store", self.hashes, place)
+        return place
+
+
+@pytest.fixture
+def project(tmp_path: Path, evaluation: Path, hashes: Hashes, adapter: Path) -> Project:
+    return Project(tmp_path, evaluation, hashes, with_adapter(shapes_inventory(), adapter))
+
+
+def painted_batches(monkeypatch: pytest.MonkeyPatch, dies_at: int | None = None) -> list[int]:
+    """Count what is really painted; raise at the batch with this number."""
+    real, firsts = painting.paint, []
+
+    def counted(base, captions, cell, size, seed, first=0, eta=0.0):  # type: ignore[no-untyped-def]
+        if dies_at == len(firsts):
+            raise KeyboardInterrupt
+        firsts.append(first)
+        return real(base, captions, cell, size, seed, first, eta)
+
+    monkeypatch.setattr(painting, "paint", counted)
+    return firsts
+
+
+def sums(folder: Path) -> dict[str, str]:
+    return {file.name: sha256(file) for file in sorted(folder.iterdir())}
+
+
+def test_an_image_set_is_whole_and_read_back_with_its_captions(project: Project) -> None:
+    folder = project.paint(params())
+    tar = folder / "steps-2_guidance-1.tar"
+    assert [name for name, _ in read_tar_members(tar)] == [f"{i:08d}.png" for i in range(4)]
+    record = json.loads(tar.with_suffix(".json").read_text())
+    assert (record["nfe"], record["count"], record["painter"]) == (2, 4, "adapter")
+    assert record["scheduler"] == {"class": "LCMScheduler", "timesteps": [999, 499]}
+    assert record["tar_sha256"] == sha256(tar)
+    captions = read_set(project.evaluation, "real").captions
+    assert captions_of(folder) == captions
+    (found,) = generated_sets(folder, "adapter")
+    assert (found.captions, found.painter, found.cell) == (captions, "adapter", TWO)
+
+
+def test_killed_anywhere_it_goes_on_and_ends_with_the_same_bytes(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = params(TWO, Cell(steps=1, guidance=1.0), batch=1)
+    whole = sums(project.paint(how))
+    other = Project(tmp_path / "b", project.evaluation, project.hashes, project.subject)
+    total = []
+    for dies_at in (0, 1, 2, 3):
+        with monkeypatch.context() as patched:
+            firsts = painted_batches(patched, dies_at)
+            with pytest.raises(KeyboardInterrupt):
+                other.paint(how)
+        assert len(firsts) == dies_at
+        assert not (other.folder / "adapter").exists()
+        total += firsts
+    firsts = painted_batches(monkeypatch)
+    assert sums(other.paint(how)) == whole
+    assert len(total + firsts) == 8, "nothing was painted twice"
+
+
+def test_a_new_cell_alone_is_painted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.paint(params())
+    firsts = painted_batches(monkeypatch)
+    project.paint(params(TWO, Cell(steps=1, guidance=1.0)))
+    assert len(firsts) == 2
+
+
+def test_the_champion_that_was_the_adapter_is_not_painted_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the adapter is another meanwhile: what it needed before stays in the store."""
+    tar = "steps-2_guidance-1.tar"
+    before = sha256(project.paint(params()) / tar)
+    project.subject, old = Subject(project.subject.base), project.subject
+    project.paint(params())
+    project.subject = old
+    firsts = painted_batches(monkeypatch)
+    champion = project.paint(params(), "champion")
+    assert firsts == []
+    assert sha256(champion / tar) == before
+
+
+def test_what_nobody_has_needed_lately_is_removed(project: Project) -> None:
+    store = project.folder / "store"
+    for steps in (1, 2, 3, 4):
+        project.paint(params(Cell(steps=steps, guidance=1.0)))
+        assert len([path for path in store.iterdir() if path.name != "users"]) == min(steps, 2)
+
+
+def test_a_damaged_picture_in_the_store_is_painted_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = sums(project.paint(params()))
+    (tar,) = (project.folder / "store").glob("*/pictures.tar")
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 1
+    tar.unlink()
+    tar.write_bytes(content)
+    firsts = painted_batches(monkeypatch)
+    assert sums(project.paint(params())) == good
+    assert len(firsts) == 2
+
+
+def test_without_a_champion_there_is_nothing_and_it_says_so(
+    project: Project, tmp_path: Path
+) -> None:
+    out, store = tmp_path / "champion", tmp_path / "store"
+    generate(params(), "champion", None, project.evaluation, store, project.hashes, out)
+    assert generated_sets(out, "champion") == []
+    assert captions_of(out) == read_set(project.evaluation, "real").captions
+
+
+def test_a_missing_evaluation_set_is_said(project: Project, tmp_path: Path) -> None:
+    project.evaluation = tmp_path
+    with pytest.raises(UserError, match=r"real\.json: no such file; run `lcm-lora prepare`"):
+        project.paint(params())
+    assert not (project.folder / "adapter").exists()
+
+
+def test_latency_has_every_step_count_once_and_grows_with_them(
+    evaluation: Path, tmp_path: Path
+) -> None:
+    from making import shapes_base
+
+    from lcm_lora.painting.latency import measure_latency
+
+    how = params(TWO, Cell(steps=16, guidance=1.0), Cell(steps=2, guidance=3.0))
+    measure_latency(how, shapes_base(), evaluation, tmp_path / "latency.json")
+    found = read_latency(tmp_path / "latency.json")
+    assert [(c.steps, c.is_guided) for c in found.cells] == [(2, False), (2, True), (16, False)]
+    two, sixteen = found.of(2, 1.0), found.of(16, 1.0)
+    assert two is not None
+    assert sixteen is not None
+    assert 0 < two < sixteen
+    assert 0 < found.denoiser_ms < sixteen
+    assert (found.batch, found.resolution) == (3, 32)

@@ -17,12 +17,12 @@ from lcm_lora.candidates import Candidate
 from lcm_lora.data.picture_sets import PictureSet, read_set
 from lcm_lora.evaluation.estimates import Estimator, estimator_of
 from lcm_lora.evaluation.image_sets import real_set
-from lcm_lora.evaluation.names import is_lower_better
 from lcm_lora.evaluation.network_files import Networks
+from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection, best
 from lcm_lora.files import link, new_folder
 from lcm_lora.painting.dressed import wearing
-from lcm_lora.painting.paint import batches, paint
+from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
 from lcm_lora.painting.subject import with_adapter
 from lcm_lora.params.generate import Cell
@@ -35,6 +35,7 @@ _SET = "selection"
 
 def select(
     params: Select,
+    metric: MetricRecord,
     networks: Networks,
     base: Base,
     candidates: list[Candidate],
@@ -46,6 +47,7 @@ def select(
 
     Args:
         params: By which metric of which pictures.
+        metric: What is known of that metric.
         networks: Which look.
         base: What the candidates were distilled from.
         candidates: At least one, in the order of their steps.
@@ -60,10 +62,10 @@ def select(
     with new_folder(out.parent) as made:
         measure = _estimator(params, networks, base, selection)
         rows = tuple(_judged(params, base, candidates, real, measure))
-        chosen = best(rows, params.metric)
+        chosen = best(rows, metric.lower_is_better)
         record = Selection(
             metric=params.metric,
-            lower_is_better=is_lower_better(params.metric),
+            lower_is_better=metric.lower_is_better,
             steps=params.steps,
             guidance=params.guidance,
             prompts=len(real.captions),
@@ -102,7 +104,8 @@ def _painted(
     subject = with_adapter(base.found, candidate.folder)
     with wearing(base, subject):
         config = dict(base.pipeline.scheduler.config)
-        for first, part in batches(real.captions, params.batch):
+        for first in range(0, len(real.captions), params.batch):
+            part = real.captions[first : first + params.batch]
             base.pipeline.scheduler = scheduler_of("lcm", config, subject.lcm_config)
             yield from paint(base, part, cell, real.resolution, params.seed, first)
             advance(len(part), candidate.folder.name)

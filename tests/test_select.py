@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from making import make_adapter, make_data, shapes_base, shapes_inventory
-from PIL import Image
+from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
@@ -20,19 +21,25 @@ from lcm_lora.candidates import Candidate, candidate_name, find_candidates
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.features import extract, unpack
 from lcm_lora.evaluation.image_sets import real_set
 from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
+from lcm_lora.evaluation.names import selection_metric
+from lcm_lora.evaluation.network_files import Networks, find_networks
 from lcm_lora.evaluation.networks import load_clip_scorer, load_feature_network
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection, best, read_selection
 from lcm_lora.files import sha256, write_json, write_tensors
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.networks import look_at_networks
+from lcm_lora.painting.dressed import wearing
+from lcm_lora.painting.paint import paint
+from lcm_lora.painting.schedulers import scheduler_of
+from lcm_lora.painting.subject import with_adapter
 from lcm_lora.params.generate import Cell
-from lcm_lora.params.score import Score
+from lcm_lora.params.score import Network, Score
 from lcm_lora.params.select import Select
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.records import write_record
-from lcm_lora.sampling import load_adapter, paint, scheduler_of
 from lcm_lora.selecting import select
 from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import load_judge
@@ -40,6 +47,7 @@ from lcm_lora.stages import select as stage
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
+SCORE = Score(networks={"shapes": Network(kind="shapes")})
 METRICS = ("attributes", "clip_score", "kid_shapes:real")
 SCALES = {20: 30.0, 150: 1.0, 1000: -30.0}
 """Weights of a candidate at a step, as multiples of those that were trained: a peak in between."""
@@ -65,6 +73,8 @@ def untouched(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("selecting")
     make_data(root, ShapesSource(count=90, seed=5), chosen=12, held_out=0.3, selection=0.3)
     write_record(root / layout.INVENTORY / "base.json", shapes_inventory())
+    with Hashes(root / "hashes.sqlite") as hashes:
+        write_record(root / layout.INVENTORY / "networks.json", look_at_networks(SCORE, hashes))
     params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
     params["select"] |= {"steps": 2, "batch": 5}
     (root / layout.PARAMS).write_text(json.dumps(params))
@@ -89,11 +99,18 @@ def shared() -> Base:
     return shapes_base()
 
 
+def networks() -> Networks:
+    with tempfile.TemporaryDirectory() as folder, Hashes(Path(folder) / "hashes") as hashes:
+        return find_networks(SCORE, hashes)
+
+
 def choose(project: Path, base: Base, out: Path, **params: object) -> Selection:
     wanted = {"steps": 2, "batch": 5, "seed": 2000} | params
     found = find_candidates(project / layout.CANDIDATES)
     place, record = project / layout.SELECTION, out / "selection" / "selection.json"
-    select(Select(**wanted), Score(), base, found, place, out / "adapter", record)  # type: ignore[arg-type]
+    choice = Select(**wanted)  # type: ignore[arg-type]
+    metric = selection_metric(SCORE, choice.metric)
+    select(choice, metric, networks(), base, found, place, out / "adapter", record)
     return read_selection(record)
 
 
@@ -127,43 +144,40 @@ def test_a_choice_is_the_same_again(project: Path, records: dict[str, Selection]
     assert records["attributes"] == read_selection(project / layout.SELECTED)
 
 
-def fresh_pictures(project: Path, candidate: Candidate, folder: Path) -> list[Path]:
+def fresh_pictures(project: Path, candidate: Candidate) -> NDArray[np.uint8]:
     """Paint the selection set with a base that no other adapter was ever loaded into."""
     base, real = shapes_base(), read_set(project / layout.SELECTION, "selection")
-    load_adapter(base, candidate.folder)
-    base.pipeline.scheduler = scheduler_of("lcm", base, candidate.folder)
-    cell, captions = Cell(steps=2, guidance=1.0), list(real.captions)
-    folder.mkdir()
-    files = []
-    for i, picture in enumerate(paint(base, captions, cell, 32, 2000, 5, lambda *_: None)):
-        files.append(folder / f"{i}.png")
-        Image.fromarray(picture).save(files[-1])
-    return files
+    subject = with_adapter(base.found, candidate.folder)
+    parts = []
+    with wearing(base, subject):
+        for first in range(0, 12, 5):
+            part = real.captions[first : first + 5]
+            base.pipeline.scheduler = scheduler_of("lcm", {}, subject.lcm_config)
+            parts.append(paint(base, part, Cell(steps=2, guidance=1.0), 32, 2000, first))
+    return np.concatenate(parts)
 
 
 def test_values_are_those_of_each_candidate_alone(
-    project: Path, records: dict[str, Selection], tmp_path: Path
+    project: Path, records: dict[str, Selection]
 ) -> None:
     """What is painted after another candidate does not depend on it; and errors are the usual."""
-    captions = read_set(project / layout.SELECTION, "selection").captions
-    (tmp_path / "real").mkdir()
-    real = unpack(real_set(project / layout.SELECTION, "selection"), tmp_path / "real")
-    network = load_feature_network("shapes", places.JUDGES, CPU)
-    clip = load_clip_scorer("shapes", places.JUDGES, CPU)
+    images, files = real_set(project / layout.SELECTION, "selection"), networks()
+    embed = load_feature_network(files.features["shapes"], CPU)
+    clip = load_clip_scorer(files.clip, CPU)
     (candidate,) = find_candidates(project / layout.CANDIDATES)[1:2]
-    files = fresh_pictures(project, candidate, tmp_path / "fresh")
+    painted = fresh_pictures(project, candidate)
+    real = np.stack([np.asarray(images.decoded(*png)) for png in images.pngs()])
+    pictures, others = (torch.from_numpy(p).permute(0, 3, 1, 2) for p in (painted, real))
 
-    pictures = [Image.open(file).convert("RGB") for file in files]
-    values = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2)
-    seen = load_judge(places.JUDGES).read(values / 127.5 - 1)
-    right = attributes_of_captions(captions).agree(seen).double()
+    seen = load_judge(places.JUDGES).read(pictures / 127.5 - 1)
+    right = attributes_of_captions(images.captions).agree(seen).double()
     close(records["attributes"].rows[1], right.mean(), right.std() / 12**0.5)
 
-    cosines = torch.cosine_similarity(clip.pictures(pictures), clip.captions(captions)).double()
-    scores = 100 * cosines.clamp(min=0)
+    words = clip.captions(images.captions)
+    scores = 100 * torch.cosine_similarity(clip.pictures(pictures), words).double().clamp(min=0)
     close(records["clip_score"].rows[1], scores.mean(), scores.std() / 12**0.5)
 
-    a, b = (extract(f, network, 64, CPU, lambda *_: None) for f in (files, real))
+    a, b = embed(pictures).numpy(), embed(others).numpy()
     close(
         records["kid_shapes:real"].rows[1],
         kernel_distance(a, b, matched=True),
@@ -181,10 +195,9 @@ def judged(*values: float) -> list[JudgedCandidate]:
 
 
 def test_the_best_value_wins_and_the_earlier_of_equal_ones() -> None:
-    assert best(judged(0.2, 0.7, 0.7, 0.6), "attributes").step == 20
-    assert best(judged(30.0, 31.0, 30.5), "clip_score").step == 20
-    assert best(judged(0.2, -0.1, 0.7, -0.1), "kid:real").step == 20
-    assert best(judged(5.0), "kid_shapes:real").step == 10
+    assert best(judged(0.2, 0.7, 0.7, 0.6), lower_is_better=False).step == 20
+    assert best(judged(0.2, -0.1, 0.7, -0.1), lower_is_better=True).step == 20
+    assert best(judged(5.0), lower_is_better=True).step == 10
 
 
 def test_the_last_of_many_candidates_is_found_and_a_stranger_is_refused(tmp_path: Path) -> None:
@@ -210,6 +223,10 @@ def test_the_last_of_many_candidates_is_found_and_a_stranger_is_refused(tmp_path
         (
             layout.SELECTION / "selection.tar",
             r"selection\.tar: no such .*; run `lcm-lora prepare`$",
+        ),
+        (
+            layout.INVENTORY / "networks.json",
+            r"networks\.json: no such file; run `lcm-lora inventory`$",
         ),
         (layout.INVENTORY, r"base\.json: no such file; run `lcm-lora inventory`$"),
     ],

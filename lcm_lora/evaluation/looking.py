@@ -46,14 +46,14 @@ def look(
         UserError: Pictures differ in size, or a network fails.
     """
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in viewers}
-    with exactly():
-        for batch in _batches(pictures):
-            places = slice(first, first + len(batch))
-            tensor = _on_device(batch, device)
+    for batch in _batches(pictures):
+        places = slice(first, first + len(batch))
+        tensor = _on_device(batch, device)
+        with exactly():  # and not around the batches: they may be painted meanwhile
             for name, view in viewers.items():
                 rows[name].append(view(tensor, places).float().cpu().numpy())
-            first = places.stop
-            advance(len(batch))
+        first = places.stop
+        advance(len(batch))
     return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 

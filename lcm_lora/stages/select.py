@@ -5,8 +5,10 @@ from __future__ import annotations
 from lcm_lora import layout
 from lcm_lora.candidates import find_candidates
 from lcm_lora.data.picture_sets import read_set
+from lcm_lora.evaluation.names import selection_metric
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import read_base
+from lcm_lora.inventory.networks import read_networks
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
@@ -23,8 +25,19 @@ def run() -> None:
         candidate.recipe()
     with Hashes(layout.HASHES) as hashes:
         found = read_base(layout.INVENTORY / "base.json", hashes)
+        networks = read_networks(layout.INVENTORY / "networks.json", score, hashes)
+    metric = selection_metric(score, params.metric)
     from lcm_lora.bases import load_base
     from lcm_lora.selecting import select
 
     base = load_base(found, hardware)
-    select(params, score, base, candidates, layout.SELECTION, layout.ADAPTER, layout.SELECTED)
+    select(
+        params,
+        metric,
+        networks,
+        base,
+        candidates,
+        layout.SELECTION,
+        layout.ADAPTER,
+        layout.SELECTED,
+    )

@@ -20,7 +20,6 @@ FEATURES = Path("artifacts/features")
 SCORES = Path("artifacts/scores/scores.json")
 DECISION = Path("artifacts/decision.json")
 LATENCY = Path("artifacts/latency.json")
-DECISION = Path("artifacts/decision.json")
 REPORT = Path("artifacts/report")
 CHECKPOINTS = Path(".checkpoints")
 """What a run needs to go on, and nobody else: no DVC output, safe to delete."""

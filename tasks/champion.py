@@ -27,7 +27,6 @@ from lcm_lora.records import read_record
 from tasks.tracking import Tracker
 
 ALIAS = "champion"
-BROUGHT = layout.CHECKPOINTS / "champion"
 
 _MEND = "give the alias `champion` to another version, or to none"
 
@@ -61,7 +60,7 @@ def bring(tracker: Tracker, name: str) -> None:
     Raises:
         UserError: The champion's adapter cannot be had, or is not what was registered.
     """
-    place = tracker.root / BROUGHT
+    place = tracker.root / layout.BROUGHT
     version = _holder(tracker, name)
     if version is None:
         write_champion(place, None, None)

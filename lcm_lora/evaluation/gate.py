@@ -98,7 +98,9 @@ def _comparison(
     if table.champion is not None:
         pair = _pair(table, cell, metric)
         value, low, high = pair.difference, pair.low, pair.high
-        is_held = holds(kind, metric.lower_is_better, low, high, margin)
+        # Of few pictures a biased metric concludes nothing, whatever its interval.
+        can_win = kind != "target" or pair.verdict == "better"
+        is_held = can_win and holds(kind, metric.lower_is_better, low, high, margin)
         verdict = "passed" if is_held else "failed"
         words = pair_words(kind, metric, cell, pair, margin)
     return Rule(

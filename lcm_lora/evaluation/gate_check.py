@@ -28,7 +28,9 @@ def check_gate(
         UserError: A rule is about a cell or a metric that will not be there, can never hold, or
             says nothing; or all adapters within the limits would replace any champion.
     """
+    cells = list(cells)
     painted = [(cell.steps, cell.guidance) for cell in cells if cell.seeds == 0]
+    varied = {(cell.steps, cell.guidance) for cell in cells if cell.seeds}
     judged = [(gate.steps, gate.guidance) for gate in gates]
     for number, gate in enumerate(gates):
         where = f"registry.gate.{number}"
@@ -41,7 +43,8 @@ def check_gate(
                 f"{where}: the adapter is not painted at {_place(*judged[number])}; take one of "
                 f"generate.adapter.cells: {'; '.join(_place(*cell) for cell in painted)}"
             )
-        _check_rules(where, gate, {metric.name: metric for metric in metrics})
+        told = [m for m in metrics if m.kind != "diversity" or judged[number] in varied]
+        _check_rules(where, gate, {metric.name: metric for metric in told})
     if not any(gate.target or gate.guards for gate in gates):
         raise UserError(
             "registry.gate: no rule compares with the champion, so a worse adapter would replace "
@@ -56,7 +59,7 @@ def _check_rules(where: str, gate: Gate, metrics: dict[str, MetricRecord]) -> No
         for name in rules:
             if name not in metrics:
                 raise UserError(
-                    f"{where}.{section}: the table will hold no {name}; take one of: "
+                    f"{where}.{section}: the table will hold no {name} of that cell; take one of: "
                     f"{', '.join(metrics)}"
                 )
     if twice := sorted(gate.target.keys() & gate.guards.keys()):

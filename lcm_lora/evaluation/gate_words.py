@@ -35,9 +35,11 @@ def pair_words(
         if kind == "target"
         else f", allowed worse by {_amount(metric, margin)}"
     )
+    few = pair.verdict == "level" and not pair.low <= 0 <= pair.high
+    surely = "but of so few pictures it does not tell" if few else "as far as the interval says"
     return (
         f"{_subject(metric, cell)} is {'worse' if is_worse else 'better'} than the champion's by "
-        f"{_amount(metric, abs(gain))} ({span}){asked}, as far as the interval says"
+        f"{_amount(metric, abs(gain))} ({span}){asked}, {surely}"
     )
 
 

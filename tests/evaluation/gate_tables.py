@@ -12,6 +12,7 @@ from lcm_lora.evaluation.scores import (
     Protocol,
     Row,
     Table,
+    Verdict,
 )
 from lcm_lora.params.generate import Cell, cell_id
 
@@ -42,6 +43,7 @@ METRICS = (
     metric_of("attributes"),
     metric_of("clip_score", unit="points"),
     metric_of("fd:real", kind="fd", lower_is_better=True, unit="distance"),
+    metric_of("diversity", kind="diversity", unit="distance"),
 )
 
 CELL = Cell(steps=4, guidance=1.0)
@@ -62,7 +64,9 @@ def cell_of(painter: str, cell: Cell) -> CellRecord:
     )
 
 
-def pair_of(metric: str, low: float, high: float, cell: Cell = CELL) -> Pair:
+def pair_of(
+    metric: str, low: float, high: float, cell: Cell = CELL, verdict: Verdict | None = None
+) -> Pair:
     """Return the adapter minus the champion in a metric, by its interval."""
     return Pair(
         metric=metric,
@@ -73,8 +77,13 @@ def pair_of(metric: str, low: float, high: float, cell: Cell = CELL) -> Pair:
         se=(high - low) / 4,
         low=low,
         high=high,
-        verdict="level",
+        verdict=verdict or ("level" if low <= 0 <= high else _better(metric, low)),
     )
+
+
+def _better(metric: str, low: float) -> Verdict:
+    is_lower = {m.name: m.lower_is_better for m in METRICS}[metric]
+    return "better" if (low < 0) == is_lower else "worse"
 
 
 def table_of(

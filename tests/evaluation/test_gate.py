@@ -155,6 +155,14 @@ def test_the_champions_own_weights_are_not_promoted_again() -> None:
     assert decision.reason == "it is the champion already, toy version 1"
 
 
+def test_what_a_biased_metric_says_of_few_pictures_promotes_nobody() -> None:
+    gate = Gate(steps=4, target={"fd:real": 0})
+    assert judged(table_of({}, pair_of("fd:real", -2, -1)), gate).promote
+    undecided = judged(table_of({}, pair_of("fd:real", -2, -1, verdict="level")), gate)
+    assert not undecided.promote
+    assert "of so few pictures it does not tell" in undecided.reason
+
+
 def test_rules_are_about_their_own_cell_and_no_other() -> None:
     """One more cell, another guidance at the same steps, turns no verdict about the first."""
     table = table_of(
@@ -203,8 +211,12 @@ def test_a_sound_gate_is_accepted() -> None:
         ((FULL, Gate(steps=8, guidance=2)), r"\.1: .* not painted at 8 steps"),
         ((FULL, FULL), r"\.0: 4 steps, guidance 1 are judged twice"),
         ((FULL, Gate(steps=8)), r"\.1: no rule"),
-        ((Gate(steps=4, target={"beauty": 0}),), r"\.0\.target: the table will hold no beauty"),
-        ((Gate(steps=4, guards={"kid": 0}),), r"\.0\.guards: the table will hold no kid; take .*"),
+        ((Gate(steps=4, target={"beauty": 0}),), r"\.0\.target: the table will hold no beauty of"),
+        ((Gate(steps=4, guards={"diversity": 0}),), r"\.0\.guards: .* no diversity of that cell"),
+        (
+            (Gate(steps=4, guards={"kid": 0}),),
+            r"\.0\.guards: the table will hold no kid of that cell; take .*",
+        ),
         (
             (Gate(steps=4, target={"attributes": 0}, guards={"attributes": 0}),),
             r"\.0: attributes is a target and a guard",

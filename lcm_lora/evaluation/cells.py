@@ -1,4 +1,4 @@
-"""Read the measured image sets that a table compares, and refuse what cannot be compared.
+"""Read what was seen of the image sets that a table compares, and refuse what cannot be compared.
 
 Legend: N pictures, D dimensions.
 """
@@ -12,138 +12,185 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import FEWEST
+from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.evaluation.set_records import FeatureRecord
-from lcm_lora.params.generate import SAMPLERS
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
 from lcm_lora.records import check_file, read_record
 
+SUFFIX = ".safetensors"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True)
 class MeasuredSet:
-    """What `features` wrote about one image set."""
+    """What `features` wrote about one image set; arrays are read when they are asked for."""
 
+    path: Path
     record: FeatureRecord
-    features: NDArray[np.float32]
-    clip: NDArray[np.float32]
-    attributes: NDArray[np.uint8] | None
 
     @property
-    def sampler(self) -> str:
-        """A sampler, or `real`."""
-        return self.record.sampler
+    def id(self) -> str:
+        """The one name of the cell; real pictures are no cell of a painter and are called that."""
+        return REAL if self.record.painter == REAL else cell_id(self.record.painter, self._cell)
 
     @property
-    def seeds(self) -> int:
-        """Which set of initial noises."""
-        return self.record.seeds
+    def cell(self) -> CellRecord:
+        """How the set stands in a table."""
+        fields = set(CellRecord.model_fields) - {"id"}
+        return CellRecord(id=self.id, **self.record.model_dump(include=fields))
 
     @property
-    def title(self) -> str:
-        """The set in messages to the user."""
+    def count(self) -> int:
+        """N."""
+        return len(self.values("clip"))
+
+    def values(self, array: str) -> NDArray[np.float64]:
+        """Return an array [N, ...] of the record's `arrays`.
+
+        Raises:
+            UserError: It holds NaN or infinity.
+        """
+        with safe_open(self.path, framework="numpy") as file:
+            found = np.asarray(file.get_tensor(array), np.float64)
+        if not np.isfinite(found).all():
+            raise UserError(f"{self.path}: {array} is not finite; check the network's weights")
+        return found
+
+    @property
+    def _cell(self) -> Cell:
         record = self.record
-        return f"{record.sampler} at {record.steps} steps, guidance {record.guidance:g}"
+        return Cell(steps=record.steps, guidance=record.guidance, seeds=record.seeds)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All sets of a table, comparable: one network, one list of captions, one N."""
+    """All sets of a table, comparable: seen by the same networks, of the same captions, one N."""
 
     reference: MeasuredSet
     """Real pictures of other captions."""
     real: MeasuredSet
-    """Real pictures of the captions: what no sampler can be expected to beat."""
+    """Real pictures of the captions: what no painter can be expected to beat."""
     teacher: MeasuredSet
-    """The teacher's set that others are compared with: its first noises, most evaluations."""
-    cells: list[MeasuredSet]
+    """The teacher's pictures that others are compared with, of noises that no other starts from."""
+    cells: tuple[MeasuredSet, ...]
     """All generated sets, the teacher's reference included, in the order of a table's rows."""
 
     @property
-    def sets(self) -> list[MeasuredSet]:
+    def sets(self) -> tuple[MeasuredSet, ...]:
         """All sets that are measured, the real one first."""
-        return [self.real, *self.cells]
+        return self.real, *self.cells
+
+    def noises_of(self, cell: MeasuredSet) -> list[MeasuredSet]:
+        """Return the cells of the same painter, steps and guidance as `cell`, itself first."""
+        others = [c for c in self.cells if _but_noise(c) == _but_noise(cell) and c is not cell]
+        return [cell, *others]
 
 
-def read_measured(folder: Path) -> Measured:
-    """Read all features in `folder`.
+def read_measured(folder: Path, generate: Generate) -> Measured:
+    """Read the records of all features in `folder`.
 
     Raises:
-        UserError: Some are missing, broken, or made with other networks or captions.
+        UserError: Some are missing, broken, or made with other networks or captions; or the
+            teacher has no pictures of other noises to compare with.
     """
-    real = read_features(folder / "real" / "real.safetensors")
-    reference = read_features(folder / "real" / "reference.safetensors")
-    cells = [cell for sampler in SAMPLERS for cell in _read_cells(folder / sampler)]
-    cells.sort(key=_place)
-    teachers = [cell for cell in cells if cell.sampler == "teacher" and cell.seeds == 0]
-    if not teachers:
-        raise UserError(
-            f"{folder}/teacher: holds no image set with seeds 0, the reference; "
-            "add one to generate.cells.teacher and run `lcm-lora features teacher`"
-        )
-    teacher = max(teachers, key=lambda cell: cell.record.nfe)
-    measured = Measured(reference, real, teacher, cells)
+    real = read_features(folder / REAL / f"real{SUFFIX}")
+    reference = read_features(folder / REAL / f"reference{SUFFIX}")
+    cells = tuple(cell for name in generate.names for cell in _read_cells(folder / name))
+    measured = Measured(reference, real, _teacher_of(cells), cells)
     _check_comparable(measured)
     return measured
 
 
 def read_features(path: Path) -> MeasuredSet:
-    """Read one file of features and the record beside it.
+    """Read the record beside a file of features, and check the file.
 
     Raises:
-        UserError: One is missing, damaged, or of another sampler than its folder.
+        UserError: One is missing, damaged, or of another painter than its folder.
     """
     name, about = path.parent.name, path.with_suffix(".json")
     mend = f"run `lcm-lora features {name}`"
     record = read_record(about, FeatureRecord, mend)
-    if record.sampler != name:
-        raise UserError(f"{about}: is of {record.sampler}, not of {name}; {mend}")
+    if record.painter != name:
+        raise UserError(f"{about}: is of {record.painter}, not of {name}; {mend}")
     check_file(path, record.sha256, mend)
-    tensors = load_file(path)
-    return MeasuredSet(record, tensors["features"], tensors["clip"], tensors.get("attributes"))
+    return MeasuredSet(path, record)
 
 
-def _read_cells(folder: Path) -> Iterator[MeasuredSet]:
-    """Yield what was measured of a sampler's image sets.
+def _read_cells(folder: Path) -> list[MeasuredSet]:
+    """Return a painter's sets by steps, guidance and noise.
 
     Raises:
-        UserError: There are none, or one is missing or damaged.
+        UserError: There are none, though it is not the champion; or one is missing or damaged.
     """
-    mend = f"run `lcm-lora features {folder.name}`"
     # Either file names a set, so that neither can be missing unseen.
-    names = {path.stem for suffix in ("json", "safetensors") for path in folder.glob(f"*.{suffix}")}
-    if not names:
-        raise UserError(f"{folder}: holds no features; {mend}")
-    for name in names:
-        yield read_features(folder / f"{name}.safetensors")
+    names = {path.stem for suffix in (".json", SUFFIX) for path in folder.glob(f"*{suffix}")}
+    if not names and folder.name != CHAMPION:
+        raise UserError(f"{folder}: holds no features; run `lcm-lora features {folder.name}`")
+    cells = [read_features(folder / f"{name}{SUFFIX}") for name in names]
+    return sorted(cells, key=lambda c: (c.record.steps, c.record.guidance, c.record.seeds))
 
 
-def _place(cell: MeasuredSet) -> tuple[int, int, float, int]:
-    record = cell.record
-    return SAMPLERS.index(cell.sampler), record.steps, record.guidance, cell.seeds
+def _teacher_of(cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
+    """Return the teacher's set of other noises and most evaluations.
+
+    Raises:
+        UserError: There is none.
+    """
+    others = [c for c in cells if c.record.painter == TEACHER and c.record.seeds != 0]
+    if not others:
+        raise UserError(
+            "generate.painters.teacher.cells: none of other noises, with which all are compared; "
+            "add the best one again with seeds 1"
+        )
+    return max(others, key=lambda cell: (cell.record.nfe, -cell.record.seeds))
+
+
+def _but_noise(cell: MeasuredSet) -> tuple[str, int, float]:
+    return cell.record.painter, cell.record.steps, cell.record.guidance
 
 
 def _check_comparable(measured: Measured) -> None:
+    count = measured.real.count
+    for cell in (measured.reference, *measured.cells):
+        if cell.count != count:
+            raise UserError(
+                f"{_title(cell)}: {cell.count} pictures, and the real ones are {count}; run "
+                f"{_again(cell)}"
+            )
+        for what in _differing(cell, measured.real, cell is measured.reference):
+            raise UserError(
+                f"{_title(cell)}: its {what} are not those of the real pictures; run {_again(cell)}"
+            )
+    if count < FEWEST:
+        raise UserError(
+            f"evaluation.prompts: {count} are too few for standard errors; take {FEWEST}"
+        )
+
+
+def _differing(cell: MeasuredSet, real: MeasuredSet, is_reference: bool) -> Iterator[str]:
     for what, read in _MUST_AGREE.items():
-        expected = read(measured.real)
-        for cell in [measured.reference, *measured.cells]:
-            if cell is measured.reference and what == "captions":
-                continue  # on purpose others
-            if read(cell) != expected:
-                raise UserError(
-                    f"{cell.title}: its {what} are not those of the real pictures; run "
-                    f"`lcm-lora features real` and `lcm-lora features {cell.sampler}` again"
-                )
-    if len(measured.real.features) < FEWEST:
-        count = len(measured.real.features)
-        raise UserError(f"generate.prompts: {count} are too few for standard errors; take {FEWEST}")
+        if read(cell.record) != read(real.record) and not (is_reference and what == "captions"):
+            yield what
 
 
-_MUST_AGREE: dict[str, Callable[[MeasuredSet], Any]] = {
-    "numbers of pictures": lambda cell: len(cell.features),
-    "feature networks": lambda cell: cell.record.network,
-    "CLIP networks": lambda cell: cell.record.clip,
-    "captions": lambda cell: cell.record.captions_sha256,
-    "judged attributes": lambda cell: cell.attributes is not None,
+def _title(cell: MeasuredSet) -> str:
+    return cell.id if cell.record.painter != REAL else f"{REAL}/{cell.path.stem}"
+
+
+def _again(cell: MeasuredSet) -> str:
+    names = sorted({REAL, cell.record.painter}, reverse=True)
+    return " and ".join(f"`lcm-lora features {name}`" for name in names) + " again"
+
+
+_MUST_AGREE: dict[str, Callable[[FeatureRecord], Any]] = {
+    "networks": lambda record: record.arrays,
+    "captions": lambda record: record.captions_sha256,
 }
+
+
+def is_rival(cell: MeasuredSet, generate: Generate) -> bool:
+    """Tell whether the adapter is to be compared with a cell at equal cost."""
+    return cell.record.painter not in {ADAPTER, CHAMPION, TEACHER, *generate.transfers}

@@ -1,21 +1,32 @@
-"""The kernel distance between two sets of features, and its standard error.
+"""Kernel distances between two sets of features, KID and CMMD, and their standard errors.
 
-Every row is used once: no random subsets, hence no seed and the least noise. The distance has no
-bias at any number of rows, so it may come out slightly negative.
+Every row is used once: no random subsets, hence no seed and the least noise. A distance has no bias
+at any number of rows, so it may come out slightly negative. CMMD is published as a V-statistic,
+which adds about 1/N to it; here it is the U-statistic too, so that few pictures do not mislead.
 
-Legend: N rows of features, D dimensions, g the kernel with the reference's part taken off.
-Source: Binkowski et al. 2018 (KID); Gretton et al. 2012, equations 3 and 4 (rows drawn apart and
-rows drawn in pairs); Hoeffding 1948 (variance of a U-statistic).
+The difference of two samplers a and b over the same prompts is one U-statistic too: the mean over
+pairs of g_a - g_b, with g(i, j) = k(a_i, a_j) - k(a_i, r_j) - k(a_j, r_i) where row i of the
+reference r is of the same prompt. Its variance has an exact unbiased estimate from sums over pairs,
+its part of second order included. Of a reference of other prompts, given that reference, k(a_i, r)
+is the mean over its rows; what its own draw adds is the variance over those rows. A bootstrap would
+count a repeated row as a close pair, and overstates the error where both laws are equal.
+
+Legend: N rows of features, M of the reference, D dimensions.
+Source: Binkowski et al. 2018 (KID); Jayasumana et al. 2024 (CMMD); Gretton et al. 2012, equations 3
+and 4 (rows drawn apart and rows drawn in pairs); Hoeffding 1948 (variance of a U-statistic).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Kernel = Callable[[Array, int], Array]
+"""Takes products of rows and D, gives the kernel."""
 
 SCALE = 1000.0
 """Distances are given times a thousand, as the literature prints them."""
@@ -23,50 +34,216 @@ SCALE = 1000.0
 FEWEST = 4
 """Rows that a standard error needs: the estimate of its variance takes rows four at a time."""
 
-_BLOCK = 1024
-"""Rows of the kernel's matrix in memory at a time."""
+_BLOCK = 256
+"""Rows of the kernel's matrices in memory at a time."""
+
+_SIGMA = 10.0
+"""Width of CMMD's kernel, as published."""
 
 
-def kernel_distance(a: ArrayLike, b: ArrayLike, matched: bool = False) -> float:
-    """Return the squared maximum mean discrepancy times 1000, kernel (x.y / D + 1)^3, unbiased.
+def cubic(products: Array, width: int) -> Array:
+    """Return KID's kernel (x.y / D + 1)^3 of products x.y."""
+    base = products / width + 1
+    return np.asarray(base * base * base)
+
+
+def gaussian(products: Array, width: int) -> Array:
+    """Return CMMD's kernel exp(-|x - y|^2 / 2 sigma^2) of products of rows of length 1."""
+    return np.asarray(np.exp((products - 1) / _SIGMA**2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What kernel distances are measured to."""
+
+    rows: Array
+    """Features [M, D]."""
+    matched: bool
+    """Row i is of the same prompt as row i of the sampler; so the two say nothing of how near the
+    laws are, and their kernel is left out."""
+    kernel: Kernel = cubic
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A kernel distance, or the difference of two, with its standard error."""
+
+    value: float
+    se: float
+
+
+def unit_rows(rows: ArrayLike) -> Array:
+    """Return rows [N, D] at length 1, as CMMD takes them; zero stays zero."""
+    values = np.asarray(rows, np.float64)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.asarray(np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0))
+
+
+def kernel_distance(
+    a: ArrayLike, b: ArrayLike, matched: bool = False, kernel: Kernel = cubic
+) -> float:
+    """Return the squared maximum mean discrepancy times 1000, unbiased.
 
     Args:
         a: Features [N, D] with N >= 2; computed in float64.
         b: Features of the other set, same D.
-        matched: Row i of both is of one prompt; so it says nothing of how near the laws are, and
-            is left out.
+        matched: As of a `Reference`.
+        kernel: KID's if not said otherwise.
     """
-    rows_a, rows_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    cross = float(_mean_with(rows_a, rows_b, matched).mean())
-    return SCALE * (_mean_of_pairs(rows_a) + _mean_of_pairs(rows_b) - 2 * cross)
+    rows, others = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    cross = float(_row_means(rows, Reference(others, matched, kernel)).mean())
+    return SCALE * (_mean_of_pairs(rows, kernel) + _mean_of_pairs(others, kernel) - 2 * cross)
 
 
 def kernel_standard_error(a: ArrayLike, b: ArrayLike, matched: bool = False) -> float:
     """Return the standard error of `kernel_distance(a, b)` over draws of `a`; `b` stays fixed.
 
-    Given the reference, the distance is the mean of g(x, y) = k(x, y) - m(x) - m(y) + constant over
-    pairs of rows, m being the mean kernel with the reference. The variance of such a mean has an
-    exact unbiased estimate from sums over the pairs. A bootstrap would count a repeated row as a
-    close pair, and where both laws are equal it overstates the error, as then single rows carry no
-    signal and resampling invents some.
-
     Args:
         a: Features [N, D] with N >= 4.
         b: Reference features, same D.
-        matched: As for the distance.
+        matched: As of a `Reference`.
     """
-    rows_a, rows_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    reference = _mean_with(rows_a, rows_b, matched)
-    n = len(rows_a)
-    # Centred, so that the sums below do not cancel.
-    centre = _mean_of_pairs(rows_a) - 2 * reference.mean()
-    sums, squares = np.empty(n), 0.0
-    for rows, block in _kernel_blocks(rows_a, rows_a):
-        g = block - reference[rows, None] - reference[None, :] - centre
-        g[np.arange(len(g)), np.arange(n)[rows]] = 0.0
-        sums[rows] = g.sum(1)
-        squares += float(np.sum(g**2))
-    return SCALE * float(np.sqrt(_variance(sums, squares)))
+    rows = np.asarray(a, np.float64)
+    reference = Reference(np.asarray(b, np.float64), matched)
+    pairs = _Pairs(len(rows))
+    for block, g in _given_reference(rows, reference):
+        pairs.add(block, g)
+    return SCALE * float(np.sqrt(pairs.variance))
+
+
+def kernel_error(rows: Array, reference: Reference) -> float:
+    """Return the standard error of a distance over draws of both sets.
+
+    Drawn apart, what single pairs across the sets add is in the variance over either set.
+    """
+    pairs = _Pairs(len(rows))
+    if reference.matched:
+        for block, g in _in_pairs(rows, reference):
+            own = reference.kernel(reference.rows[block] @ reference.rows.T, rows.shape[1])
+            pairs.add(block, g + own)
+        return SCALE * float(np.sqrt(pairs.variance))
+    swapped, turned = Reference(rows, False, reference.kernel), _Pairs(len(reference.rows))
+    for block, g in _given_reference(rows, reference):
+        pairs.add(block, g)
+    for block, g in _given_reference(reference.rows, swapped):
+        turned.add(block, g)
+    (across,) = _crossings([rows], reference)
+    variance = pairs.variance + turned.variance - across.variance_of_pairs
+    return SCALE * float(np.sqrt(max(variance, pairs.variance, turned.variance)))
+
+
+def kernel_differences(
+    rows: Array, others: Sequence[Array], reference: Reference
+) -> list[Contrast]:
+    """Return the distance of `rows` minus that of each of `others`, over the same N prompts.
+
+    What belongs to one sampler is computed once for all of its differences.
+    """
+    pairs = [_Pairs(len(rows)) for _ in others]
+    one_sided = _in_pairs if reference.matched else _given_reference
+    streams = (one_sided(each, reference) for each in (rows, *others))
+    for (block, own), *rest in zip(*streams, strict=True):
+        for pair, (_, other) in zip(pairs, rest, strict=True):
+            pair.add(block, own - other)
+    variances = [pair.variance for pair in pairs]
+    if not reference.matched:
+        crossings = _crossings([rows, *others], reference)
+        variances = [
+            v + crossing.variance_of_reference
+            for v, crossing in zip(variances, crossings, strict=True)
+        ]
+    return [
+        Contrast(SCALE * pair.mean, SCALE * float(np.sqrt(variance)))
+        for pair, variance in zip(pairs, variances, strict=True)
+    ]
+
+
+class _Pairs:
+    """Sums of a symmetric g over pairs of different rows, block by block."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._sums, self._squares = count, np.zeros(count), 0.0
+        self._centre: float | None = None
+
+    def add(self, block: slice, g: Array) -> None:
+        """Take g [B, N] of some rows with all rows."""
+        if self._centre is None:  # any constant near g keeps the sums of squares from cancelling
+            self._centre = float(g.mean())
+        g = g - self._centre
+        g[np.arange(len(g)), np.arange(self._count)[block]] = 0.0
+        self._sums[block] = g.sum(1)
+        self._squares += float(np.einsum("ij,ij->", g, g))
+
+    @property
+    def mean(self) -> float:
+        """The U-statistic."""
+        pairs = self._count * (self._count - 1)
+        return (self._centre or 0.0) + float(self._sums.sum()) / pairs
+
+    @property
+    def variance(self) -> float:
+        """Its variance over draws of the rows, estimated without bias."""
+        return _variance(self._sums, self._squares)
+
+
+class _Crossing:
+    """Sums over all pairs of a row and a row of the reference of f, the part of a difference."""
+
+    def __init__(self, rows: int, others: int) -> None:
+        self._rows, self._others = np.zeros(rows), np.zeros(others)
+        self._squares = 0.0
+
+    def add(self, block: slice, f: Array) -> None:
+        """Take f [B, M] of some rows with the whole reference."""
+        self._rows[block] = f.mean(1)
+        self._others += f.sum(0) / len(self._rows)
+        self._squares += float(np.einsum("ij,ij->", f, f))
+
+    @property
+    def variance_of_pairs(self) -> float:
+        """What the pairs themselves add to the variance of the mean of -2 f, beyond their rows."""
+        n, m = len(self._rows), len(self._others)
+        mean = float(self._rows.mean())
+        by_rows, by_others = self._rows - mean, self._others - mean
+        rest = self._squares - n * m * mean**2 - m * by_rows @ by_rows - n * by_others @ by_others
+        return 4 * max(0.0, float(rest)) / ((n - 1) * (m - 1)) / (n * m)
+
+    @property
+    def variance_of_reference(self) -> float:
+        """What the rows of the reference add; the pairs are in the variance over rows already."""
+        whole = 4 * float(np.var(self._others, ddof=1)) / len(self._others)
+        return max(0.0, whole - self.variance_of_pairs)
+
+
+def _crossings(sets: Sequence[Array], reference: Reference) -> list[_Crossing]:
+    """Return the crossing of a single set, or of the first minus each of the others."""
+    n, others = len(sets[0]), reference.rows
+    found = [_Crossing(n, len(others)) for _ in sets[1:] or sets]
+    for block in _slices(n):
+        own, *rest = (reference.kernel(x[block] @ others.T, others.shape[1]) for x in sets)
+        for crossing, f in zip(found, [own - other for other in rest] or [own], strict=True):
+            crossing.add(block, f)
+    return found
+
+
+def _given_reference(rows: Array, reference: Reference) -> Iterator[tuple[slice, Array]]:
+    """Yield g(i, j) = k(a_i, a_j) - m(a_i) - m(a_j), m the mean kernel with the reference."""
+    means = _row_means(rows, reference)
+    for block in _slices(len(rows)):
+        g = reference.kernel(rows[block] @ rows.T, rows.shape[1])
+        g -= means[block, None]
+        g -= means[None, :]
+        yield block, g
+
+
+def _in_pairs(rows: Array, reference: Reference) -> Iterator[tuple[slice, Array]]:
+    """Yield g(i, j) = k(a_i, a_j) - k(a_i, r_j) - k(a_j, r_i)."""
+    others, width = reference.rows, rows.shape[1]
+    for block in _slices(len(rows)):
+        g = reference.kernel(rows[block] @ rows.T, width)
+        g -= reference.kernel(rows[block] @ others.T, width)
+        g -= reference.kernel(others[block] @ rows.T, width)
+        yield block, g
 
 
 def _variance(sums: Array, squares: float) -> float:
@@ -82,23 +259,25 @@ def _variance(sums: Array, squares: float) -> float:
     return (2 * both + 4 * (n - 2) * single) / pairs
 
 
-def _mean_with(a: Array, b: Array, matched: bool) -> Array:
-    """Return the mean kernel of each row of `a` with the rows of `b`, float64 [N]."""
-    sums = np.concatenate([block.sum(1) for _, block in _kernel_blocks(a, b)])
-    if not matched:
-        return np.asarray(sums / len(b))
-    own = (np.sum(a * b, 1) / a.shape[1] + 1) ** 3
-    return np.asarray((sums - own) / (len(b) - 1))
+def _row_means(rows: Array, reference: Reference) -> Array:
+    """Return the mean kernel of each row with the reference's, float64 [N]."""
+    others, width = reference.rows, rows.shape[1]
+    sums = np.concatenate(
+        [reference.kernel(rows[b] @ others.T, width).sum(1) for b in _slices(len(rows))]
+    )
+    if not reference.matched:
+        return np.asarray(sums / len(others))
+    own = reference.kernel(np.sum(rows * others, 1), width)
+    return np.asarray((sums - own) / (len(others) - 1))
 
 
-def _mean_of_pairs(rows: Array) -> float:
-    n = len(rows)
-    total = sum(float(block.sum()) for _, block in _kernel_blocks(rows, rows))
-    itself = float(np.sum((np.sum(rows**2, 1) / rows.shape[1] + 1) ** 3))
+def _mean_of_pairs(rows: Array, kernel: Kernel) -> float:
+    n, width = rows.shape
+    total = sum(float(kernel(rows[b] @ rows.T, width).sum()) for b in _slices(n))
+    itself = float(np.sum(kernel(np.sum(rows**2, 1), width)))
     return (total - itself) / (n * (n - 1))
 
 
-def _kernel_blocks(x: Array, y: Array) -> Iterator[tuple[slice, Array]]:
-    for start in range(0, len(x), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(x)))
-        yield rows, (x[rows] @ y.T / x.shape[1] + 1) ** 3
+def _slices(count: int) -> Iterator[slice]:
+    for start in range(0, count, _BLOCK):
+        yield slice(start, min(start + _BLOCK, count))

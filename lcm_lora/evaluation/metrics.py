@@ -1,74 +1,210 @@
-"""Compute the metrics of one image set, by name.
+"""Measure image sets by a metric, and compare them over the prompts that they share.
 
-Legend: N pictures, R resamples.
+Every kind of metric is an instrument: it gives a set's value with its bias and standard error, and
+differences of sets with theirs. Of all kinds differences are paired: what a hard prompt, or a freak
+among the reference's pictures, does to two sets alike cancels.
+
+Legend: N pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lcm_lora.evaluation.cells import Measured, MeasuredSet
-from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
-from lcm_lora.evaluation.names import distance_name
-from lcm_lora.evaluation.resampling import FrechetReference, resample_frechet, resample_mean
+from lcm_lora.evaluation.diversity import diversity
+from lcm_lora.evaluation.frechet import (
+    FrechetEstimate,
+    Law,
+    frechet_error,
+    frechet_estimate,
+    likeness,
+)
+from lcm_lora.evaluation.kernel import (
+    Reference,
+    cubic,
+    gaussian,
+    kernel_differences,
+    kernel_distance,
+    kernel_error,
+    unit_rows,
+)
+from lcm_lora.evaluation.neighbours import Share, precision, recall
+from lcm_lora.evaluation.scores import MetricRecord
+from lcm_lora.params.generate import REAL
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class References:
-    """What image sets are compared with, and the factored covariances of it."""
+class Estimate:
+    """A metric of a set."""
 
-    measured: Measured
-    real: FrechetReference
-    teacher: FrechetReference
-
-    @classmethod
-    def of(cls, measured: Measured) -> Self:
-        """Prepare the references for all sets of a table."""
-        real = FrechetReference.of(measured.reference.features)
-        return cls(measured, real, FrechetReference.of(measured.teacher.features))
-
-    def of_set(self, cell: MeasuredSet) -> Iterator[tuple[str, MeasuredSet, FrechetReference]]:
-        """Yield (name, set, factored) of each reference that says something about `cell`."""
-        teacher = self.measured.teacher
-        yield "real", self.measured.reference, self.real
-        # The teacher with other noises is the floor; with the same ones it is the reference.
-        if cell.sampler != "real" and (cell.sampler != "teacher" or cell.seeds != teacher.seeds):
-            yield "teacher", teacher, self.teacher
+    value: float
+    bias: float
+    se: float
 
 
-def measure(
-    cell: MeasuredSet, references: References, counts: Array
-) -> Iterator[tuple[str, float, Array | float]]:
-    """Yield each metric of a set: its name, its value, and its resamples or its standard error.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric of one set minus that of another, without biases."""
+
+    value: float
+    se: float
+    is_decisive: bool = True
+    """Whether better or worse may be concluded from it at all."""
+
+
+class Instrument(Protocol):
+    """Measures sets by one metric."""
+
+    def estimate(self, cell: MeasuredSet) -> Estimate:
+        """Return the metric of a set."""
+        ...
+
+    def differences(self, cell: MeasuredSet, others: Sequence[MeasuredSet]) -> list[Difference]:
+        """Return the metric of `cell` minus that of each of `others`, of the same prompts."""
+        ...
+
+
+def instrument_of(metric: MetricRecord, measured: Measured, seed: int) -> Instrument:
+    """Return what measures the sets of a table by a metric.
 
     Args:
-        cell: The set.
-        references: Of the table.
-        counts: How often each resample takes each prompt, [R, N]; the same for all sets.
+        metric: One of `metrics_of`.
+        measured: The table's sets.
+        seed: Of what is simulated.
     """
-    network = cell.record.network.name
-    for name, reference, factored in references.of_set(cell):
-        yield (
-            f"{distance_name('fd', network)}:{name}",
-            frechet_distance(cell.features, reference.features),
-            resample_frechet(cell.features, factored, counts),
-        )
-        matched = cell.record.captions_sha256 == reference.record.captions_sha256
-        yield (
-            f"{distance_name('kid', network)}:{name}",
-            kernel_distance(cell.features, reference.features, matched),
-            kernel_standard_error(cell.features, reference.features, matched),
-        )
-    clip = cell.clip.astype(np.float64)
-    yield "clip_score", float(np.mean(clip)), resample_mean(clip, counts)
-    if cell.attributes is not None:
-        share = float(np.mean(cell.attributes))
-        yield "attributes", share, resample_mean(cell.attributes, counts)
+    array = metric.array
+    reference = measured.teacher if metric.reference == "teacher" else measured.reference
+    matched = metric.reference == "teacher"
+    match metric.kind:
+        case "fd":
+            return _Frechet(array, Law.of(reference.values(array)), matched, seed)
+        case "kid":
+            return _Kernel(array, Reference(reference.values(array), matched, cubic))
+        case "cmmd":
+            units = unit_rows(reference.values(array))
+            return _Kernel(array, Reference(units, matched, gaussian), unit_rows)
+        case "precision" | "recall" as kind:
+            real, share = reference.values(array), {"precision": precision, "recall": recall}[kind]
+            return _Means(lambda cell: _parts(share(cell.values(array), real)))
+        case "diversity":
+            return _Means(lambda cell: _diversity(cell, measured, array))
+        case _:
+            return _Means(lambda cell: (cell.values(array),))
+
+
+def applies(metric: MetricRecord, cell: MeasuredSet, measured: Measured) -> bool:
+    """Tell whether a metric says something about a set.
+
+    The distance to the teacher does not about pictures that start from the reference's noise; and
+    diversity is told of the first noises, for all of a cell's.
+    """
+    painted = cell.record.painter != REAL
+    if metric.kind == "diversity":
+        return painted and cell.record.seeds == 0 and len(measured.noises_of(cell)) > 1
+    if metric.reference == "teacher" and painted:
+        return cell.record.seeds != measured.teacher.record.seeds
+    return True
+
+
+Parts = tuple[Array, ...]
+"""Independent parts of a metric's noise: single values whose means vary about the metric's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """A mean of one value a picture or prompt, with further parts of its error."""
+
+    parts_of: Callable[[MeasuredSet], Parts]
+    known: dict[str, Parts] = field(default_factory=dict)
+
+    def estimate(self, cell: MeasuredSet) -> Estimate:
+        parts = self._parts(cell)
+        return Estimate(float(parts[0].mean()), 0.0, _error(parts))
+
+    def differences(self, cell: MeasuredSet, others: Sequence[MeasuredSet]) -> list[Difference]:
+        return [self._difference(self._parts(cell), self._parts(other)) for other in others]
+
+    def _difference(self, a: Parts, b: Parts) -> Difference:
+        apart = tuple(x - y for x, y in zip(a, b, strict=True))
+        return Difference(float(apart[0].mean()), _error(apart))
+
+    def _parts(self, cell: MeasuredSet) -> Parts:
+        if cell.id not in self.known:
+            self.known[cell.id] = self.parts_of(cell)
+        return self.known[cell.id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frechet:
+    """The Fréchet distance; differences are those of corrected distances."""
+
+    array: str
+    reference: Law
+    matched: bool
+    seed: int
+    known: dict[str, FrechetEstimate] = field(default_factory=dict)
+
+    def estimate(self, cell: MeasuredSet) -> Estimate:
+        found = self._estimate(cell)
+        return Estimate(found.value, found.bias, found.se)
+
+    def differences(self, cell: MeasuredSet, others: Sequence[MeasuredSet]) -> list[Difference]:
+        return [self._difference(cell, other) for other in others]
+
+    def _difference(self, cell: MeasuredSet, other: MeasuredSet) -> Difference:
+        a, b = self._estimate(cell), self._estimate(other)
+        # Below, likeness is not asked for, and of many dimensions it costs as much as a distance.
+        like = likeness(self._law(cell), self._law(other)) if a.is_decisive else 0.0
+        value = (a.value - a.bias) - (b.value - b.bias)
+        return Difference(value, frechet_error(a, b, like), a.is_decisive)
+
+    def _estimate(self, cell: MeasuredSet) -> FrechetEstimate:
+        if cell.id not in self.known:
+            law = self._law(cell)
+            self.known[cell.id] = frechet_estimate(law, self.reference, self.matched, self.seed)
+        return self.known[cell.id]
+
+    def _law(self, cell: MeasuredSet) -> Law:
+        return Law.of(cell.values(self.array))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """A kernel distance, KID or CMMD."""
+
+    array: str
+    reference: Reference
+    prepare: Callable[[Array], Array] = np.asarray
+
+    def estimate(self, cell: MeasuredSet) -> Estimate:
+        rows, to = self._rows(cell), self.reference
+        value = kernel_distance(rows, to.rows, to.matched, to.kernel)
+        return Estimate(value, 0.0, kernel_error(rows, to))
+
+    def differences(self, cell: MeasuredSet, others: Sequence[MeasuredSet]) -> list[Difference]:
+        rows = [self._rows(each) for each in (cell, *others)]
+        found = kernel_differences(rows[0], rows[1:], self.reference)
+        return [Difference(contrast.value, contrast.se) for contrast in found]
+
+    def _rows(self, cell: MeasuredSet) -> Array:
+        return self.prepare(cell.values(self.array))
+
+
+def _parts(share: Share) -> Parts:
+    return share.inside, share.pseudo
+
+
+def _diversity(cell: MeasuredSet, measured: Measured, array: str) -> Parts:
+    return (diversity([each.values(array) for each in measured.noises_of(cell)]),)
+
+
+def _error(parts: Parts) -> float:
+    return float(np.sqrt(sum(np.var(part, ddof=1) / len(part) for part in parts)))

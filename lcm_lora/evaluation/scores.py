@@ -103,6 +103,8 @@ class Protocol(Record):
     """The id of those."""
     level: float
     """Of intervals, such as 0.95."""
+    seed: int = 0
+    """Of what is simulated to estimate biases."""
     code_sha256: str
     sha256: str
     """Over all the above."""

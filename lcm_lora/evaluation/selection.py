@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lcm_lora.evaluation.names import is_lower_better
 from lcm_lora.records import Record, read_record
 
 
@@ -31,12 +30,12 @@ class Selection(Record):
     """The step of the best one."""
 
 
-def best(rows: Sequence[JudgedCandidate], metric: str) -> JudgedCandidate:
+def best(rows: Sequence[JudgedCandidate], lower_is_better: bool) -> JudgedCandidate:
     """Return the candidate of the best value; of equal ones the earliest.
 
     Errors are left aside: whatever candidate is taken within them, it costs little.
     """
-    sign = 1 if is_lower_better(metric) else -1
+    sign = 1 if lower_is_better else -1
     return min(rows, key=lambda row: (sign * row.value, row.step))
 
 

@@ -1,174 +1,153 @@
-"""The tidy table: one row for each image set and metric, and the paired differences.
-
-Legend: N pictures, R resamples.
-"""
+"""Features to the table of scores: every metric of every cell, and what the adapter compares to."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lcm_lora.code import code_sha256
+from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
-from lcm_lora.evaluation.metrics import References, measure
-from lcm_lora.evaluation.names import distance_name, is_lower_better
-from lcm_lora.evaluation.resampling import draw_counts, paired_difference, standard_error
+from lcm_lora.evaluation.metrics import Instrument, applies, instrument_of
+from lcm_lora.evaluation.names import metrics_of
+from lcm_lora.evaluation.pairs import half_width, pairs_of
+from lcm_lora.evaluation.scores import Champion, MetricRecord, Pair, Protocol, Row, Table
+from lcm_lora.files import new_folder, write_json
+from lcm_lora.params.generate import Generate
 from lcm_lora.params.score import Score
-from lcm_lora.progress import progress
-from lcm_lora.records import Open, Record, read_record, write_record
+from lcm_lora.progress import Advance, progress
+from lcm_lora.records import write_record
 
-Array = NDArray[np.float64]
+METRICS, CURVES = "metrics.json", "curves.csv"
+"""Beside the table, for `dvc metrics diff` and `dvc plots`."""
 
-ADAPTER = "lcm"
-SOLVERS = ("ddim", "dpmpp", "unipc")
-
-
-class Row(Record):
-    """One metric of one image set; `ms` is the time of a picture, where it was measured."""
-
-    sampler: str
-    steps: int
-    guidance: float
-    seeds: int
-    nfe: int
-    metric: str
-    value: float
-    se: float
-    n: int
-    network: str
-    ms: float | None
+_ROWS_A_DIMENSION = 10
+"""From which on a Fréchet distance is a headline: below, most of it may be bias."""
 
 
-class Side(Record):
-    """One side of a paired difference."""
+def score(
+    params: Score, generate: Generate, features: Path, champion: Champion | None, out: Path
+) -> None:
+    """Write the table of all features to the file `out`, and two views of it beside.
 
-    sampler: str
-    steps: int
-    guidance: float
-
-
-class Pair(Record):
-    """The adapter minus a classical solver of equal cost, with its 95 % interval."""
-
-    metric: str
-    nfe: int
-    a: Side
-    b: Side
-    difference: float
-    low: float
-    high: float
-    better: bool
-    """The whole interval lies on the adapter's good side."""
-
-
-class Table(Record):
-    """The table of scores: all that was measured, and how."""
-
-    protocol: Open
-    rows: tuple[Row, ...]
-    paired: tuple[Pair, ...]
-
-    def select(self, **wanted: object) -> list[Row]:
-        """Return the rows whose fields have the values wanted, in the table's order."""
-        return [row for row in self.rows if all(getattr(row, k) == v for k, v in wanted.items())]
-
-    def distance(self, reference: str) -> str:
-        """Return the name of the Fréchet distance to `real` or `teacher`."""
-        return f"{distance_name('fd', self.protocol['features']['name'])}:{reference}"
-
-
-def score(params: Score, features: Path, out: Path) -> None:
-    """Write the table of all features in the folder `features` to the file `out`.
+    Args:
+        params: What was measured.
+        generate: Who painted.
+        features: Folder of features, a folder for each painter.
+        champion: Who painted the champion's cells, if there is one.
+        out: The table's file, in a folder of its own.
 
     Raises:
-        UserError: As `read_measured` does.
+        UserError: As `read_measured` does; or a metric was not measured.
     """
-    measured = read_measured(features)
-    counts = draw_counts(len(measured.real.features), params.resamples, params.seed)
-    references = References.of(measured)
+    measured = read_measured(features, generate)
+    metrics = _metrics(params, measured)
     rows: list[Row] = []
-    resampled: list[tuple[Row, Array]] = []
-    with progress("score", len(measured.sets), "image sets") as advance:
-        for cell in measured.sets:
-            for metric, value, spread in measure(cell, references, counts):
-                error = spread if isinstance(spread, float) else standard_error(spread)
-                rows.append(_row(cell, metric, value, error))
-                if not isinstance(spread, float):
-                    resampled.append((rows[-1], spread))
-            advance(1, cell.title)
+    pairs: list[Pair] = []
+    with progress("score", len(metrics) * len(measured.sets), "metrics of image sets") as advance:
+        for metric in metrics:
+            instrument = instrument_of(metric, measured, params.seed)
+            rows.extend(_rows(metric, instrument, measured, advance))
+            pairs.extend(pairs_of(metric, instrument, measured, generate, params.level))
     table = Table(
-        protocol=_protocol(params, measured), rows=tuple(rows), paired=tuple(_pairs(resampled))
+        protocol=_protocol(params, measured),
+        champion=champion,
+        metrics=metrics,
+        cells=tuple(each.cell for each in measured.sets),
+        rows=tuple(rows),
+        pairs=tuple(pairs),
     )
-    write_record(out, table)
+    with new_folder(out.parent) as made:
+        write_record(made / out.name, table)
+        write_json(made / METRICS, nested(table))
+        write_curves(made / CURVES, table)
 
 
-def load_table(path: Path) -> Table:
-    """Read a table.
+def nested(table: Table) -> dict[str, dict[str, dict[str, float]]]:
+    """Return values by painter, cell and metric; real pictures are a painter of one cell."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    cells = {cell.id: cell.painter for cell in table.cells}
+    for row in table.rows:
+        painter = cells[row.cell]
+        name = row.cell.removeprefix(f"{painter}/")
+        found.setdefault(painter, {}).setdefault(name, {})[row.metric] = row.value
+    return found
+
+
+def write_curves(path: Path, table: Table) -> None:
+    """Write one line for each value, with the ends of its own interval."""
+    cells, width = {cell.id: cell for cell in table.cells}, half_width(table.protocol.level)
+    about = ("painter", "guidance", "seeds", "steps", "nfe")
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow([*about, "metric", "value", "low", "high"])
+        for row in table.rows:
+            half = width * row.se
+            ends = (row.value, row.value - half, row.value + half)
+            lines.writerow([*(getattr(cells[row.cell], name) for name in about), row.metric, *ends])
+
+
+def _metrics(params: Score, measured: Measured) -> tuple[MetricRecord, ...]:
+    """Return the table's metrics, the headline first.
 
     Raises:
-        UserError: The file is missing or is no table.
+        UserError: One is asked for that `features` did not measure.
     """
-    return read_record(path, Table, "run `lcm-lora score`")
+    several = any(len(measured.noises_of(cell)) > 1 for cell in measured.cells)
+    metrics = metrics_of(params, several)
+    for metric in metrics:
+        if metric.array not in measured.real.record.arrays:
+            raise UserError(
+                f"score: {metric.name} was not measured; run `lcm-lora features` of every painter "
+                "again"
+            )
+    headline = _headline(metrics, measured)
+    return (headline, *(metric for metric in metrics if metric is not headline))
 
 
-def _row(cell: MeasuredSet, metric: str, value: float, error: float) -> Row:
-    record = cell.record
-    network = record.clip if metric == "clip_score" else record.network
+def _headline(metrics: tuple[MetricRecord, ...], measured: Measured) -> MetricRecord:
+    """Return the first network's Fréchet distance to real pictures, or its KID of few of them."""
+    count, width = measured.reference.values(metrics[0].array).shape
+    kind = "fd" if count >= _ROWS_A_DIMENSION * width else "kid"
+    return next(metric for metric in metrics if (metric.kind, metric.reference) == (kind, "real"))
+
+
+def _rows(
+    metric: MetricRecord, instrument: Instrument, measured: Measured, advance: Advance
+) -> Iterator[Row]:
+    for cell in measured.sets:
+        if applies(metric, cell, measured):
+            yield _row(metric, instrument, cell)
+        advance(1, f"{metric.name}, {cell.id}")
+
+
+def _row(metric: MetricRecord, instrument: Instrument, cell: MeasuredSet) -> Row:
+    found = instrument.estimate(cell)
     return Row(
-        sampler=cell.sampler,
-        steps=record.steps,
-        guidance=record.guidance,
-        seeds=cell.seeds,
-        nfe=record.nfe,
-        metric=metric,
-        value=value,
-        se=error,
-        n=len(cell.features),
-        network="attribute judge" if metric == "attributes" else network.name,
-        ms=record.ms_per_image,
+        cell=cell.id,
+        metric=metric.name,
+        value=found.value,
+        bias=found.bias,
+        se=found.se,
+        n=cell.count,
     )
 
 
-def _pairs(resampled: list[tuple[Row, Array]]) -> Iterator[Pair]:
-    """Yield the adapter against every solver of equal evaluations and noise, metric by metric."""
-    adapter = [(row, spread) for row, spread in resampled if row.sampler == ADAPTER]
-    solvers = [(row, spread) for row, spread in resampled if row.sampler in SOLVERS]
-    for a, spread_a in adapter:
-        for b, spread_b in solvers:
-            if (a.metric, a.nfe, a.seeds) != (b.metric, b.nfe, b.seeds):
-                continue
-            found = paired_difference(a.value, b.value, spread_a, spread_b)
-            yield Pair(
-                metric=a.metric,
-                nfe=a.nfe,
-                a=Side(sampler=a.sampler, steps=a.steps, guidance=a.guidance),
-                b=Side(sampler=b.sampler, steps=b.steps, guidance=b.guidance),
-                difference=found.value,
-                low=found.low,
-                high=found.high,
-                better=found.high < 0 if is_lower_better(a.metric) else found.low > 0,
-            )
-
-
-def _protocol(params: Score, measured: Measured) -> dict[str, Any]:
-    real, teacher = measured.reference.record, measured.teacher.record
-    protocol = {
-        "n": len(measured.reference.features),
-        "features": real.network.model_dump(),
-        "clip": real.clip.model_dump(exclude_none=True),
-        "attributes": measured.reference.attributes is not None,
-        "resamples": params.resamples,
-        "seed": params.seed,
+def _protocol(params: Score, measured: Measured) -> Protocol:
+    content: dict[str, Any] = {
+        "n": measured.real.count,
+        "arrays": {name: net.model_dump() for name, net in measured.real.record.arrays.items()},
         "captions_sha256": measured.real.record.captions_sha256,
-        "reference": {
-            "real": real.images_sha256,
-            "teacher": teacher.model_dump(include={"steps", "guidance", "seeds"}),
-        },
+        "real_sha256": measured.reference.record.images_sha256,
+        "teacher_sha256": measured.teacher.record.images_sha256,
+        "teacher": measured.teacher.id,
+        "level": params.level,
+        "seed": params.seed,
+        "code_sha256": code_sha256(__name__),
     }
-    identity = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
-    return protocol | {"sha256": identity}
+    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Protocol.model_validate(content | {"sha256": identity})

@@ -2,247 +2,377 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.diversity import diversity
 from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.names import INCEPTION, adapter_metrics
+from lcm_lora.evaluation.kernel import kernel_distance
+from lcm_lora.evaluation.names import metrics_of
+from lcm_lora.evaluation.scores import Champion, Pair, Table, read_table
 from lcm_lora.evaluation.set_records import FeatureRecord
-from lcm_lora.evaluation.table import load_table, score
+from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_tensors
-from lcm_lora.params.generate import Cell
+from lcm_lora.params.generate import Cell, Generate
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
 
-N, D = 40, 6
+N, D = 64, 6
+SCORE = Score.model_validate({"networks": {"shapes": {"kind": "shapes"}}})
+GENERATE = Generate.model_validate(
+    {
+        "adapter": {"sampler": "lcm", "cells": [{"steps": 2, "guidance": 1}]},
+        "painters": {
+            name: {"sampler": "ddim", "cells": [{"steps": 2, "guidance": 1}]}
+            for name in ("teacher", "ddim", "released")
+        },
+        "transfers": {"style": {"sampler": "lcm", "cells": [{"steps": 2, "guidance": 1}]}},
+    }
+)
 CELLS = [
-    ("teacher", Cell(steps=50, guidance=3.0), 0.1),
-    ("teacher", Cell(steps=50, guidance=3.0, seeds=1), 0.1),
-    ("lcm", Cell(steps=2, guidance=1.0), 0.2),
-    ("lcm", Cell(steps=4, guidance=1.0), 0.15),
-    ("ddim", Cell(steps=2, guidance=3.0), 1.0),
-    ("ddim", Cell(steps=4, guidance=1.0), 1.2),
-    ("dpmpp", Cell(steps=4, guidance=3.0), 0.5),
-    ("unipc", Cell(steps=1, guidance=3.0), 2.0),
+    ("teacher", Cell(steps=50, guidance=3), 0.1),
+    ("teacher", Cell(steps=50, guidance=3, seeds=1), 0.1),
+    ("teacher", Cell(steps=25, guidance=3, seeds=2), 0.4),
+    ("ddim", Cell(steps=2, guidance=3), 1.0),
+    ("ddim", Cell(steps=4, guidance=1), 1.2),
+    ("released", Cell(steps=4, guidance=1), 0.3),
+    ("adapter", Cell(steps=2, guidance=1), 0.3),
+    ("adapter", Cell(steps=2, guidance=1.5), 2.0),
+    ("adapter", Cell(steps=4, guidance=1), 0.15),
+    ("adapter", Cell(steps=4, guidance=1, seeds=1), 0.15),
+    ("champion", Cell(steps=2, guidance=1), 0.3),
+    ("champion", Cell(steps=2, guidance=1.5), 2.0),
+    ("champion", Cell(steps=4, guidance=1), 0.8),
+    ("champion", Cell(steps=4, guidance=1, seeds=1), 0.8),
+    ("style", Cell(steps=4, guidance=1), 0.1),
 ]
+CHAMPION = Champion(version="toy version 3", weights_sha256="w")
+ARRAYS = {
+    name: {"name": name, "sha256": name[0], "preprocessing": "p"}
+    for name in ("features/shapes", "clip", "attributes")
+}
 
 
-def draw(sampler: str, seed: int, noise: float) -> dict[str, Any]:
+def draw(painter: str, cell: Cell, noise: float) -> dict[str, Any]:
     prompts = np.random.default_rng(0).normal(size=(N, D))
-    rng = np.random.default_rng((len(sampler), seed, round(100 * noise)))
+    # The champion at two steps paints what the adapter does.
+    name = "adapter" if cell.steps == 2 and painter == "champion" else painter
+    rng = np.random.default_rng((len(name), cell.steps, cell.seeds, round(100 * noise)))
     return {
-        "features": ((1 + noise) * prompts + noise * rng.normal(size=(N, D))).astype(np.float32),
-        "clip": rng.uniform(20, 90, N).astype(np.float32) / np.float32(1 + noise),
-        "attributes": (rng.uniform(size=N) > noise / 2).astype(np.uint8),
+        "features/shapes": ((1 + noise) * prompts + noise * rng.normal(size=(N, D))),
+        "clip": 30 - noise + rng.normal(size=N),
+        "attributes": (rng.random(N) > 0.1 + 0.2 * min(noise, 2)).astype(float),
     }
 
 
-def write(path: Path, tensors: dict[str, Any], **record: Any) -> None:
-    write_tensors(path, {name: torch.from_numpy(values) for name, values in tensors.items()})
-    about = {
-        "steps": 0,
-        "guidance": 0.0,
-        "nfe": 0,
-        "seeds": 0,
-        "ms_per_image": None,
+def write(path: Path, values: dict[str, Any], **about: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: torch.from_numpy(v.astype(np.float32)) for name, v in values.items()}
+    write_tensors(path, tensors, {})
+    usual = {
+        "subject_sha256": "s",
+        "sampler": "ddim",
         "captions_sha256": "captions",
-        "images_sha256": "images",
-        "network": {"name": "shapes", "sha256": "f", "preprocessing": "p"},
-        "clip": {"name": "shapes", "sha256": "c"},
+        "images_sha256": path.stem,
+        "arrays": ARRAYS,
+        "sha256": sha256(path),
     }
-    found = FeatureRecord.model_validate(about | record | {"sha256": sha256(path)})
-    write_record(path.with_suffix(".json"), found)
+    write_record(path.with_suffix(".json"), FeatureRecord.model_validate(usual | about))
 
 
-def write_cell(folder: Path, sampler: str, cell: Cell, noise: float, **record: Any) -> None:
-    tensors = draw(sampler, cell.seeds + 7 * cell.steps, noise)
-    about = cell.model_dump() | {"sampler": sampler, "nfe": cell.nfe, "ms_per_image": 3.5} | record
-    write(folder / sampler / f"{cell.name}.safetensors", tensors, **about)
+def write_cell(folder: Path, painter: str, cell: Cell, noise: float, **about: Any) -> None:
+    path = folder / painter / f"{cell.name}.safetensors"
+    who = cell.model_dump() | {"painter": painter, "nfe": cell.nfe}
+    write(path, draw(painter, cell, noise), **who | about)
 
 
-def write_real(folder: Path, **record: Any) -> None:
-    real, others = draw("real", 0, 0.02), {"captions_sha256": "others"}
-    write(folder / "real" / "real.safetensors", real, sampler="real", **record)
-    reference = draw("real", 0, 0.0)
-    write(folder / "real" / "reference.safetensors", reference, sampler="real", **record, **others)
+def write_real(folder: Path, **about: Any) -> None:
+    for name, captions in (("real", "captions"), ("reference", "others")):
+        none = {"steps": 0, "guidance": 0.0, "seeds": 0, "nfe": 0}
+        who = {"painter": "real", "subject_sha256": None, "sampler": None}
+        arrays = draw(name, Cell(steps=1, guidance=1), 0.0 if name == "real" else 0.05)
+        path = folder / "real" / f"{name}.safetensors"
+        write(path, arrays, captions_sha256=captions, **who, **none, **about)
 
 
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
     folder = tmp_path / "features"
     write_real(folder)
-    for sampler, cell, noise in CELLS:
-        write_cell(folder, sampler, cell, noise)
+    for painter, cell, noise in CELLS:
+        write_cell(folder, painter, cell, noise)
     return folder
 
 
-def make(features: Path, **params: Any) -> Any:
-    out = features.parent / "scores.json"
-    score(Score(resamples=50, **params), features, out)
-    return load_table(out)
+def make(features: Path, champion: Champion | None = CHAMPION, **params: Any) -> Table:
+    out = features.parent / "scores" / "scores.json"
+    score(SCORE.model_copy(update=params), GENERATE, features, champion, out)
+    return read_table(out)
 
 
-def test_every_set_has_a_row_for_every_metric_that_says_something(features: Path) -> None:
-    table = make(features)
-    full = {
-        "fd_shapes:real",
-        "kid_shapes:real",
-        "fd_shapes:teacher",
-        "kid_shapes:teacher",
-        "clip_score",
-        "attributes",
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Table]:
+    folder = tmp_path_factory.mktemp("made") / "features"
+    write_real(folder)
+    for painter, cell, noise in CELLS:
+        write_cell(folder, painter, cell, noise)
+    return folder, make(folder)
+
+
+def values(folder: Path, cell: str) -> Any:
+    return load_file(folder / f"{cell}.safetensors")["features/shapes"].astype(np.float64)
+
+
+def test_every_cell_has_every_metric_that_says_something_of_it(made: tuple[Path, Table]) -> None:
+    table = made[1]
+    metrics = {metric.name for metric in metrics_of(SCORE, several_noises=True)}
+    assert {metric.name for metric in table.metrics} == metrics
+    teacher = {name for name in metrics if name.endswith(":teacher")}
+    diverse = {"diversity_shapes"}
+    for cell in table.cells:
+        found = {row.metric for row in table.rows if row.cell == cell.id}
+        expected = metrics - diverse
+        if cell.id in {"adapter/steps-4_guidance-1", "champion/steps-4_guidance-1"} or cell.id == "teacher/steps-50_guidance-3":
+            expected = metrics
+        if cell.painter != "real" and cell.seeds == 1:
+            expected = expected - teacher - diverse
+        assert found == expected, cell.id
+    assert all(row.n == N and row.se >= 0 for row in table.rows)
+
+
+def test_cells_come_in_the_order_of_tables(made: tuple[Path, Table]) -> None:
+    painters = list(dict.fromkeys(cell.painter for cell in made[1].cells))
+    assert painters == ["real", "teacher", "ddim", "released", "adapter", "champion", "style"]
+    places = [(c.steps, c.guidance, c.seeds) for c in made[1].cells_of("adapter")]
+    assert places == sorted(places)
+
+
+def test_values_are_those_of_the_features(made: tuple[Path, Table]) -> None:
+    folder, table = made
+    own, real = values(folder, "adapter/steps-4_guidance-1"), values(folder, "real/reference")
+    teacher = values(folder, "teacher/steps-50_guidance-3_seeds-1")
+    again = values(folder, "adapter/steps-4_guidance-1_seeds-1")
+    expected = {
+        "fd_shapes:real": frechet_distance(own, real),
+        "fd_shapes:teacher": frechet_distance(own, teacher),
+        "kid_shapes:real": kernel_distance(own, real),
+        "kid_shapes:teacher": kernel_distance(own, teacher, matched=True),
+        "diversity_shapes": diversity([own, again]).mean(),
     }
-    for sampler, cell, _ in CELLS:
-        rows = table.select(sampler=sampler, **cell.model_dump())
-        is_reference = sampler == "teacher" and cell.seeds == 0
-        expected = {m for m in full if not (is_reference and m.endswith(":teacher"))}
-        assert {row.metric for row in rows} == expected
-        assert {row.nfe for row in rows} == {cell.nfe}
-        assert {row.ms for row in rows} == {3.5}
-        assert {row.n for row in rows} == {N}
-        assert all(row.se > 0 for row in rows if row.metric != "attributes")
-    floor = {m for m in full if not m.endswith(":teacher")}
-    assert {row.metric for row in table.select(sampler="real")} == floor
-    # What the check of the gate takes for possible is what there is.
-    adapter = {row.metric for row in table.select(sampler="lcm")}
-    assert adapter == set(adapter_metrics("shapes", attributes=True))
+    for metric, value in expected.items():
+        row = table.row("adapter/steps-4_guidance-1", metric)
+        assert row is not None
+        assert row.value == pytest.approx(value, rel=1e-9)
 
 
-def test_values_are_those_of_the_features(features: Path) -> None:
-    table = make(features)
-    (row,) = table.select(sampler="lcm", steps=4, metric="fd_shapes:real")
-    expected = frechet_distance(draw("lcm", 28, 0.15)["features"], draw("real", 0, 0.0)["features"])
-    assert row.value == pytest.approx(expected, rel=1e-12)
-    (row,) = table.select(sampler="lcm", steps=4, metric="attributes")
-    assert row.value == draw("lcm", 28, 0.15)["attributes"].mean()
+def test_the_teacher_is_its_pictures_of_other_noises_and_most_evaluations(
+    made: tuple[Path, Table],
+) -> None:
+    folder, table = made
+    assert table.protocol.teacher == "teacher/steps-50_guidance-3_seeds-1"
+    floor = table.row("teacher/steps-50_guidance-3", "kid_shapes:teacher")
+    assert floor is not None
+    one, other = (values(folder, f"teacher/steps-50_guidance-3{s}") for s in ("", "_seeds-1"))
+    assert floor.value == pytest.approx(kernel_distance(one, other, matched=True), rel=1e-9)
 
 
-def test_pairs_are_the_adapter_against_solvers_of_equal_evaluations(features: Path) -> None:
-    table = make(features)
-    found = {
-        (p.nfe, p.a.sampler, p.a.steps, p.b.sampler, p.b.steps, p.b.guidance) for p in table.paired
-    }
+def test_pairs_are_the_champions_cells_and_rivals_of_equal_evaluations(
+    made: tuple[Path, Table],
+) -> None:
+    """One more cell of the adapter, of equal cost and worse, changes no other pair."""
+    found = {(p.a, p.b, p.against) for p in made[1].pairs if p.metric == "kid_shapes:real"}
+    names = ["2_guidance-1", "2_guidance-1.5", "4_guidance-1", "4_guidance-1_seeds-1"]
     assert found == {
-        (2, "lcm", 2, "unipc", 1, 3.0),
-        (4, "lcm", 4, "ddim", 2, 3.0),
-        (4, "lcm", 4, "ddim", 4, 1.0),
+        *((f"adapter/steps-{n}", f"champion/steps-{n}", "champion") for n in names),
+        ("adapter/steps-4_guidance-1", "ddim/steps-2_guidance-3", "rival"),
+        ("adapter/steps-4_guidance-1", "ddim/steps-4_guidance-1", "rival"),
+        ("adapter/steps-4_guidance-1", "released/steps-4_guidance-1", "rival"),
+        ("adapter/steps-2_guidance-1.5", "ddim/steps-2_guidance-3", "rival"),
+        ("adapter/steps-2_guidance-1.5", "ddim/steps-4_guidance-1", "rival"),
+        ("adapter/steps-2_guidance-1.5", "released/steps-4_guidance-1", "rival"),
     }
-    assert {p.metric for p in table.paired} == {
-        "fd_shapes:real",
-        "fd_shapes:teacher",
-        "clip_score",
-        "attributes",
+
+
+def test_differences_are_of_values_without_their_biases(made: tuple[Path, Table]) -> None:
+    table = made[1]
+    for pair in table.pairs:
+        a, b = table.row(pair.a, pair.metric), table.row(pair.b, pair.metric)
+        assert a is not None
+        assert b is not None
+        expected = (a.value - a.bias) - (b.value - b.bias)
+        assert pair.difference == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        assert (a.bias != 0) == (table.metric(pair.metric).kind == "fd")
+
+
+def test_intervals_of_a_family_hold_together(made: tuple[Path, Table]) -> None:
+    families: dict[tuple[str, str], list[Pair]] = {}
+    for pair in made[1].pairs:
+        families.setdefault((pair.metric, pair.against), []).append(pair)
+    for family in families.values():
+        width = NormalDist().inv_cdf(1 - 0.05 / 2 / len(family))
+        for pair in family:
+            assert pair.high - pair.difference == pytest.approx(width * pair.se, abs=1e-9)
+            assert pair.difference - pair.low == pytest.approx(width * pair.se, abs=1e-9)
+
+
+def test_verdicts_need_the_whole_interval_on_one_side(made: tuple[Path, Table]) -> None:
+    table = made[1]
+    for pair in table.pairs:
+        good, bad = pair.high < 0, pair.low > 0
+        if not table.metric(pair.metric).lower_is_better:
+            good, bad = bad, good
+        assert pair.verdict == ("better" if good else "worse" if bad else "level")
+    better = table.pair(
+        "kid_shapes:real", "adapter/steps-4_guidance-1", "champion/steps-4_guidance-1"
+    )
+    assert better is not None
+    assert better.verdict == "better"
+
+
+def test_a_champion_that_differs_in_nothing_is_level(made: tuple[Path, Table]) -> None:
+    same = [p for p in made[1].pairs if p.against == "champion" and "steps-2" in p.a]
+    assert {(p.difference, p.low, p.high, p.verdict) for p in same} == {(0, 0, 0, "level")}
+    assert {p.metric for p in same} == {
+        metric.name for metric in metrics_of(SCORE, several_noises=False)
     }
-    for pair in table.paired:
-        (a,) = table.select(metric=pair.metric, **pair.a.model_dump())
-        (b,) = table.select(metric=pair.metric, **pair.b.model_dump())
-        assert pair.difference == a.value - b.value
-        assert pair.low < pair.difference < pair.high
 
 
-def test_better_needs_the_whole_interval_on_the_good_side(features: Path) -> None:
-    pairs = make(features).paired
-    for pair in pairs:
-        good = pair.high < 0 if pair.metric.startswith("fd") else pair.low > 0
-        assert pair.better == good
-    assert any(pair.better for pair in pairs if pair.metric == "fd_shapes:real")
+def test_the_headline_has_no_bias_where_few_pictures_would_mislead(
+    made: tuple[Path, Table], tmp_path: Path
+) -> None:
+    """64 pictures are more than ten a dimension of 6, and fewer than ten of 12."""
+    assert made[1].headline.name == "fd_shapes:real"
+    shutil.copytree(made[0], tmp_path / "features")
+    for path in (tmp_path / "features").rglob("*.safetensors"):
+        found = load_file(path)
+        found["features/shapes"] = np.hstack([found["features/shapes"]] * 2)
+        about = json.loads(path.with_suffix(".json").read_text())
+        write(path, found, **{name: value for name, value in about.items() if name != "sha256"})
+    assert make(tmp_path / "features").headline.name == "kid_shapes:real"
 
 
-def test_a_sampler_that_differs_in_nothing_is_not_better(features: Path) -> None:
-    tensors = draw("lcm", 28, 0.15)
-    cell = Cell(steps=4, guidance=1.0)
-    about = cell.model_dump() | {"sampler": "ddim", "nfe": 4}
-    write(features / "ddim" / f"{cell.name}.safetensors", tensors, **about)
-    same = [p for p in make(features).paired if p.b.steps == 4]
-    assert {(p.difference, p.low, p.high, p.better) for p in same} == {(0, 0, 0, False)}
+def test_without_a_champion_nothing_is_compared_with_it(features: Path) -> None:
+    shutil.rmtree(features / "champion")
+    table = make(features, champion=None)
+    assert table.champion is None
+    assert {pair.against for pair in table.pairs} == {"rival"}
+    (features / "champion").mkdir()
+    assert make(features, champion=None) == table
 
 
-def test_same_features_give_the_same_bytes_and_the_protocol_names_the_set(features: Path) -> None:
-    first = make(features)
-    content = (features.parent / "scores.json").read_bytes()
-    assert make(features) == first
-    assert (features.parent / "scores.json").read_bytes() == content
-    assert make(features, seed=1).protocol["sha256"] != first.protocol["sha256"]
-    assert first.protocol["reference"]["teacher"] == {"steps": 50, "guidance": 3.0, "seeds": 0}
-    assert first.protocol["n"] == N
+def test_same_features_give_the_same_bytes(made: tuple[Path, Table]) -> None:
+    folder, table = made
+    scores = folder.parent / "scores"
+    before = {path.name: path.read_bytes() for path in scores.iterdir()}
+    assert make(folder) == table
+    assert {path.name: path.read_bytes() for path in scores.iterdir()} == before
+    assert before.keys() == {"scores.json", "metrics.json", "curves.csv"}
 
 
-def test_the_protocol_is_named_by_its_own_hash(features: Path) -> None:
-    protocol = dict(make(features).protocol)
+def test_the_protocol_is_named_by_all_that_it_holds(made: tuple[Path, Table]) -> None:
+    protocol = made[1].protocol.model_dump(mode="json")
     identity = protocol.pop("sha256")
     assert hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest() == identity
+    assert protocol.pop("code_sha256")
+    arrays = protocol.pop("arrays")
+    assert {name: network["sha256"] for name, network in arrays.items()} == {
+        name: network["sha256"] for name, network in ARRAYS.items()
+    }
     assert protocol == {
         "n": N,
-        "features": {"name": "shapes", "sha256": "f", "preprocessing": "p"},
-        "clip": {"name": "shapes", "sha256": "c"},
-        "attributes": True,
-        "resamples": 50,
-        "seed": 0,
         "captions_sha256": "captions",
-        "reference": {
-            "real": "images",
-            "teacher": {"steps": 50, "guidance": 3.0, "seeds": 0},
-        },
+        "real_sha256": "reference",
+        "teacher_sha256": "steps-50_guidance-3_seeds-1",
+        "teacher": "teacher/steps-50_guidance-3_seeds-1",
+        "level": 0.95,
+        "seed": 0,
     }
 
 
-def test_only_the_2015_inception_is_called_fid(features: Path) -> None:
-    network = {"name": INCEPTION, "sha256": "f", "preprocessing": "p"}
-    shutil.rmtree(features)
-    write_real(features, network=network)
-    for sampler, cell, noise in CELLS:
-        write_cell(features, sampler, cell, noise, network=network)
-    table = make(features)
-    names = {row.metric for row in table.rows}
-    assert names == {
-        "fid:real",
-        "fid:teacher",
-        "kid:real",
-        "kid:teacher",
-        "clip_score",
-        "attributes",
-    }
-    assert {p.metric for p in table.paired} == names - {"kid:real", "kid:teacher"}
+def test_metrics_and_curves_are_the_rows(made: tuple[Path, Table]) -> None:
+    folder, table = made
+    nested = json.loads((folder.parent / "scores" / "metrics.json").read_text())
+    row = table.row("ddim/steps-4_guidance-1", "clip_score")
+    assert row is not None
+    assert nested["ddim"]["steps-4_guidance-1"]["clip_score"] == row.value
+    assert sum(len(cell) for painter in nested.values() for cell in painter.values()) == len(
+        table.rows
+    )
+    with (folder.parent / "scores" / "curves.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(table.rows)
+    assert set(lines[0]) == {
+        "painter", "guidance", "seeds", "steps", "nfe", "metric", "value", "low", "high"
+    }  # fmt: skip
+    (line,) = (
+        x
+        for x in lines
+        if (x["painter"], x["steps"], x["metric"], x["guidance"])
+        == ("ddim", "4", "clip_score", "1.0")
+    )
+    assert float(line["high"]) == pytest.approx(row.value + 1.96 * row.se, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("record", "what"),
     [
-        ({"network": {"name": "shapes", "sha256": "x", "preprocessing": "p"}}, "feature networks"),
-        ({"clip": {"name": "shapes", "sha256": "x"}}, "CLIP networks"),
+        ({"arrays": ARRAYS | {"clip": {"name": "other", "sha256": "x"}}}, "networks"),
         ({"captions_sha256": "x"}, "captions"),
     ],
 )
 def test_what_was_measured_otherwise_is_refused(
     features: Path, record: dict[str, Any], what: str
 ) -> None:
-    write_cell(features, "ddim", Cell(steps=4, guidance=1.0), 1.0, **record)
-    with pytest.raises(UserError, match=f"ddim at 4 steps, guidance 1: its {what} are not"):
+    write_cell(features, "ddim", Cell(steps=4, guidance=1), 1.0, **record)
+    with pytest.raises(UserError, match=f"ddim/steps-4_guidance-1: its {what} are not"):
         make(features)
 
 
 def test_other_numbers_of_pictures_are_refused(features: Path) -> None:
-    tensors = {name: values[:-1] for name, values in draw("ddim", 0, 1.0).items()}
-    cell = Cell(steps=4, guidance=1.0)
-    about = cell.model_dump() | {"sampler": "ddim", "nfe": 4}
-    write(features / "ddim" / f"{cell.name}.safetensors", tensors, **about)
-    with pytest.raises(UserError, match="its numbers of pictures are not"):
+    path = features / "ddim" / "steps-4_guidance-1.safetensors"
+    arrays = {k: v[:-1] for k, v in draw("ddim", Cell(steps=4, guidance=1), 1.0).items()}
+    about = {"painter": "ddim", "steps": 4, "guidance": 1.0, "seeds": 0, "nfe": 4}
+    write(path, arrays, **about)
+    with pytest.raises(UserError, match="63 pictures, and the real ones are 64"):
         make(features)
 
 
-def test_a_missing_reference_is_named(features: Path) -> None:
-    for suffix in ("json", "safetensors"):
-        (features / "teacher" / f"steps-50_guidance-3.{suffix}").unlink()
-    with pytest.raises(UserError, match="holds no image set with seeds 0"):
+def test_features_that_are_no_numbers_are_named(features: Path) -> None:
+    path = features / "ddim" / "steps-4_guidance-1.safetensors"
+    arrays = draw("ddim", Cell(steps=4, guidance=1), 1.0)
+    arrays["features/shapes"][3, 2] = np.nan
+    write(path, arrays, painter="ddim", steps=4, guidance=1.0, seeds=0, nfe=4)
+    with pytest.raises(UserError, match=r"ddim/steps-4_guidance-1.*features/shapes is not finite"):
         make(features)
+
+
+def test_a_teacher_without_other_noises_is_refused(features: Path) -> None:
+    for path in (features / "teacher").glob("*seeds*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"teacher\.cells: none of other noises"):
+        make(features)
+
+
+def test_what_features_did_not_measure_is_refused(features: Path) -> None:
+    plugins = Score.model_validate(
+        SCORE.model_dump() | {"plugins": {"taste": {"command": ["taste"]}}}
+    ).plugins
+    with pytest.raises(UserError, match="score: taste was not measured; run"):
+        make(features, plugins=plugins)
+
+
+def test_missing_features_are_named(features: Path) -> None:
     (features / "real" / "real.safetensors").unlink()
     with pytest.raises(UserError, match="run `lcm-lora features real`"):
         make(features)
@@ -256,15 +386,15 @@ def test_a_set_of_which_half_is_missing_is_named(suffix: str, features: Path) ->
         make(features)
 
 
-def test_a_sampler_without_features_is_named(features: Path) -> None:
-    shutil.rmtree(features / "unipc")
-    with pytest.raises(UserError, match=r"unipc: holds no features; run `lcm-lora features unipc`"):
+def test_a_painter_without_features_is_named(features: Path) -> None:
+    shutil.rmtree(features / "style")
+    with pytest.raises(UserError, match=r"style: holds no features; run `lcm-lora features style`"):
         make(features)
 
 
-def test_features_of_another_sampler_are_refused(features: Path) -> None:
-    shutil.copytree(features / "ddim", features / "unipc", dirs_exist_ok=True)
-    with pytest.raises(UserError, match=r"is of ddim, not of unipc; run `lcm-lora features unipc`"):
+def test_features_of_another_painter_are_refused(features: Path) -> None:
+    shutil.copytree(features / "ddim", features / "style", dirs_exist_ok=True)
+    with pytest.raises(UserError, match=r"is of ddim, not of style; run `lcm-lora features style`"):
         make(features)
 
 
@@ -274,7 +404,7 @@ def test_a_broken_file_of_features_or_scores_is_named(features: Path) -> None:
         make(features)
     scores = features.parent / "scores.json"
     with pytest.raises(UserError, match="no such file"):
-        load_table(scores)
+        read_table(scores)
     scores.write_text('{"rows": 3}')
     with pytest.raises(UserError, match=r"damaged \(The table of scores; .*run `lcm-lora score`"):
-        load_table(scores)
+        read_table(scores)

@@ -1,0 +1,103 @@
+"""Whom the adapter is compared with, and what may be concluded from a family of comparisons.
+
+Several step counts and several rivals are compared at once. So that this does not make a chance
+finding likelier, intervals are simultaneous: those of one metric against the champion, or against
+all rivals, are one family of m, and each is as wide as an interval of level 1 - (1 - level) / m
+(Bonferroni). With the level's certainty all of a family hold together, however they depend.
+
+Source: Dunn 1961.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import NormalDist
+
+from lcm_lora.evaluation.cells import Measured, MeasuredSet, is_rival
+from lcm_lora.evaluation.metrics import Difference, Instrument, applies
+from lcm_lora.evaluation.scores import Against, MetricRecord, Pair, Verdict
+from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
+
+Partner = tuple[Against, MeasuredSet]
+
+
+def pairs_of(
+    metric: MetricRecord,
+    instrument: Instrument,
+    measured: Measured,
+    generate: Generate,
+    level: float,
+) -> list[Pair]:
+    """Return all comparisons of the adapter by a metric.
+
+    Args:
+        metric: By which.
+        instrument: That measures it.
+        measured: All sets.
+        generate: Who is a rival.
+        level: Of a family's intervals together.
+    """
+    families: dict[Against, list[tuple[MeasuredSet, MeasuredSet, Difference]]] = {}
+    for cell in measured.cells:
+        partners = list(_partners(metric, cell, measured, generate))
+        found = instrument.differences(cell, [b for _, b in partners]) if partners else []
+        for (against, other), difference in zip(partners, found, strict=True):
+            families.setdefault(against, []).append((cell, other, difference))
+    return [
+        _pair(metric, against, a, b, difference, half_width(level, len(family)))
+        for against, family in families.items()
+        for a, b, difference in family
+    ]
+
+
+def half_width(level: float, comparisons: int = 1) -> float:
+    """Return the standard errors either side of a value that make one of m intervals at once."""
+    return NormalDist().inv_cdf(1 - (1 - level) / (2 * comparisons))
+
+
+def _partners(
+    metric: MetricRecord, cell: MeasuredSet, measured: Measured, generate: Generate
+) -> Iterator[Partner]:
+    """Yield the champion's cell of equal steps and guidance, and rivals' of equal evaluations."""
+    if cell.record.painter != ADAPTER or not applies(metric, cell, measured):
+        return
+    same_noise = [c for c in measured.cells if c.record.seeds == cell.record.seeds]
+    able = [c for c in same_noise if applies(metric, c, measured)]
+    yield from (("champion", c) for c in able if _is_counterpart(c, cell))
+    yield from (
+        ("rival", c) for c in able if is_rival(c, generate) and c.record.nfe == cell.record.nfe
+    )
+
+
+def _is_counterpart(other: MeasuredSet, cell: MeasuredSet) -> bool:
+    a, b = other.record, cell.record
+    return a.painter == CHAMPION and (a.steps, a.guidance) == (b.steps, b.guidance)
+
+
+def _pair(
+    metric: MetricRecord,
+    against: Against,
+    a: MeasuredSet,
+    b: MeasuredSet,
+    found: Difference,
+    width: float,
+) -> Pair:
+    low, high = found.value - width * found.se, found.value + width * found.se
+    return Pair(
+        metric=metric.name,
+        a=a.id,
+        b=b.id,
+        against=against,
+        difference=found.value,
+        se=found.se,
+        low=low,
+        high=high,
+        verdict=_verdict(low, high, metric.lower_is_better) if found.is_decisive else "level",
+    )
+
+
+def _verdict(low: float, high: float, lower_is_better: bool) -> Verdict:
+    below, above = high < 0, low > 0
+    if not (below or above):
+        return "level"
+    return "better" if below == lower_is_better else "worse"

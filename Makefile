@@ -36,6 +36,7 @@ bench: setup
 	$(BIN)/python -m bench.text
 	$(BIN)/python -m bench.append
 	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.features
 
 rehearse: setup
 	$(BIN)/python -m bench.rehearse $(PRESET)

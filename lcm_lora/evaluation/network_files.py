@@ -122,7 +122,7 @@ def _folder(where: str, name: str, kind: str, given: str, hashes: Hashes) -> Net
     if not path.is_dir():
         raise UserError(f"{where} {path}: no such folder; mend its place in params.yaml")
     _check_type(where, path, kind)
-    preparation = clip_preparation(path) if kind == "clip" else DINOV2
+    preparation = clip_preparation(path, where) if kind == "clip" else DINOV2
     return NetworkFile(where, name, kind, path, look_at_model(given, path, hashes), preparation)
 
 

@@ -59,8 +59,12 @@ DINOV2 = whole(224, *_IMAGENET)
 """Of FD-DINOv2, as dgm-eval and edm2 compute it: the whole picture, no crop."""
 
 
-def clip_preparation(folder: Path) -> Preparation:
+def clip_preparation(folder: Path, where: str) -> Preparation:
     """Return what the processor in a CLIP folder of transformers does.
+
+    Args:
+        folder: Of the CLIP.
+        where: The parameter that names it.
 
     Raises:
         UserError: There is none, or it does what no CLIP needs.
@@ -70,8 +74,8 @@ def clip_preparation(folder: Path) -> Preparation:
         return _of_processor(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
-            f"{folder}: not a CLIP folder with a preprocessor_config.json ({reason(error)}); "
-            "mend it, or name another"
+            f"{where} {folder}: not a CLIP folder with a preprocessor_config.json "
+            f"({reason(error)}); mend it, or name another"
         ) from None
 
 

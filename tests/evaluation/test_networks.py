@@ -53,7 +53,9 @@ def as_batch(*pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-@pytest.mark.parametrize(("size", "side"), [(427, 299), (64, 299), (512, 299), (300, 224), (32, 32)])
+@pytest.mark.parametrize(
+    ("size", "side"), [(427, 299), (64, 299), (512, 299), (300, 224), (32, 32)]
+)
 def test_scaling_on_the_device_is_clean_fids(size: int, side: int) -> None:
     picture = photograph(size)
     wanted = make_resizer("PIL", False, "bicubic", (side, side))(picture)
@@ -83,7 +85,7 @@ def test_clip_folders_prepare_as_their_own_processor(
     picture = photograph(128)[: shape[0], : shape[1]]
     processor = CLIPImageProcessorPil.from_pretrained(str(tmp_path), local_files_only=True)
     wanted = processor(images=[Image.fromarray(picture)], return_tensors="pt").pixel_values
-    how = clip_preparation(tmp_path)
+    how = clip_preparation(tmp_path, "score.clip")
     found = prepare(as_batch(picture), how)
     assert (found - wanted).abs().max() < 1.01 / 255 / 0.5  # a colour may be rounded otherwise
     assert (found - wanted).abs().mean() < 1e-4

@@ -248,17 +248,50 @@ def test_a_hub_id_is_a_commit_of_the_local_cache_without_a_network(tmp_path: Pat
     assert look(COMMITS[0])[0] == found[0]
 
 
+def score(**more: Any) -> Score:
+    return Score(**{"networks": {"shapes": {"kind": "shapes"}}} | more)
+
+
 def test_networks_are_their_files(tmp_path: Path, hashes: Hashes) -> None:
-    found = look_at_networks(Score(), hashes)
+    found = look_at_networks(score(), hashes)
     assert found.attributes is not None
-    assert look_at_networks(Score(attributes=False), hashes).attributes is None
+    assert look_at_networks(score(attributes=False), hashes).attributes is None
     clip = tmp_path / "clip"
     shutil.copytree(places.CLIP, clip)
-    assert look_at_networks(Score(clip=str(clip)), hashes).clip.sha256 == found.clip.sha256
-    (clip / "config.json").write_text("{}")
-    assert look_at_networks(Score(clip=str(clip)), hashes).clip.sha256 != found.clip.sha256
+    processor = {"size": 32, "crop_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (clip / "preprocessor_config.json").write_text(json.dumps(processor))
+    with_clip = score(clip=str(clip))
+    before = look_at_networks(with_clip, hashes).clip
+    assert before.files.items() > found.clip.files.items()
+    config = json.loads((clip / "config.json").read_text())
+    (clip / "config.json").write_text(json.dumps(config | {"a": 1}))
+    assert look_at_networks(with_clip, hashes).clip.sha256 != before.sha256
     (tmp_path / "other.pt").write_bytes(b"another network")
+    inception = {"it": {"kind": "inception", "path": str(tmp_path / "other.pt")}}
     with pytest.raises(UserError, match="not the 2015 Inception weights"):
-        look_at_networks(Score(features=str(tmp_path / "other.pt")), hashes)
-    with pytest.raises(UserError, match="no such file"):
-        look_at_networks(Score(clip=str(tmp_path / "gone")), hashes)
+        look_at_networks(score(networks=inception), hashes)
+    with pytest.raises(UserError, match="no such folder"):
+        look_at_networks(score(clip=str(tmp_path / "gone")), hashes)
+
+
+def test_plugins_are_their_words_and_files(tmp_path: Path, hashes: Hashes) -> None:
+    script = tmp_path / "metric.py"
+    script.write_text("1")
+
+    def seen(*more: str) -> str:
+        command = {"mine": {"command": ["python", str(script), *more]}}
+        return look_at_networks(score(plugins=command), hashes).plugins["mine"]
+
+    first = seen()
+    assert seen() == first
+    assert seen("--fast") != first
+    script.write_text("2")
+    assert seen() != first
+
+
+def test_looking_at_networks_imports_no_torch() -> None:
+    program = (
+        "import sys, lcm_lora.inventory.networks, lcm_lora.stages.features\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

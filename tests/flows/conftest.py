@@ -147,7 +147,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = YAML(typ="safe").load(PRESET.read_text())
     (project.root / "params.yaml").write_text(json.dumps(params))
     project.set("distill.seed", 20)
-    project.set("registry.gate", {"steps": 4, "metric": "fd_shapes:real", "limit": 30.0})
+    gate = {"limits": {"fd_shapes:real": 30.0}, "target": {"fd_shapes:real": 0.0}}
+    project.set("registry.gate", [{"steps": 4, "guards": {"attributes": 0.05}} | gate])
     ignored = ("/data/", "/artifacts/", "/.checkpoints/", "/.mlflow/", "/.prefect/")
     (project.root / ".gitignore").write_text("\n".join(ignored) + "\n")
     project.commit("The toy project")

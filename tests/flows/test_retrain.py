@@ -38,11 +38,11 @@ def agrees_with_dvc(project: Project) -> bool:
 
 def test_first_run_runs_every_stage_and_leaves_only_the_lock(done: Done) -> None:
     notes = (done.project.root / ".checkpoints" / "started").read_text().splitlines()
-    generated = {"generate teacher", "generate ddim"}
-    others = {"inventory", "prepare", "distill", "select", "score", "report"}
+    generated = {"generate teacher", "generate ddim", "generate champion"}
+    others = {"inventory", "prepare", "distill", "select", "score", "decide", "report"}
     assert set(notes) == others | generated
     assert notes[:2] == ["inventory", "prepare"]
-    assert notes[-2:] == ["score", "report"]
+    assert notes[-3:] == ["score", "decide", "report"]
     assert done.project.call("git", "status", "--porcelain").split() == ["??", "dvc.lock"]
     assert agrees_with_dvc(done.project)
 
@@ -69,11 +69,13 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
     assert version.tags["chosen_step"] == run.data.tags["chosen_step"] == "3"
     choice = mlflow.get_metric_history(run.info.run_id, "select/kid.real")
     assert [(row.step, row.value) for row in choice] == [(2, 2.0), (3, 1.0)]
-    assert version.tags["evaluation"] == "protocol-0"
+    assert version.tags["evaluation"] == "protocol-0-1000"
     assert "nobody was champion" in version.tags["gate"]
+    assert version.tags["judged_against"] == run.data.tags["decision_against"] == "nobody"
+    assert run.data.tags["decision"] == "promote"
     assert len(version.tags["params_sha256"]) == 64
     assert run.data.params["distill.seed"] == "20"
-    assert run.data.metrics["fd_shapes.real/lcm"] == 20.0
+    assert run.data.metrics["fd_shapes.real/adapter"] == 20.0
     (data,) = run.inputs.dataset_inputs
     assert data.dataset.source_type == "dvc"
     assert json.loads(data.dataset.source) == {
@@ -96,11 +98,11 @@ def test_second_run_only_looks_and_registers_nothing(
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory"]
     table = capfd.readouterr().out
-    assert table.count("Unchanged") == 7
+    assert table.count("Unchanged") == 9
     assert table.count("Ran") == 1
     assert len(client(project).search_model_versions(f"name = '{NAME}'")) == 1
     (run,) = client(project).search_runs(["1"])
-    history = client(project).get_metric_history(run.info.run_id, "fd_shapes.real/lcm")
+    history = client(project).get_metric_history(run.info.run_id, "fd_shapes.real/adapter")
     assert len(history) == 1
 
 
@@ -109,9 +111,9 @@ def test_changed_evaluation_reruns_what_follows_and_reverting_restores(
 ) -> None:
     project.set("score.seed", 5)
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["inventory", "score", "report"]
+    assert project.started() == ["inventory", "score", "decide", "report"]
     (version,) = client(project).search_model_versions(f"name = '{NAME}'")
-    assert version.tags["evaluation"] == "protocol-5"
+    assert version.tags["evaluation"] == "protocol-5-1000"
 
     project.set("score.seed", 0)
     capsys.readouterr()
@@ -133,7 +135,7 @@ def test_failing_stage_is_one_line_and_the_next_run_goes_on(
     assert printed == "error: report: report.title is bad; choose another\n"
     logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert logged == ["Finished in state Failed('report.title is bad; choose another')"]
-    assert project.started() == ["inventory", "score", "report"]
+    assert project.started() == ["inventory", "score", "decide", "report"]
     assert (project.root / "artifacts" / "scores" / "scores.json").exists()
 
     project.set("report.title", "good")
@@ -149,7 +151,8 @@ def test_new_pictures_run_what_follows_and_a_touch_runs_nothing(project: Project
     started = project.started()
     assert started[:2] == ["inventory", "prepare"]
     # The table was scored anew and came out the same, so nobody draws a report.
-    assert set(started[2:]) == {"distill", "generate teacher", "generate ddim", "score"}
+    painted = {"generate teacher", "generate ddim", "generate champion"}
+    assert set(started[2:]) == {"distill", "score", *painted}
     assert agrees_with_dvc(project)
 
     one.write_text(one.read_text())
@@ -162,7 +165,7 @@ def test_new_pictures_run_what_follows_and_a_touch_runs_nothing(project: Project
 def test_what_dvc_has_run_by_itself_is_not_run_again(project: Project) -> None:
     (project.root / "source" / "two.txt").write_text("two")
     project.call("dvc", "repro")
-    assert len(project.started()) == 6
+    assert len(project.started()) == 7
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory"]
 
@@ -181,7 +184,7 @@ def test_a_version_names_the_commit_that_made_its_weights(project: Project) -> N
 
     project.set("distill.checkpoint_every", 7)  # no weight depends on it
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["inventory", "distill", "select", "score"]
+    assert project.started() == ["inventory", "distill", "select", "score", "decide"]
     (known,) = mlflow.search_model_versions(f"name = '{NAME}'")
     assert known.tags == version.tags
     again, run = mlflow.search_runs(["1"])
@@ -201,21 +204,26 @@ def test_another_choice_of_a_training_is_another_adapter_with_a_run_of_its_own(
     (first,) = mlflow.search_runs(["1"])
     project.set("select.steps", 2)
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["inventory", "select", "score", "report"]
+    judged = ["score", "decide", "report"]
+    again = ["inventory", "generate champion", *judged]  # the champion was this training's own
+    assert project.started() == ["inventory", "select", *judged, *again]
     versions = mlflow.search_model_versions(f"name = '{NAME}'")
     found = {v.tags["chosen_step"]: mlflow.get_run(v.run_id) for v in versions}
     assert found["3"].info.run_id == first.info.run_id != found["2"].info.run_id
     assert found["3"].data.metrics == first.data.metrics
-    assert found["3"].data.metrics["fd_shapes.real/lcm"] == 20.0
-    assert found["2"].data.metrics["fd_shapes.real/lcm"] == 25.0
+    assert found["3"].data.metrics["fd_shapes.real/adapter"] == 20.0
+    assert found["2"].data.metrics["fd_shapes.real/adapter"] == 25.0
     for run in found.values():
         history = mlflow.get_metric_history(run.info.run_id, "train/loss")
         assert [metric.step for metric in history] == [1, 2, 3]
     assert mlflow.get_model_version_by_alias(NAME, "champion").tags["chosen_step"] == "3"
 
+    (worse,) = (version for version in versions if version.tags["chosen_step"] == "2")
+    assert worse.tags["gate"].startswith("Distance to real pictures at 4 steps is worse than the")
+
     project.set("select.steps", 4)
     assert retrain(return_state=True).is_completed()
-    assert project.started() == ["inventory"]
+    assert project.started() == ["inventory", *judged]  # against itself: it is champion
     assert len(mlflow.search_runs(["1"])) == len(versions) == 2
 
 
@@ -223,7 +231,7 @@ def test_another_choice_of_a_training_is_another_adapter_with_a_run_of_its_own(
     ("parameter", "path", "place"),
     [
         ("distill.seed", "artifacts/training/curve.jsonl", "distill: {}"),
-        ("score.seed", "artifacts/scores/scores.json", "{}"),
+        ("score.seed", "artifacts/scores/scores.json", "decide: artifacts/scores/scores.json"),
     ],
 )
 def test_a_damaged_file_of_a_stage_is_one_line(
@@ -237,17 +245,6 @@ def test_a_damaged_file_of_a_stage_is_one_line(
     assert printed.count("\n") == 1
     assert retraining.main() == 1  # also when DVC has nothing to run any more
     assert f"{path}" in capfd.readouterr().err
-
-
-def test_champion_moves_only_to_a_better_adapter(project: Project) -> None:
-    mlflow = client(project)
-    holders = []
-    for seed in (25, 10):
-        project.set("distill.seed", seed)
-        assert retrain(return_state=True).is_completed()
-        aliases = mlflow.get_registered_model(NAME).aliases
-        holders.append({alias: int(version) for alias, version in aliases.items()})
-    assert holders == [{"champion": 1, "challenger": 2}, {"champion": 3}]
 
 
 def test_clone_with_pulled_data_has_nothing_to_run(
@@ -290,8 +287,12 @@ def test_a_missing_graph_is_one_line(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("registry.gate.steps", 3, "registry.gate.steps: the adapter is not sampled at 3"),
-        ("registry.gate.metric", "beauty", "registry.gate.metric: the table will hold no beauty"),
+        ("registry.gate", [{"steps": 3}], "registry.gate.0: the adapter is not painted at 3"),
+        (
+            "registry.gate",
+            [{"steps": 4, "target": {"beauty": 0}}],
+            "registry.gate.0.target: the table will hold no beauty",
+        ),
         ("distill.stepz", 3, "distill.stepz: no such parameter"),
     ],
 )

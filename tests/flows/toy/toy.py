@@ -33,6 +33,9 @@ def git(*arguments):
 def inventory():
     files = sorted(Path("source").glob("*"))
     write("data/inventory/source.json", {file.name: sha256(file.read_text()) for file in files})
+    from lcm_lora import champion, layout
+
+    champion.take_over(layout.BROUGHT, layout.CHAMPION, "sd1")
 
 
 def prepare():
@@ -103,26 +106,80 @@ def recipe(weights, step):
     }
 
 
-def generate(sampler):
+def generate(painter):
     data = Path("data/shards/train.txt").read_text()
-    write(f"artifacts/images/{sampler}/picture.txt", f"{PARAMS['generate']['seed']} {data}")
+    weights = Path("data/champion/adapter/pytorch_lora_weights.safetensors")
+    who = weights.read_text() if painter == "champion" and weights.exists() else painter
+    write(f"artifacts/images/{painter}/picture.txt", f"{who} {PARAMS['generate']['seed']} {data}")
 
 
 def score():
-    weights = Path("artifacts/adapter/pytorch_lora_weights.safetensors").read_text()
-    rows = [
-        row("lcm", "fd_shapes:real", float(weights), 1.0),
-        row("lcm", "attributes", 0.9, 0.01),
-        row("ddim", "fd_shapes:real", 50.0, 1.0),
+    own = Path("artifacts/adapter/pytorch_lora_weights.safetensors").read_text()
+    champion = json.loads(Path("data/champion/champion.json").read_text())["champion"]
+    painted = {"adapter": float(own)}
+    if champion:
+        painted["champion"] = float(
+            Path("artifacts/images/champion/picture.txt").read_text().split()[0]
+        )
+    painted["ddim"] = 50.0
+    cells = [
+        {
+            **{"id": f"{name}/steps-4_guidance-1", "painter": name, "sampler": "lcm", "steps": 4},
+            **{"guidance": 1.0, "seeds": 0, "nfe": 4, "images_sha256": "", "subject_sha256": ""},
+        }
+        for name in painted
     ]
-    protocol = {"sha256": f"protocol-{PARAMS['score']['seed']}"}
-    write("artifacts/scores/scores.json", {"protocol": protocol, "rows": rows, "paired": []})
+    protocol = {
+        **{"n": 8, "arrays": {}, "captions_sha256": "", "real_sha256": "", "teacher_sha256": ""},
+        **{"teacher": "teacher/steps-50_guidance-3_seeds-1", "level": 0.95, "code_sha256": ""},
+        "sha256": f"protocol-{PARAMS['score']['seed']}-{PARAMS['generate']['seed']}",
+    }
+    table = {
+        "protocol": protocol,
+        "champion": champion,
+        "metrics": [
+            metric("fd_shapes:real", "Distance to real pictures", "fd", True, "distance"),
+            metric("attributes", "Attributes as asked for", "mean", False, "share"),
+        ],
+        "cells": cells,
+        "rows": [
+            {"cell": cell["id"], "metric": name, "value": value, "bias": 0.0, "se": 1.0, "n": 8}
+            for cell in cells
+            for name, value in measured(painted[cell["painter"]]).items()
+        ],
+        "pairs": list(pairs(painted)) if champion else [],
+    }
+    write("artifacts/scores/scores.json", table)
 
 
-def row(sampler, metric, value, se):
-    place = {"sampler": sampler, "steps": 4, "guidance": 1.0, "seeds": 0, "nfe": 4}
-    measured = {"metric": metric, "value": value, "se": se, "n": 8, "network": "toy", "ms": 1.0}
-    return place | measured
+def metric(name, title, kind, lower_is_better, unit):
+    return {
+        **{"name": name, "title": title, "kind": kind, "array": "", "reference": None},
+        **{"lower_is_better": lower_is_better, "is_unbiased": True, "unit": unit},
+    }
+
+
+def measured(weights):
+    return {"fd_shapes:real": weights, "attributes": 0.9}
+
+
+def pairs(painted):
+    rival = measured(painted["champion"])
+    for name, value in measured(painted["adapter"]).items():
+        difference = value - rival[name]
+        low, high = (difference - 3.0, difference + 3.0) if name != "attributes" else (-0.01, 0.01)
+        surely = "worse" if low > 0 else "better" if high < 0 else "level"
+        yield {
+            **{"metric": name, "a": "adapter/steps-4_guidance-1", "against": "champion"},
+            **{"b": "champion/steps-4_guidance-1", "difference": difference, "se": 1.5},
+            **{"low": low, "high": high, "verdict": surely},
+        }
+
+
+def decide():
+    from lcm_lora.cli import app
+
+    app(["decide"])
 
 
 def report():

@@ -244,8 +244,8 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
 def _single(draw: Callable[[Axes], None]) -> str:
     """Draw one panel as wide as a phone."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 3.1))
-        figure.subplots_adjust(left=0.15, right=0.97, top=0.9, bottom=0.17)
+        figure = Figure(figsize=(3.9, 2.9))
+        figure.subplots_adjust(left=0.19, right=0.97, top=0.9, bottom=0.17)
         draw(figure.subplots())
         return _svg(figure)
 
@@ -261,6 +261,8 @@ def _panel(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_xlabel(axis.label)
     _finish(axes, table, metric, lines)
+    if metric.unit == "share":
+        axes.set_ylim(-0.02, 1.02)
 
 
 def _draw_lines(
@@ -301,14 +303,12 @@ def _finish(axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line
             axes.axhline(row.value, color=_TEACHER, linewidth=1.4)
         else:
             axes.axhline(row.value, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
-    axes.set_title(textwrap.shorten(metric.title, 54, placeholder=" …"))
+    axes.set_title(textwrap.shorten(metric.title, 44, placeholder=" …"))
     _say_direction(axes, metric.lower_is_better, metric.unit == "share")
     cells = {cell.id for line in lines for cell in line.cells}
     rows = [row for row in table.rows if row.cell in cells and row.metric == metric.name]
     if metric.unit == "distance" and metric.lower_is_better:
         _frame(axes, table, rows + references)
-    elif metric.unit == "share":
-        axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y")
 
 

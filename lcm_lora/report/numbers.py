@@ -37,12 +37,15 @@ def half_width(table: Table, row: Row) -> float:
 
 
 def spread(table: Table, row: Row) -> str:
-    """Return a value with half the width of its interval."""
-    metric = table.metric(row.metric)
-    if metric.unit != "share":
-        return f"{number(row.value)}{_SPACE}±{_SPACE}{number(half_width(table, row))}"
-    half = 100 * half_width(table, row)
-    return f"{100 * row.value:.1f}{_SPACE}±{_SPACE}{half:.1f}{_SPACE}%"
+    """Return a value with half the width of its interval, both to two digits of that."""
+    is_share = table.metric(row.metric).unit == "share"
+    scale, unit = (100, f"{_SPACE}%") if is_share else (1, "")
+    value, half = scale * row.value, scale * half_width(table, row)
+    if half < 10**-_MOST:
+        return f"{shown(table.metric(row.metric), row.value)}{_SPACE}±{_SPACE}0"
+    digits = min(_MOST, max(0, 1 - floor(log10(half))))
+    texts = [f"{part:.{digits}f}".replace("-", _MINUS) for part in (value, half)]
+    return f"{_SPACE}±{_SPACE}".join(texts) + unit
 
 
 def level(table: Table) -> str:

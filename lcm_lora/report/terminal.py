@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table as Sheet
 from rich.text import Text
 
-from lcm_lora.evaluation.decision import Decision, Rule
-from lcm_lora.evaluation.scores import MetricRecord, Table
+from lcm_lora import layout
+from lcm_lora.evaluation.decision import Decision, Rule, read_decision
+from lcm_lora.evaluation.scores import MetricRecord, Table, read_table
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
-from lcm_lora.report.tidy import tidy
+from lcm_lora.report.tidy import as_csv, tidy
 from lcm_lora.report.verdict import Standing, judged_metrics, standings
 
 _MARKS = {"passed": "yes", "failed": "no", "no champion": "-"}
 _STYLES = {"better": "green", "worse": "red", "level": ""}
+
+
+def run(everything: bool, csv: bool) -> None:
+    """Print the scores of the working folder: what the decision is about, or every number."""
+    table = read_table(layout.SCORES)
+    if csv:
+        sys.stdout.write(as_csv(table))
+        return
+    console = Console(highlight=False)
+    if everything:
+        show_all(console, table)
+        return
+    decision = read_decision(layout.DECISION)
+    show_standing(console, table, decision)
+    show_rules(console, decision)
 
 
 def show_standing(console: Console, table: Table, decision: Decision) -> None:
@@ -46,7 +63,7 @@ def show_all(console: Console, table: Table) -> None:
 
 
 def _standing_sheet(table: Table, found: Sequence[Standing]) -> Sheet:
-    sheet = _sheet(("steps", 22), ("adapter", 15), ("champion", 15), ("", 24))
+    sheet = _sheet(("steps", 21), ("adapter", 15), ("champion", 15), ("", 26))
     for standing in found:
         champion = spread(table, standing.champion) if standing.champion else "none"
         sheet.add_row(

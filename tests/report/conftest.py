@@ -16,7 +16,8 @@ from PIL import Image
 
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
-from lcm_lora.evaluation.decision import Decision, Rule
+from lcm_lora.evaluation.decision import Decision
+from lcm_lora.evaluation.gate import decide
 from lcm_lora.evaluation.latencies import CellLatency, Latency
 from lcm_lora.evaluation.scores import (
     CellRecord,
@@ -38,6 +39,7 @@ from lcm_lora.evaluation.set_records import (
 )
 from lcm_lora.files import sha256, write_bytes, write_tensors
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
+from lcm_lora.params.registry import Gate
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe
 from lcm_lora.records import write_record
 from lcm_lora.shapes.scenes import draw_scenes, render
@@ -49,11 +51,14 @@ TRANSFERS = ("pixel-style",)
 
 _FEW = (1, 2, 4, 8)
 _PLAIN = [Cell(steps=s, guidance=1.0) for s in _FEW]
-_OWN = [
-    *_PLAIN,
-    *(Cell(steps=4, guidance=g) for g in (1.5, 2.0)),
-    *(Cell(steps=4, guidance=1.0, seeds=s) for s in (1, 2)),
-]
+_OWN = sorted(
+    [
+        *_PLAIN,
+        *(Cell(steps=4, guidance=g) for g in (1.5, 2.0)),
+        *(Cell(steps=4, guidance=1.0, seeds=s) for s in (1, 2)),
+    ],
+    key=lambda cell: (cell.steps, cell.guidance, cell.seeds),
+)
 _CLASSICAL = [Cell(steps=s, guidance=3.0) for s in _FEW] + _PLAIN[:3]
 PAINTERS: dict[str, tuple[Sampler, list[Cell]]] = {
     TEACHER: ("ddim", [Cell(steps=50, guidance=3.0, seeds=s) for s in (0, 1)]),
@@ -196,45 +201,14 @@ def make_table(flaws: dict[str, float], captions: tuple[str, ...]) -> Table:
 
 
 def make_decision(table: Table) -> Decision:
-    """Return a decision as `decide` would write it: a limit, a target and two guards at 4 steps."""
-    wanted = [
-        ("limit", "attributes", 0.4),
-        ("target", "kid_shapes:real", 0.1),
-        ("guard", "attributes", 0.05),
-        ("guard", "clip_score", 1.0),
-    ]
-    rules = tuple(_rule(table, *rule) for rule in wanted)
-    failed = [rule for rule in rules if rule.verdict == "failed"]
-    return Decision(
-        promote=not failed,
-        reason=failed[0].words if failed else rules[1 if table.champion else 0].words,
-        champion=table.champion,
-        adapter_sha256="a" * 64,
-        protocol_sha256=table.protocol.sha256,
-        rules=rules,
+    """Return what the gate says: a limit, a target and two guards at 4 steps."""
+    gate = Gate(
+        steps=4,
+        limits={"attributes": 0.4},
+        target={"kid_shapes:real": 0.1},
+        guards={"attributes": 0.05, "clip_score": 1.0},
     )
-
-
-def _rule(table: Table, kind: Any, name: str, bound: float) -> Rule:
-    metric, cell = table.metric(name), "adapter/steps-4_guidance-1"
-    about = {"kind": kind, "cell": cell, "metric": name, "title": metric.title, "bound": bound}
-    about["lower_is_better"] = metric.lower_is_better
-    pair = table.pair(name, cell, "champion/steps-4_guidance-1")
-    row = table.row(cell, name)
-    assert row is not None
-    if kind == "limit":
-        ends = (row.value, row.value - 2 * row.se, row.value + 2 * row.se)
-        verdict = "passed" if row.value >= bound else "failed"
-        words = f"{metric.title}: {row.value:.3f}, asked for {bound:g}"
-    elif pair is None:
-        ends, verdict, words = (0.0, 0.0, 0.0), "no champion", f"{metric.title}: no champion yet"
-    else:
-        ends = (pair.difference, pair.low, pair.high)
-        worst = -pair.high if metric.lower_is_better else pair.low
-        verdict = "passed" if worst > (bound if kind == "target" else -bound) else "failed"
-        words = f"{metric.title}: differs from the champion's by {pair.difference:.3f}"
-    value, low, high = ends
-    return Rule(value=value, low=low, high=high, verdict=verdict, words=words, **about)  # type: ignore[arg-type]
+    return decide(table, (gate,), "a" * 64)
 
 
 def _rows(cell: str, flaw: float, seeds: int) -> list[Row]:

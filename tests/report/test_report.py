@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,36 +15,45 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.decision import Decision, read_decision
+from lcm_lora.evaluation.image_sets import read_pictures
+from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
-from lcm_lora.evaluation.table import Table, load_table
 from lcm_lora.files import sha256
 from lcm_lora.params.report import Report
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import write_record
-from lcm_lora.report import verdict
-from lcm_lora.report.figures import candidates_by_step, moving_average, training_curve
-from lcm_lora.report.grids import step_grid
-from lcm_lora.report.page import report, worst_pictures
-from lcm_lora.report.style import NAMES, number
+from lcm_lora.report import figures, galleries, verdict
+from lcm_lora.report.grids import compared_cells
+from lcm_lora.report.numbers import gain_interval, gain_words, number, spread
+from lcm_lora.report.page import Sources, report
+from lcm_lora.report.pictures import open_pictures
+from lcm_lora.report.rules import shown_rules
+from lcm_lora.report.style import looks
+from lcm_lora.report.values import most_different, worst
 from lcm_lora.training.curve import CurveRow
 
-PARAMS = Report(title="A <small> test", rows=3, worst=5)
+PARAMS = Report(title="A <small> test", rows=3, worst=6)
+TRANSFERS = ("pixel-style",)
+JUDGED = "adapter/steps-4_guidance-1"
 
 
 def write(artifacts: Path, out: Path, params: Report = PARAMS) -> Path:
-    report(
-        params,
+    sources = Sources(
         artifacts / "scores" / "scores.json",
+        artifacts / "decision.json",
+        artifacts / "latency.json",
         artifacts / "images",
         artifacts / "features",
         artifacts / "adapter",
         artifacts / "training",
         artifacts / "selection" / "selection.json",
-        out,
     )
+    report(params, TRANSFERS, sources, out)
     return out
 
 
@@ -52,20 +63,46 @@ def made(artifacts: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def page(made: Path) -> str:
+    return (made / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
 def table(artifacts: Path) -> Table:
-    return load_table(artifacts / "scores" / "scores.json")
+    return read_table(artifacts / "scores" / "scores.json")
+
+
+@pytest.fixture(scope="module")
+def decision(artifacts: Path) -> Decision:
+    return read_decision(artifacts / "decision.json")
 
 
 class Elements(HTMLParser):
-    """Collect every tag with its attributes."""
+    """Collect every tag with its attributes, and the text of each kind of tag."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))
+        self._open.append(tag)
+        self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self._open):
+            self.texts[tag][-1] += data
+
+
+def said(page: str, tag: str) -> list[str]:
+    return [" ".join(text.split()) for text in Elements(page).texts[tag]]
 
 
 def test_it_writes_all_its_files(made: Path) -> None:
@@ -77,38 +114,173 @@ def test_it_writes_all_its_files(made: Path) -> None:
         "grid.png",
         "figures/quality_by_steps.svg",
         "figures/quality_by_evaluations.svg",
+        "figures/quality_by_latency.svg",
         "figures/training.svg",
         "figures/candidates.svg",
     }
 
 
-def test_the_page_loads_nothing(made: Path) -> None:
-    page = (made / "index.html").read_text()
+def test_the_page_loads_nothing(page: str) -> None:
     for _, attributes in Elements(page).found:
         for name in ("src", "srcset", "href", "xlink:href", "data", "action"):
             value = attributes.get(name)
             assert value is None or value.startswith(("data:", "#")), value
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
-    assert not re.search(r"<(script|iframe|link)\b", page)
+    assert not re.search(r"<(iframe|script src|link rel=.stylesheet)", page)
 
 
-def test_ids_are_unique_and_references_meet_them(made: Path) -> None:
-    page = (made / "index.html").read_text()
-    ids = [a["id"] for _, a in Elements(page).found if "id" in a]
+def test_ids_are_unique_and_references_meet_them(page: str) -> None:
+    found = Elements(page).found
+    ids = [a["id"] for _, a in found if "id" in a]
     assert len(ids) == len(set(ids))
     used = re.findall(r"url\(#([^)]+)\)", page) + re.findall(r'href="#([^"]+)"', page)
+    used += [a["aria-labelledby"] for _, a in found if a.get("aria-labelledby")]
     assert used
     assert set(used) <= set(ids)
 
 
-def test_page_and_card_name_every_sampler_and_escape_the_title(made: Path) -> None:
-    page, card = (made / "index.html").read_text(), (made / "model_card.md").read_text()
-    for name in NAMES.values():
-        assert name in page
-        assert name in card or name == NAMES["real"]
-    assert "<title>A &lt;small&gt; test</title>" in page
-    assert "# A <small> test" in card
+def test_all_that_is_seen_has_a_name_for_those_who_hear_it(page: str) -> None:
+    found = Elements(page).found
+    assert {"main", "nav", "header"} <= {tag for tag, _ in found}
+    for tag, attributes in found:
+        if tag == "img":
+            assert attributes["alt"]
+        if attributes.get("role") in {"region", "img"}:
+            assert attributes["aria-label"]
+        if "tabindex" in attributes:
+            assert attributes["tabindex"] == "0"
+    for controls in ("select", "input"):
+        assert page.count(f"<{controls}") == len(
+            re.findall(rf"<label[^>]*>[^<]*<{controls}[ >]", page)
+        )
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [("artifacts", "Promote"), ("worse", "Do not promote"), ("first", "Promote")],
+)
+def test_the_first_words_are_the_verdict_and_its_reason(
+    case: str, says: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(case)
+    page = (write(folder, tmp_path / "report") / "index.html").read_text()
+    decided = read_decision(folder / "decision.json")
+    assert said(page, "h1") == [says]
+    first = " ".join(page[: page.index("<nav")].split())
+    assert decided.reason[1:].replace("'", "&#39;") in first
+    for rule in decided.rules:
+        assert rule.title in first
+    assert ("No champion yet" in first) == (case == "first")
+    assert ("4 of 4 rules hold" in first) == (case == "artifacts")
+
+
+def test_a_rules_bar_is_on_the_good_side_of_its_bound_where_it_holds(
+    worse: Path, artifacts: Path
+) -> None:
+    verdicts = set()
+    for folder in (artifacts, worse):
+        table = read_table(folder / "scores" / "scores.json")
+        for shown in shown_rules(table, read_decision(folder / "decision.json")):
+            assert shown.bar is not None
+            verdicts.add((shown.rule.kind, shown.rule.verdict))
+            assert shown.bar.low <= shown.bar.value <= shown.bar.high
+            edge = shown.bar.value if shown.rule.kind == "limit" else shown.bar.low
+            assert (edge > shown.bar.bound) == (shown.rule.verdict == "passed")
+            if shown.rule.kind != "limit":
+                is_target = shown.rule.kind == "target"
+                assert shown.bar.champion is not None
+                assert (shown.bar.bound > shown.bar.champion) == is_target
+    assert {("target", "passed"), ("target", "failed"), ("guard", "failed")} <= verdicts
+
+
+def test_without_a_champion_nothing_is_drawn_of_one(first: Path) -> None:
+    table = read_table(first / "scores" / "scores.json")
+    decided = read_decision(first / "decision.json")
+    assert verdict.best_gain(table, decided) is None
+    shown = shown_rules(table, decided)
+    assert [rule.bar is None for rule in shown] == [False, True, True, True]
+    opened = open_pictures(first / "images", table)
+    assert galleries.contrasts(opened, first / "features", decided, 3) == ([], [])
+
+
+def test_the_decision_and_its_rules_speak_of_the_judged_cell(
+    table: Table, decision: Decision, worse: Path
+) -> None:
+    assert verdict.judged_cell(table, decision).id == JUDGED
+    found = verdict.best_gain(table, decision)
+    pair = table.pair("kid_shapes:real", JUDGED, "champion/steps-4_guidance-1")
+    assert found is not None
+    assert pair is not None
+    assert (found.difference, found.low, found.high) == (pair.difference, pair.low, pair.high)
+    telling = verdict.telling_rule(read_decision(worse / "decision.json"))
+    assert telling is not None
+    assert (telling.kind, telling.verdict) == ("target", "failed")
+
+
+def test_neither_guidance_nor_noise_confuses_a_comparison(table: Table) -> None:
+    """At 4 steps there are five cells; each stands beside its own champion only."""
+    for metric in table.metrics:
+        for standing in verdict.standings(table, metric):
+            assert standing.champion is not None
+            assert standing.pair is not None
+            own, other = standing.row.cell, standing.champion.cell
+            assert own.partition("/")[2] == other.partition("/")[2]
+            assert (standing.pair.a, standing.pair.b) == (own, other)
+            assert standing.cell.seeds == 0
+    found = {s.cell.id for s in verdict.standings(table, table.headline)}
+    assert found == {cell.id for cell in table.cells_of("adapter") if cell.seeds == 0}
+
+
+def test_a_painters_line_is_of_one_guidance(table: Table) -> None:
+    lines = figures.quality_lines(table, TRANSFERS)
+    assert len(lines) == 7
+    for line in lines:
+        assert len({cell.guidance for cell in line.cells}) == 1
+        assert len({cell.steps for cell in line.cells}) == len(line.cells) > 1
+        assert all(cell.seeds == 0 for cell in line.cells)
+    sweeps = figures.sweep_lines(table)
+    assert [[cell.guidance for cell in line.cells] for line in sweeps] == [[1.0, 1.5, 2.0]] * 2
+
+
+def test_every_painter_has_a_look_of_its_own(table: Table) -> None:
+    found = looks(table)
+    painters = {cell.painter for cell in table.cells} - {"real"}
+    assert len({(found[name].colour, found[name].mark) for name in painters}) == len(painters)
+    renamed = table.model_copy(
+        update={
+            "cells": tuple(
+                cell.model_copy(update={"painter": f"p-{i}", "id": f"p-{i}/x"})
+                for i, cell in enumerate(table.cells[:21])
+            )
+        }
+    )
+    names = [name for name in looks(renamed) if name.startswith("p-")]
+    assert len({(looks(renamed)[n].colour, looks(renamed)[n].mark) for n in names[:20]}) == 20
+
+
+def test_directions_come_from_the_metric_and_not_from_its_name(table: Table) -> None:
+    turned = table.metric("clip_score").model_copy(update={"lower_is_better": True})
+    metrics = tuple(turned if m.name == "clip_score" else m for m in table.metrics)
+    other = table.model_copy(update={"metrics": metrics})
+    for have, says in ((table, "higher is better"), (other, "lower is better")):
+        metric = have.metric("clip_score")
+        assert says in figures.quality_panel(have, metric, figures.STEPS, TRANSFERS)
+    assert gain_words(turned, 0.5) == "0.500 worse"
+    assert gain_words(table.metric("clip_score"), 0.5) == "0.500 better"
+
+
+def test_differences_are_said_from_the_good_side(table: Table) -> None:
+    distance, share = table.metric("kid_shapes:real"), table.metric("attributes")
+    assert gain_words(distance, -0.25) == "0.250 better"
+    assert gain_interval(distance, -0.4, -0.1) == "0.100 to 0.400 better"
+    assert gain_interval(distance, -0.4, 0.1) == "0.100 worse to 0.400 better"
+    assert gain_interval(share, -0.4, -0.1) == "10.0 to 40.0 points worse"
+
+
+def test_titles_and_captions_are_escaped(page: str, made: Path) -> None:
+    assert "<title>Promote: A &lt;small&gt; test</title>" in page
+    assert "# A <small> test" in (made / "model_card.md").read_text()
 
 
 def test_a_second_report_has_the_same_bytes(artifacts: Path, made: Path, tmp_path: Path) -> None:
@@ -119,6 +291,7 @@ def test_figures_are_svg_and_say_what_the_axes_are(made: Path) -> None:
     for name, label in (
         ("quality_by_steps", "Sampling steps"),
         ("quality_by_evaluations", "Network evaluations a picture"),
+        ("quality_by_latency", "Milliseconds a picture (Some CPU)"),
         ("training", "Optimiser step"),
         ("candidates", "Optimiser step"),
     ):
@@ -138,22 +311,22 @@ def chosen(values: dict[int, float], step: int, metric: str = "attributes") -> S
 
 def test_the_figure_of_candidates_marks_the_one_that_was_taken() -> None:
     values = {100: 0.5, 200: 0.7, 4000: 0.6}
-    figures = [candidates_by_step(chosen(values, step)) for step in (200, 4000)]
-    for figure, step in zip(figures, ("200", "4,000"), strict=True):
+    drawn = [figures.candidates_by_step(chosen(values, step)) for step in (200, 4000)]
+    for figure, step in zip(drawn, ("200", "4,000"), strict=True):
         ElementTree.fromstring(figure)
-        assert f"Pictures that show all they should: taken at step {step}<" in figure
-    assert figures[0].replace("200<", "4,000<") != figures[1]
-    alone = candidates_by_step(chosen({200: -0.1}, 200, metric="kid:real"))
+        assert f"attributes: taken at step {step}<" in figure
+    assert drawn[0].replace("200<", "4,000<") != drawn[1]
+    alone = figures.candidates_by_step(chosen({200: -0.1}, 200, metric="kid:real"))
     ElementTree.fromstring(alone)
     assert "lower is better" in alone
 
 
 def test_page_and_card_say_when_the_adapter_was_taken_and_by_what(
-    made: Path, artifacts: Path
+    made: Path, page: str, artifacts: Path
 ) -> None:
     recipe = read_recipe(artifacts / "adapter")
     line = "step 200 of 300, best of 3 candidates by attributes at 4 steps on 64 captions of their"
-    assert line in (made / "index.html").read_text()
+    assert line in page
     assert f"| Taken at | {line} own |" in (made / "model_card.md").read_text()
     only = verdict.choice(chosen({1000: 0.5}, 1000), recipe)
     assert only == "step 1,000 of 300, the only candidate"
@@ -163,9 +336,9 @@ def test_gaps_of_the_gradient_norm_are_left_out_of_its_average() -> None:
     whole, gap = np.arange(1.0, 11.0), np.arange(1.0, 11.0)
     gap[[0, 4, 5, 6]] = np.nan
     plain = np.convolve(whole, np.full(3, 1 / 3), "valid")
-    assert moving_average(whole, 3) == pytest.approx(plain)
+    assert figures.moving_average(whole, 3) == pytest.approx(plain)
     expected = [2.5, 3, 3.5, 4, np.nan, 8, 8.5, 9]
-    assert moving_average(gap, 3) == pytest.approx(expected, nan_ok=True)
+    assert figures.moving_average(gap, 3) == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -178,30 +351,52 @@ def test_a_curve_with_gaps_is_drawn(gaps: range) -> None:
         )
         for i in range(90)
     ]
-    figure = training_curve(rows)
+    figure = figures.training_curve(rows)
     ElementTree.fromstring(figure)
     assert "nan" not in figure
     whole = [row.model_copy(update={"grad_norm": 2.0}) for row in rows]
-    assert figure != training_curve(whole)
+    assert figure != figures.training_curve(whole)
 
 
 def test_the_csv_is_the_table(made: Path, table: Table) -> None:
-    with (made / "scores.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO((made / "scores.csv").read_text())))
+    found = {(row["cell"], row["metric"]): float(row["value"]) for row in rows}
+    assert found == {(row.cell, row.metric): row.value for row in table.rows}
     assert len(rows) == len(table.rows)
-    for row, entry in zip(rows, table.rows, strict=True):
-        assert float(row["value"]) == entry.value
-        assert (row["sampler"], row["metric"]) == (entry.sampler, entry.metric)
+    times = {row["cell"]: row["ms"] for row in rows}
+    assert (times[JUDGED], times["real"]) == ("11.5", "")
+
+
+def test_every_number_is_on_the_page_without_scripts(page: str, table: Table) -> None:
+    body = page[page.index('aria-label="Every number"') :]
+    values = re.findall(r'<tr data-painter="([\w-]+)" data-metric="([\w:]+)">', body)
+    assert len(values) == len(table.rows)
+    for row in table.rows:
+        assert f'data-value="{row.value}"' in body
 
 
 def test_the_cards_scores_are_the_tables(made: Path, table: Table) -> None:
     card = (made / "model_card.md").read_text()
-    (row,) = table.select(sampler="lcm", steps=4, metric="fd_shapes:real")
-    line = next(line for line in card.splitlines() if line.startswith("| LCM-LoRA | 4 | 4 |"))
-    assert verdict.interval(row) in line
-    head = re.search(r"\n\| Sampler \|.*\n(\|[-:|]+\|)\n\| Teacher", card)
+    row = table.row(JUDGED, "kid_shapes:real")
+    assert row is not None
+    line = next(line for line in card.splitlines() if line.startswith("| New adapter, 4 steps |"))
+    assert spread(table, row) in line
+    head = re.search(r"\n\| Painter \|.*\n(\|[-:|]+\|)\n\| New adapter", card)
     assert head is not None
     assert line.count("|") == head[1].count("|")
+
+
+def test_hubs_read_every_number_of_the_adapter_from_the_card(made: Path, table: Table) -> None:
+    card = ModelCard.load(made / "model_card.md")
+    found = {(r.metric_args["id"], r.metric_type): r for r in card.data.eval_results}
+    own = [row for row in table.rows if row.cell.startswith("adapter/")]
+    assert {key: result.metric_value for key, result in found.items()} == {
+        (row.cell, row.metric): row.value for row in own
+    }
+    result = found[JUDGED, "kid_shapes:real"]
+    assert result.metric_name == "Kernel distance to real pictures, 4 steps"
+    assert result.dataset_name == f"Evaluation set {'7' * 12}"
+    assert card.data.base_model == "shapes"
 
 
 def test_the_cards_code_is_python(made: Path) -> None:
@@ -212,58 +407,112 @@ def test_the_cards_code_is_python(made: Path) -> None:
 
 
 def test_the_grid_holds_the_pictures_themselves(made: Path, artifacts: Path) -> None:
-    from lcm_lora.evaluation.image_sets import read_pictures
-
     grid = np.asarray(Image.open(made / "grid.png").convert("RGB"))
-    tar = artifacts / "images" / "lcm" / "steps-8_guidance-1.tar"
-    for picture in read_pictures(tar, [0, 2]):
-        large = np.asarray(picture.resize((96, 96), Image.Resampling.NEAREST))
-        windows = np.flatnonzero((grid == large[0, 0]).all(2))
-        places = (divmod(int(flat), grid.shape[1]) for flat in windows)
-        assert any(np.array_equal(grid[y : y + 96, x : x + 96], large) for y, x in places)
+    for painter in ("adapter", "champion"):
+        tar = artifacts / "images" / painter / "steps-8_guidance-1.tar"
+        for picture in read_pictures(tar, [0, 2]):
+            large = np.asarray(picture.resize((96, 96), Image.Resampling.NEAREST))
+            windows = np.flatnonzero((grid == large[0, 0]).all(2))
+            places = (divmod(int(flat), grid.shape[1]) for flat in windows)
+            assert any(np.array_equal(grid[y : y + 96, x : x + 96], large) for y, x in places)
 
 
-def test_step_grids_take_pictures_of_any_size() -> None:
-    for size in ((32, 32), (512, 512), (1024, 768)):
-        sheet = step_grid([Image.new("RGB", size, "red")] * 5, ["a long caption " * 9] * 5)
-        assert sheet.width < 1000
-        assert (np.asarray(sheet) == (255, 0, 0)).all(2).any()
+def test_a_row_of_pictures_starts_from_one_noise(table: Table) -> None:
+    cells = compared_cells(table, TRANSFERS)
+    assert {cell.seeds for cell in cells} == {0}
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert {cell.painter for cell in cells} == {
+        "teacher",
+        "adapter",
+        "champion",
+        "ddim",
+        "dpmpp",
+        "released-lcm",
+    }
+
+
+def test_adapter_and_champion_stand_side_by_side_at_each_step_count(
+    artifacts: Path, table: Table
+) -> None:
+    columns = galleries.side_by_side(open_pictures(artifacts / "images", table), 2)
+    assert [column.steps for column in columns] == [0, 1, 1, 2, 2, 4, 4, 8, 8]
+    titles = [column.look.title for column in columns]
+    assert titles == ["Teacher", *["New adapter", "Champion"] * 4]
+
+
+def test_other_subjects_and_noises_are_shown_where_there_are_some(
+    artifacts: Path, table: Table
+) -> None:
+    opened = open_pictures(artifacts / "images", table)
+    assert [c.look.title for c in galleries.transfers(opened, 1, TRANSFERS)] == [
+        "New adapter",
+        "pixel-style",
+    ]
+    assert galleries.transfers(opened, 1, ()) == []
+    noises = [column.how for column in galleries.noises(opened, 1)]
+    assert noises == [
+        "50 steps, guidance 3",
+        "50 steps, guidance 3, noise 1",
+        *["4 steps", "4 steps, noise 1", "4 steps, noise 2"] * 2,
+    ]
 
 
 def test_worst_pictures_are_wrong_first_then_least_alike() -> None:
-    clip, right = np.array([50.0, 10.0, 40.0, 30.0]), np.array([0, 1, 0, 1], np.uint8)
-    assert worst_pictures(clip, right, 3) == [2, 0, 1]
-    assert worst_pictures(clip, None, 2) == [1, 3]
+    values = {"right": np.array([0.0, 1, 0, 1]), "clip": np.array([50.0, 10, 40, 30])}
+    assert worst(values, 3) == [2, 0, 1]
+    assert worst({"clip": values["clip"]}, 2) == [1, 3]
 
 
-def test_the_page_shows_as_many_worst_pictures_as_asked_for(made: Path) -> None:
-    page = (made / "index.html").read_text()
-    assert page.count("<figcaption>") == PARAMS.worst
+def test_pictures_differ_most_by_the_first_metric_then_by_the_next() -> None:
+    mine = {"right": np.array([1.0, 0, 1, 1, 0]), "clip": np.array([5.0, 5, 9, 1, 3])}
+    its = {"right": np.array([0.0, 1, 1, 1, 0]), "clip": np.array([5.0, 5, 1, 2, 3])}
+    assert most_different(mine, its, 9) == ([0, 2], [1, 3])
+    assert most_different(mine, its, 1) == ([0], [1])
+
+
+def test_the_page_shows_as_many_worst_pictures_as_asked_for(page: str) -> None:
+    section = page[page.index('id="worst"') : page.index('id="transfer"')]
+    assert section.count("<figcaption>") == PARAMS.worst
+
+
+def test_only_pictures_that_are_shown_are_read(artifacts: Path, tmp_path: Path) -> None:
+    """Whatever lies in the place of the others does not matter."""
+    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    tar = copy / "images" / "ddim" / "steps-4_guidance-3.tar"
+    with tarfile.open(tar) as members:
+        spans = [(member.offset_data, member.size) for member in members]
+    content = bytearray(tar.read_bytes())
+    for start, size in spans[PARAMS.rows :]:
+        content[start : start + size] = bytes(size)
+    tar.write_bytes(content)
+    write(copy, tmp_path / "out")
+    content[spans[0][0] + 40] ^= 1
+    tar.write_bytes(content)
+    with pytest.raises(UserError, match=r"steps-4_guidance-3.tar.*run `lcm-lora generate ddim`"):
+        write(copy, tmp_path / "out")
 
 
 def test_the_headline_follows_the_table(table: Table) -> None:
     best = verdict.recommended(table)
-    assert number(best.value) in verdict.headline(table)
-    assert number(verdict.teacher_row(table).value) in verdict.headline(table)
-    rows = table.select(sampler="lcm", metric="fd_shapes:real")
-    least = min(rows, key=lambda row: row.value)
-    assert best.value <= least.value + 1.96 * least.se
-    assert all(r.steps >= best.steps or r.value > least.value + 1.96 * least.se for r in rows)
+    row, teacher = (
+        table.row(cell.id, table.headline.name) for cell in (best, verdict.teacher_cell(table))
+    )
+    assert row is not None
+    assert teacher is not None
+    assert spread(table, row) in verdict.headline(table)
+    assert spread(table, teacher) in verdict.headline(table)
+    assert best.id == "adapter/steps-8_guidance-1"
 
 
-def with_pairs(table: Table, **update: object) -> Table:
-    pairs = tuple(pair.model_copy(update=update) for pair in table.paired)
-    return table.model_copy(update={"paired": pairs})
-
-
-def test_the_summary_says_where_the_adapter_loses(table: Table) -> None:
-    worse = verdict.summary(with_pairs(table, low=1.0, high=2.0, better=False))
-    assert "worse than at least one of them at 1, 2, 4 and 8 steps" in worse
-    assert "better than" not in worse
-    better = verdict.summary(with_pairs(table, low=-2.0, high=-1.0, better=True))
-    assert "better than every classical solver of equal cost at 1, 2, 4 and 8 steps" in better
-    none = verdict.summary(table.model_copy(update={"paired": ()}))
-    assert "No classical solver" in none
+def test_a_rival_of_equal_cost_is_the_best_of_its_cost(table: Table) -> None:
+    found = {s.cell.id: s for s in verdict.standings(table, table.headline)}
+    standing = found["adapter/steps-8_guidance-1"]
+    assert standing.rival is not None
+    nfe = {cell.id: cell.nfe for cell in table.cells}
+    assert nfe[standing.rival.cell] == 8
+    none = table.model_copy(update={"pairs": ()})
+    assert all(s.rival is None for s in verdict.standings(none, none.headline))
+    assert "best other painter" not in verdict.headline(none)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +520,7 @@ def test_the_summary_says_where_the_adapter_loses(table: Table) -> None:
     [
         (0, "0"),
         (0.01234, "0.012"),
+        (0.00034, "0.00034"),
         (0.999, "0.999"),
         (9.876, "9.88"),
         (9.9999, "10.0"),
@@ -285,30 +535,43 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 
 
 def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "artifacts"
-    shutil.copytree(artifacts, copy)
-    (copy / "training" / "curve.jsonl").unlink()
-    with pytest.raises(UserError, match="run `lcm-lora distill`"):
-        write(copy, tmp_path / "out")
-    shutil.copytree(artifacts / "training", copy / "training", dirs_exist_ok=True)
-    (copy / "images" / "ddim" / "steps-4_guidance-3.tar").unlink()
-    with pytest.raises(UserError, match=r"steps-4_guidance-3.tar: no such file"):
+    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    for name, mend in (
+        ("training/curve.jsonl", "distill"),
+        ("decision.json", "decide"),
+        ("latency.json", "latency"),
+        ("images/ddim/steps-4_guidance-3.tar", "generate ddim"),
+        (f"features/{JUDGED}.safetensors", "features adapter"),
+    ):
+        (copy / name).unlink()
+        with pytest.raises(UserError, match=rf"{name}: no such file; run `lcm-lora {mend}`"):
+            write(copy, tmp_path / "out")
+        shutil.copyfile(artifacts / name, copy / name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("painted.json", "small", "large"),
+        ("steps-4_guidance-1.json", "2" * 64, "3" * 64),
+        ("steps-4_guidance-1.json", '"adapter"', '"champion"'),
+    ],
+    ids=["captions", "subject", "painter"],
+)
+def test_pictures_that_were_not_scored_are_refused(
+    artifacts: Path, tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    path = copy / "images" / "adapter" / file
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=rf"{file}: not the .* scored; run"):
         write(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_captions_that_were_not_scored_are_refused(artifacts: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "artifacts"
-    shutil.copytree(artifacts, copy)
-    file = copy / "images" / "lcm" / "captions.json"
-    file.write_text(file.read_text().replace("small", "large"))
-    with pytest.raises(UserError, match=r"captions.json: not the captions that were scored; run"):
-        write(copy, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_page_and_card_name_the_commit_and_the_data(made: Path) -> None:
-    page, card = (made / "index.html").read_text(), (made / "model_card.md").read_text()
+def test_page_and_card_name_the_commit_and_the_data(made: Path, page: str) -> None:
+    card = (made / "model_card.md").read_text()
     assert f"<code>{'c' * 16}</code>" in page
     assert f"commit `{'c' * 40}`" in card
     for text in (page, card):
@@ -316,16 +579,22 @@ def test_page_and_card_name_the_commit_and_the_data(made: Path) -> None:
         assert "7045 samples" in text
 
 
-def test_it_reports_without_attributes_and_without_a_floor(artifacts: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "artifacts"
-    shutil.copytree(artifacts, copy)
+def test_it_reports_a_bare_table(first: Path, tmp_path: Path) -> None:
+    """One metric, no floor, no rivals, no rule: what is not there is not spoken of."""
+    copy = Path(shutil.copytree(first, tmp_path / "artifacts"))
     table = json.loads((copy / "scores" / "scores.json").read_text())
-    for part in ("rows", "paired"):
-        table[part] = [r for r in table[part] if r["metric"] != "attributes"]
-    table["rows"] = [r for r in table["rows"] if r["sampler"] != "real"]
-    write_record(
-        copy / "selection" / "selection.json", chosen({200: 30.0}, 200, metric="clip_score")
-    )
+    headline, kept = table["metrics"][0]["name"], {"teacher", "adapter"}
+    table["metrics"] = table["metrics"][:1]
+    table["cells"] = [c for c in table["cells"] if c["painter"] in kept]
+    ids = {c["id"] for c in table["cells"]}
+    table["rows"] = [r for r in table["rows"] if r["metric"] == headline and r["cell"] in ids]
+    table["pairs"] = []
     (copy / "scores" / "scores.json").write_text(json.dumps(table))
+    decided = read_decision(copy / "decision.json")
+    write_record(copy / "decision.json", decided.model_copy(update={"rules": ()}))
     made = write(copy, tmp_path / "out")
-    assert "Pictures that show" not in (made / "index.html").read_text()
+    page = (made / "index.html").read_text()
+    assert "No rules" in page
+    assert "Pictures that show" not in page
+    assert 'id="transfer"' not in page
+    assert "No other painter was compared" in page

@@ -1,0 +1,76 @@
+"""On a terminal of 80 columns the verdict and what it rests on can be read; all on request."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.summary import show_scores
+from lcm_lora.evaluation.decision import read_decision
+from lcm_lora.evaluation.scores import read_table
+from lcm_lora.report.style import how_title
+from lcm_lora.report.terminal import show_all
+from lcm_lora.report.verdict import judged_metrics
+
+
+def printed(folder: Path, everything: bool = False) -> list[str]:
+    text = io.StringIO()
+    console = Console(file=text, width=80, highlight=False)
+    table = read_table(folder / "scores" / "scores.json")
+    if everything:
+        show_all(console, table)
+    else:
+        show_scores(console, table, read_decision(folder / "decision.json"))
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("case", ["artifacts", "worse", "first"])
+def test_a_cell_is_one_line_and_no_line_is_longer_than_the_terminal(
+    case: str, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(case)
+    table = read_table(folder / "scores" / "scores.json")
+    decision = read_decision(folder / "decision.json")
+    lines = printed(folder)
+    assert max(map(len, lines)) <= 80
+    for metric in judged_metrics(table, decision):
+        start = next(i for i, line in enumerate(lines) if line.startswith(metric.title))
+        cells = lines[start + 2 : start + 2 + len(table.adapter)]
+        for line, cell in zip(cells, table.adapter, strict=True):
+            assert line.startswith(how_title(cell))
+            assert "\N{PLUS-MINUS SIGN}" in line
+            assert "…" not in line
+    says = "Promote" if decision.promote else "Do not promote"
+    assert any(line.startswith(says) for line in lines)
+    assert sum(line.startswith(("  yes ", "  no  ", "  -   ")) for line in lines) == 4
+
+
+def test_every_number_has_a_line_of_its_own(artifacts: Path) -> None:
+    table = read_table(artifacts / "scores" / "scores.json")
+    lines = printed(artifacts, everything=True)
+    assert max(map(len, lines)) <= 80
+    for cell in table.cells:
+        own = [line for line in lines if line.split(" ")[0] == cell.id]
+        assert len(own) == sum(row.cell == cell.id for row in table.rows)
+
+
+def test_the_command_prints_all_of_it_and_csv(artifacts: Path, tmp_path: Path) -> None:
+    (tmp_path / "artifacts").symlink_to(artifacts)
+    table = read_table(artifacts / "scores" / "scores.json")
+
+    def call(*arguments: str) -> str:
+        program = "from lcm_lora.cli import app; app()"
+        command = [sys.executable, "-c", program, "scores", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
+        return done.stdout
+
+    assert "Promote" in call()
+    rows = list(csv.DictReader(io.StringIO(call("--csv"))))
+    assert [float(row["value"]) for row in rows] == [row.value for row in table.rows]
+    assert "kid_shapes:teacher" in call("--all")

@@ -8,6 +8,7 @@ Legend: N pictures, D dimensions.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -205,7 +206,7 @@ def _plugin(job: Job, images: ImageSet, name: str) -> NDArray[np.float32]:
     kept = _kept(job, key)
     if kept is None:
         plugin = job.score.plugins[name]
-        kept = {name: measure_with(name, plugin, images, job.store)}
+        kept = {name: measure_with(name, plugin, images)}
         _keep(job, key, kept)
     return kept[name]
 
@@ -220,11 +221,12 @@ def _kept(job: Job, key: str) -> Arrays | None:
 
 
 def _keep(job: Job, key: str, arrays: Arrays) -> None:
+    """Keep arrays; where another stage keeps or clears the same at the same moment, let it be."""
     try:
         with job.pieces.make(key) as made:
             _write_arrays(made / _ARRAYS, arrays)
-    except OSError:  # another stage kept the same at the same moment
-        if job.pieces.find(key) is None:
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}:
             raise
 
 

@@ -50,20 +50,19 @@ def plugin_records(plugins: Mapping[str, Plugin], hashes: Hashes) -> dict[str, N
     return {name: plugin_record(name, plugin, hashes) for name, plugin in plugins.items()}
 
 
-def measure_with(name: str, plugin: Plugin, images: ImageSet, scratch: Path) -> NDArray[np.float32]:
-    """Return a plug-in's values of an image set, float32 [N].
+def measure_with(name: str, plugin: Plugin, images: ImageSet) -> NDArray[np.float32]:
+    """Return a plug-in's values of an image set, float32 [N]; pictures lie in TMPDIR meanwhile.
 
     Args:
         name: Of the plug-in.
         plugin: Its command.
         images: N pictures and captions.
-        scratch: Folder in which a folder of pictures may be for a while.
 
     Raises:
         UserError: The command fails, takes too long, or writes something else than N numbers.
     """
     where = f"score.plugins.{name}"
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         pictures, metrics = Path(folder) / "pictures", Path(folder) / METRICS
         _unpack(images, pictures)
         _run(where, plugin, [str(pictures.resolve()), str(metrics.resolve())])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from lcm_lora.evaluation import viewers as viewers_module
 from lcm_lora.evaluation.attributes import attributes_of_captions
 from lcm_lora.evaluation.features import features
 from lcm_lora.evaluation.image_sets import generated_sets, read_pictures, real_sets
-from lcm_lora.evaluation.looking import exactly, look
+from lcm_lora.evaluation.looking import BATCH, exactly, look
 from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import sha256
 from lcm_lora.shapes import places
@@ -303,6 +304,43 @@ def test_what_nobody_needs_any_more_is_dropped(
         looking.at(image_sets(pixels=render(draw_scenes(seed, range(24)), 32)))
     pieces = [path for path in (looking.folder / "store").iterdir() if path.name != "users"]
     assert len(pieces) == 2 * 3  # of this run and the one before
+
+
+def test_memory_does_not_grow_with_the_pictures(
+    image_sets: Any, looking: Looking, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, about two batches of decoded ones are held at a time."""
+    monkeypatch.setattr(module, "CHUNK", 10_000)
+    many = render(draw_scenes(1, range(900)), 32)
+    folder = image_sets(keep=900, captions=("a cat",) * 900, pixels=many)
+    ahead = []
+
+    def noted(pictures: Any, *args: Any) -> Any:
+        def pulled() -> Any:
+            for consumed, picture in enumerate(pictures):
+                ahead.append(counted.decoded - consumed)
+                yield picture
+
+        return look(pulled(), *args)
+
+    monkeypatch.setattr(module, "look", noted)
+    looking.at(folder, attributes=False)
+    assert counted.decoded == 900
+    assert max(ahead) <= BATCH + 1
+
+
+def test_two_painters_of_the_same_pictures_do_not_disturb_each_other(
+    image_sets: Any, judges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 1)
+    painters = {painter: image_sets(painter) for painter in ("adapter", "champion")}
+
+    def run(painter: str) -> str:
+        return sha256(Looking(tmp_path, judges).at(painters[painter], painter, out=painter))
+
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(run, painters)
+    assert one == other
 
 
 KILLED = textwrap.dedent(

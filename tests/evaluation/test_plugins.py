@@ -102,7 +102,6 @@ def test_it_finds_pictures_and_prompts_and_is_called_once(
         found = looking.at(image_sets(painter, captions=captions), painter, **own)
         assert load_file(found)["plugins/mine"].tolist() == [len(text) for text in captions]
     assert (tmp_path / "calls").read_text() == "x"
-    assert [p.name for p in (looking.folder / "store").iterdir() if p.name.startswith(".")] == []
     own = plugin(tmp_path, f"{body}# changed") | {"attributes": False}
     looking.at(image_sets(captions=captions), **own)
     assert (tmp_path / "calls").read_text() == "xx"

@@ -162,6 +162,17 @@ def doctor() -> None:
 
 
 @_command(_PEOPLE)
+def scores(
+    all: Annotated[bool, typer.Option("--all", help="Every number, a line each.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Every number, as CSV.")] = False,
+) -> None:
+    """Print how the adapter stands against the champion, and the decision."""
+    from lcm_lora.report import terminal
+
+    terminal.run(all, csv)
+
+
+@_command(_PEOPLE)
 def image(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     steps: Annotated[int, typer.Option(min=1, max=50)] = 4,

@@ -79,18 +79,11 @@ def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path
     """
     found = _read(sources)
     table = found.table
-    drawn = verdict.drawn_metrics(table, found.decision)
-    files = {
-        "quality_by_steps": figures.quality(table, drawn, figures.STEPS, transfers),
-        "quality_by_evaluations": figures.quality(table, drawn, figures.EVALUATIONS, transfers),
-        "quality_by_latency": figures.quality(
-            table, drawn, figures.latency_axis(found.latency), transfers
-        ),
-        "training": figures.training_curve(found.curve),
-        "candidates": figures.candidates_by_step(found.selected),
-    }
-    page = render("page.html.j2", **_page(params, transfers, sources, found, files))
+    # First the pictures: what is missing is said before what takes seconds.
     columns = columns_of(found.pictures, compared_cells(table, transfers), params.rows)
+    shown = _galleries(params, transfers, sources, found)
+    drawn = _figures(found, transfers)
+    page = render("page.html.j2", **shown, **_words(params, transfers, found, drawn))
     grid = comparison_grid(columns, found.pictures.captions)
     prompt = found.pictures.captions[0]
     about = (table, found.decision, found.recipe, found.origin, found.selected)
@@ -99,7 +92,7 @@ def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path
         write_bytes(made / "model_card.md", model_card(params.title, *about, prompt).encode())
         write_bytes(made / "scores.csv", as_csv(table, found.latency).encode())
         write_bytes(made / "grid.png", _png(grid))
-        for name, svg in files.items():
+        for name, svg in drawn.items():
             write_bytes(made / "figures" / f"{name}.svg", svg.encode())
 
 
@@ -118,19 +111,43 @@ def _read(sources: Sources) -> _Found:
     )
 
 
-def _page(
-    params: Report,
-    transfers: Sequence[str],
-    sources: Sources,
-    found: _Found,
-    files: dict[str, str],
+def _galleries(
+    params: Report, transfers: Sequence[str], sources: Sources, found: _Found
 ) -> dict[str, Any]:
-    """Return what the page's template takes."""
-    table, decision, pictures = found.table, found.decision, found.pictures
-    chosen = verdict.judged_cell(table, decision)
-    better, worse = galleries.contrasts(
-        pictures, sources.features, decision, max(1, params.worst // 2)
-    )
+    """Return the pictures that the page's template takes."""
+    pictures, decision = found.pictures, found.decision
+    half = max(1, params.worst // 2)
+    better, worse = galleries.contrasts(pictures, sources.features, decision, half)
+    return {
+        "side_by_side": galleries.side_by_side(pictures, params.rows),
+        "rivals": galleries.rivals(pictures, params.rows, transfers),
+        "transferred": galleries.transfers(pictures, params.rows, transfers),
+        "noises": galleries.noises(pictures, params.rows),
+        "worst": galleries.worst_pictures(pictures, sources.features, decision, params.worst),
+        "better": better,
+        "worse": worse,
+    }
+
+
+def _figures(found: _Found, transfers: Sequence[str]) -> dict[str, str]:
+    """Return the figures that are files of their own."""
+    table, metrics = found.table, verdict.drawn_metrics(found.table, found.decision)
+    axes = {"steps": figures.STEPS, "evaluations": figures.EVALUATIONS}
+    return {
+        **{
+            f"quality_by_{name}": figures.quality(table, metrics, axis, transfers)
+            for name, axis in axes.items()
+        },
+        "training": figures.training_curve(found.curve),
+        "candidates": figures.candidates_by_step(found.selected),
+    }
+
+
+def _words(
+    params: Report, transfers: Sequence[str], found: _Found, drawn: dict[str, str]
+) -> dict[str, Any]:
+    """Return all else that the page's template takes."""
+    table, decision = found.table, found.decision
     return {
         "title": params.title,
         "table": table,
@@ -143,8 +160,8 @@ def _page(
         "numbers": numbers,
         "style": style,
         "looks": style.looks(table),
-        "chosen": chosen,
-        "champion_cell": table.counterpart(chosen),
+        "cells": {cell.id: cell for cell in table.cells},
+        "chosen": verdict.judged_cell(table, decision),
         "gain": verdict.best_gain(table, decision),
         "teacher": verdict.teacher_cell(table),
         "rules": shown_rules(table, decision),
@@ -154,15 +171,7 @@ def _page(
         "panels_of": _panels(found, transfers),
         "sweep_legend": legend(figures.sweep_lines(table)),
         "sweep": _sweep(found),
-        "training": {name: _inline(files[name], name) for name in ("training", "candidates")},
-        "side_by_side": galleries.side_by_side(pictures, params.rows),
-        "rivals": galleries.rivals(pictures, params.rows, transfers),
-        "transferred": galleries.transfers(pictures, params.rows, transfers),
-        "noises": galleries.noises(pictures, params.rows),
-        "worst": galleries.worst_pictures(pictures, sources.features, decision, params.worst),
-        "better": better,
-        "worse": worse,
-        "cells": {cell.id: cell for cell in table.cells},
+        "training": {name: _inline(drawn[name], name) for name in ("training", "candidates")},
         "rows": list(tidy(table)),
         "csv": base64.b64encode(as_csv(table, found.latency).encode()).decode(),
     }

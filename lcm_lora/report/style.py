@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lcm_lora.evaluation.scores import CellRecord, Table
-from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell
 
 INK = "#1c2127"
 """Of text and axes in figures; a page replaces it by its own colour of text."""
@@ -77,7 +77,7 @@ def cell_title(cell: CellRecord) -> str:
     return ", ".join([painter_title(cell.painter), how_title(cell)])
 
 
-def how_title(cell: CellRecord) -> str:
+def how_title(cell: CellRecord | Cell) -> str:
     """Return how a cell was painted: its steps, and guidance and noise where they are not plain."""
     parts = [steps_title(cell.steps)]
     if cell.guidance != 1:

@@ -40,8 +40,10 @@ from lcm_lora.evaluation.set_records import (
 from lcm_lora.files import sha256, write_bytes, write_tensors
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
 from lcm_lora.params.registry import Gate
+from lcm_lora.params.report import Report
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe
 from lcm_lora.records import write_record
+from lcm_lora.report.page import Sources, report
 from lcm_lora.shapes.scenes import draw_scenes, render
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.origin import ORIGIN, Origin
@@ -141,6 +143,36 @@ def worse(make_artifacts: Make) -> Path:
 def first(make_artifacts: Make) -> Path:
     """An adapter where there is no champion."""
     return make_artifacts(champion=None)
+
+
+@pytest.fixture(scope="session")
+def write_report() -> Callable[..., Path]:
+    """Return a function that reports a folder of artifacts, and returns the report's folder."""
+
+    def write(artifacts: Path, out: Path) -> Path:
+        sources = Sources(
+            artifacts / "scores" / "scores.json",
+            artifacts / "decision.json",
+            artifacts / "latency.json",
+            artifacts / "images",
+            artifacts / "features",
+            artifacts / "adapter",
+            artifacts / "training",
+            artifacts / "selection" / "selection.json",
+        )
+        report(Report(title="A <small> test", rows=3, worst=6), TRANSFERS, sources, out)
+        return out
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def reports(
+    artifacts: Path, worse: Path, first: Path, write_report: Callable[..., Path]
+) -> dict[str, Path]:
+    """The reports of three cases, by their names."""
+    cases = {"better": artifacts, "worse": worse, "first": first}
+    return {name: write_report(folder, folder.parent / "report") for name, folder in cases.items()}
 
 
 def _make(folder: Path, adapter: float = 0.35, champion: float | None = 0.6) -> Path:

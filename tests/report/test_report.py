@@ -9,6 +9,7 @@ import re
 import shutil
 import tarfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,42 +25,25 @@ from lcm_lora.evaluation.image_sets import read_pictures
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.files import sha256
-from lcm_lora.params.report import Report
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report import figures, galleries, verdict
-from lcm_lora.report.grids import compared_cells
+from lcm_lora.report.grids import columns_of, compared_cells
 from lcm_lora.report.numbers import gain_interval, gain_words, number, spread
-from lcm_lora.report.page import Sources, report
 from lcm_lora.report.pictures import open_pictures
 from lcm_lora.report.rules import shown_rules
 from lcm_lora.report.style import looks
 from lcm_lora.report.values import most_different, worst
 from lcm_lora.training.curve import CurveRow
 
-PARAMS = Report(title="A <small> test", rows=3, worst=6)
 TRANSFERS = ("pixel-style",)
+Write = Callable[..., Path]
 JUDGED = "adapter/steps-4_guidance-1"
 
 
-def write(artifacts: Path, out: Path, params: Report = PARAMS) -> Path:
-    sources = Sources(
-        artifacts / "scores" / "scores.json",
-        artifacts / "decision.json",
-        artifacts / "latency.json",
-        artifacts / "images",
-        artifacts / "features",
-        artifacts / "adapter",
-        artifacts / "training",
-        artifacts / "selection" / "selection.json",
-    )
-    report(params, TRANSFERS, sources, out)
-    return out
-
-
 @pytest.fixture(scope="module")
-def made(artifacts: Path) -> Path:
-    return write(artifacts, artifacts.parent / "report")
+def made(reports: dict[str, Path]) -> Path:
+    return reports["better"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +98,6 @@ def test_it_writes_all_its_files(made: Path) -> None:
         "grid.png",
         "figures/quality_by_steps.svg",
         "figures/quality_by_evaluations.svg",
-        "figures/quality_by_latency.svg",
         "figures/training.svg",
         "figures/candidates.svg",
     }
@@ -158,21 +141,20 @@ def test_all_that_is_seen_has_a_name_for_those_who_hear_it(page: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "says"),
-    [("artifacts", "Promote"), ("worse", "Do not promote"), ("first", "Promote")],
+    [("better", "Promote"), ("worse", "Do not promote"), ("first", "Promote")],
 )
 def test_the_first_words_are_the_verdict_and_its_reason(
-    case: str, says: str, request: pytest.FixtureRequest, tmp_path: Path
+    case: str, says: str, reports: dict[str, Path]
 ) -> None:
-    folder = request.getfixturevalue(case)
-    page = (write(folder, tmp_path / "report") / "index.html").read_text()
-    decided = read_decision(folder / "decision.json")
+    page = (reports[case] / "index.html").read_text()
+    decided = read_decision(reports[case].parent / "artifacts" / "decision.json")
     assert said(page, "h1") == [says]
     first = " ".join(page[: page.index("<nav")].split())
     assert decided.reason[1:].replace("'", "&#39;") in first
     for rule in decided.rules:
         assert rule.title in first
     assert ("No champion yet" in first) == (case == "first")
-    assert ("4 of 4 rules hold" in first) == (case == "artifacts")
+    assert ("4 of 4 rules hold" in first) == (case == "better")
 
 
 def test_a_rules_bar_is_on_the_good_side_of_its_bound_where_it_holds(
@@ -283,15 +265,16 @@ def test_titles_and_captions_are_escaped(page: str, made: Path) -> None:
     assert "# A <small> test" in (made / "model_card.md").read_text()
 
 
-def test_a_second_report_has_the_same_bytes(artifacts: Path, made: Path, tmp_path: Path) -> None:
-    assert sha256(write(artifacts, tmp_path / "again")) == sha256(made)
+def test_a_second_report_has_the_same_bytes(
+    artifacts: Path, made: Path, tmp_path: Path, write_report: Write
+) -> None:
+    assert sha256(write_report(artifacts, tmp_path / "again")) == sha256(made)
 
 
 def test_figures_are_svg_and_say_what_the_axes_are(made: Path) -> None:
     for name, label in (
         ("quality_by_steps", "Sampling steps"),
         ("quality_by_evaluations", "Network evaluations a picture"),
-        ("quality_by_latency", "Milliseconds a picture (Some CPU)"),
         ("training", "Optimiser step"),
         ("candidates", "Optimiser step"),
     ):
@@ -299,6 +282,7 @@ def test_figures_are_svg_and_say_what_the_axes_are(made: Path) -> None:
         ElementTree.fromstring(text)
         assert label in text
         assert "<dc:date>" not in text
+    assert "Milliseconds a picture (Some CPU)" in (made / "index.html").read_text()
     assert "Teacher, 100 evaluations" in (made / "figures" / "quality_by_steps.svg").read_text()
 
 
@@ -472,24 +456,28 @@ def test_pictures_differ_most_by_the_first_metric_then_by_the_next() -> None:
 
 def test_the_page_shows_as_many_worst_pictures_as_asked_for(page: str) -> None:
     section = page[page.index('id="worst"') : page.index('id="transfer"')]
-    assert section.count("<figcaption>") == PARAMS.worst
+    assert section.count("<figcaption>") == 6
 
 
-def test_only_pictures_that_are_shown_are_read(artifacts: Path, tmp_path: Path) -> None:
+def test_only_pictures_that_are_shown_are_read(
+    artifacts: Path, table: Table, tmp_path: Path
+) -> None:
     """Whatever lies in the place of the others does not matter."""
-    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
-    tar = copy / "images" / "ddim" / "steps-4_guidance-3.tar"
+    images = Path(shutil.copytree(artifacts / "images", tmp_path / "images"))
+    tar = images / "ddim" / "steps-4_guidance-3.tar"
     with tarfile.open(tar) as members:
         spans = [(member.offset_data, member.size) for member in members]
     content = bytearray(tar.read_bytes())
-    for start, size in spans[PARAMS.rows :]:
+    for start, size in spans[3:]:
         content[start : start + size] = bytes(size)
     tar.write_bytes(content)
-    write(copy, tmp_path / "out")
+    opened = open_pictures(images, table)
+    assert columns_of(opened, compared_cells(table, TRANSFERS), 3)
+    assert galleries.rivals(opened, 3, TRANSFERS)
     content[spans[0][0] + 40] ^= 1
     tar.write_bytes(content)
     with pytest.raises(UserError, match=r"steps-4_guidance-3.tar.*run `lcm-lora generate ddim`"):
-        write(copy, tmp_path / "out")
+        galleries.rivals(opened, 3, TRANSFERS)
 
 
 def test_the_headline_follows_the_table(table: Table) -> None:
@@ -534,7 +522,7 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
-def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path) -> None:
+def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path, write_report: Write) -> None:
     copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
     for name, mend in (
         ("training/curve.jsonl", "distill"),
@@ -545,7 +533,7 @@ def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path) -> None:
     ):
         (copy / name).unlink()
         with pytest.raises(UserError, match=rf"{name}: no such file; run `lcm-lora {mend}`"):
-            write(copy, tmp_path / "out")
+            write_report(copy, tmp_path / "out")
         shutil.copyfile(artifacts / name, copy / name)
     assert not (tmp_path / "out").exists()
 
@@ -560,13 +548,13 @@ def test_missing_inputs_are_named(artifacts: Path, tmp_path: Path) -> None:
     ids=["captions", "subject", "painter"],
 )
 def test_pictures_that_were_not_scored_are_refused(
-    artifacts: Path, tmp_path: Path, file: str, old: str, new: str
+    artifacts: Path, tmp_path: Path, file: str, old: str, new: str, write_report: Write
 ) -> None:
     copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
     path = copy / "images" / "adapter" / file
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match=rf"{file}: not the .* scored; run"):
-        write(copy, tmp_path / "out")
+        write_report(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -579,7 +567,7 @@ def test_page_and_card_name_the_commit_and_the_data(made: Path, page: str) -> No
         assert "7045 samples" in text
 
 
-def test_it_reports_a_bare_table(first: Path, tmp_path: Path) -> None:
+def test_it_reports_a_bare_table(first: Path, tmp_path: Path, write_report: Write) -> None:
     """One metric, no floor, no rivals, no rule: what is not there is not spoken of."""
     copy = Path(shutil.copytree(first, tmp_path / "artifacts"))
     table = json.loads((copy / "scores" / "scores.json").read_text())
@@ -592,7 +580,7 @@ def test_it_reports_a_bare_table(first: Path, tmp_path: Path) -> None:
     (copy / "scores" / "scores.json").write_text(json.dumps(table))
     decided = read_decision(copy / "decision.json")
     write_record(copy / "decision.json", decided.model_copy(update={"rules": ()}))
-    made = write(copy, tmp_path / "out")
+    made = write_report(copy, tmp_path / "out")
     page = (made / "index.html").read_text()
     assert "No rules" in page
     assert "Pictures that show" not in page

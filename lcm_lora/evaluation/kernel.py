@@ -18,6 +18,7 @@ and 4 (rows drawn apart and rows drawn in pairs); Hoeffding 1948 (variance of a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ SCALE = 1000.0
 FEWEST = 4
 """Rows that a standard error needs: the estimate of its variance takes rows four at a time."""
 
-_BLOCK = 256
+_BLOCK = 512
 """Rows of the kernel's matrices in memory at a time."""
 
 _SIGMA = 10.0
@@ -52,7 +53,7 @@ def gaussian(products: Array, width: int) -> Array:
     return np.asarray(np.exp((products - 1) / _SIGMA**2))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """What kernel distances are measured to."""
 
@@ -62,6 +63,11 @@ class Reference:
     """Row i is of the same prompt as row i of the sampler; so the two say nothing of how near the
     laws are, and their kernel is left out."""
     kernel: Kernel = cubic
+
+    @functools.cached_property
+    def pairs(self) -> _Pairs:
+        """Sums over the reference's own pairs, the same for all samplers."""
+        return _pairs_of(self.rows, self.kernel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +96,10 @@ def kernel_distance(
         matched: As of a `Reference`.
         kernel: KID's if not said otherwise.
     """
-    rows, others = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    cross = float(_row_means(rows, Reference(others, matched, kernel)).mean())
-    return SCALE * (_mean_of_pairs(rows, kernel) + _mean_of_pairs(others, kernel) - 2 * cross)
+    rows = np.asarray(a, np.float64)
+    reference = Reference(np.asarray(b, np.float64), matched, kernel)
+    cross = float(_row_means(rows, reference).mean())
+    return SCALE * (_pairs_of(rows, kernel).mean + reference.pairs.mean - 2 * cross)
 
 
 def kernel_standard_error(a: ArrayLike, b: ArrayLike, matched: bool = False) -> float:
@@ -104,32 +111,26 @@ def kernel_standard_error(a: ArrayLike, b: ArrayLike, matched: bool = False) -> 
         matched: As of a `Reference`.
     """
     rows = np.asarray(a, np.float64)
-    reference = Reference(np.asarray(b, np.float64), matched)
-    pairs = _Pairs(len(rows))
-    for block, g in _given_reference(rows, reference):
-        pairs.add(block, g)
-    return SCALE * float(np.sqrt(pairs.variance))
+    means = _row_means(rows, Reference(np.asarray(b, np.float64), matched))
+    return SCALE * float(np.sqrt(_pairs_of(rows, cubic).variance_given(means)))
 
 
-def kernel_error(rows: Array, reference: Reference) -> float:
-    """Return the standard error of a distance over draws of both sets.
-
-    Drawn apart, what single pairs across the sets add is in the variance over either set.
-    """
-    pairs = _Pairs(len(rows))
+def kernel_estimate(rows: Array, reference: Reference) -> Contrast:
+    """Return the distance of rows [N, D], with its standard error over draws of both sets."""
     if reference.matched:
+        pairs = _Pairs(len(rows))
         for block, g in _in_pairs(rows, reference):
-            own = reference.kernel(reference.rows[block] @ reference.rows.T, rows.shape[1])
-            pairs.add(block, g + own)
-        return SCALE * float(np.sqrt(pairs.variance))
-    swapped, turned = Reference(rows, False, reference.kernel), _Pairs(len(reference.rows))
-    for block, g in _given_reference(rows, reference):
-        pairs.add(block, g)
-    for block, g in _given_reference(reference.rows, swapped):
-        turned.add(block, g)
+            g += reference.kernel(reference.rows[block] @ reference.rows.T, rows.shape[1])
+            pairs.add(block, g)
+        return Contrast(SCALE * pairs.mean, SCALE * float(np.sqrt(pairs.variance)))
+    own = _pairs_of(rows, reference.kernel)
     (across,) = _crossings([rows], reference)
-    variance = pairs.variance + turned.variance - across.variance_of_pairs
-    return SCALE * float(np.sqrt(max(variance, pairs.variance, turned.variance)))
+    value = own.mean + reference.pairs.mean - 2 * float(across.rows.mean())
+    of_rows = own.variance_given(across.rows)
+    of_others = reference.pairs.variance_given(across.others)
+    # What pairs across the sets add is in the variance over either set; it counts once.
+    both = max(of_rows + of_others - across.variance_of_pairs, of_rows, of_others)
+    return Contrast(SCALE * value, SCALE * float(np.sqrt(both)))
 
 
 def kernel_differences(
@@ -140,22 +141,23 @@ def kernel_differences(
     What belongs to one sampler is computed once for all of its differences.
     """
     pairs = [_Pairs(len(rows)) for _ in others]
-    one_sided = _in_pairs if reference.matched else _given_reference
-    streams = (one_sided(each, reference) for each in (rows, *others))
+    blocks = _in_pairs if reference.matched else _within
+    streams = (blocks(each, reference) for each in (rows, *others))
     for (block, own), *rest in zip(*streams, strict=True):
         for pair, (_, other) in zip(pairs, rest, strict=True):
             pair.add(block, own - other)
-    variances = [pair.variance for pair in pairs]
-    if not reference.matched:
+    if reference.matched:
+        found = [(pair.mean, pair.variance) for pair in pairs]
+    else:
         crossings = _crossings([rows, *others], reference)
-        variances = [
-            v + crossing.variance_of_reference
-            for v, crossing in zip(variances, crossings, strict=True)
-        ]
-    return [
-        Contrast(SCALE * pair.mean, SCALE * float(np.sqrt(variance)))
-        for pair, variance in zip(pairs, variances, strict=True)
-    ]
+        found = [_apart(pair, across) for pair, across in zip(pairs, crossings, strict=True)]
+    return [Contrast(SCALE * value, SCALE * float(np.sqrt(variance))) for value, variance in found]
+
+
+def _apart(pairs: _Pairs, across: _Crossing) -> tuple[float, float]:
+    """Return a difference to a reference drawn apart, and its variance."""
+    variance = pairs.variance_given(across.rows) + across.variance_of_reference
+    return pairs.mean - 2 * float(across.rows.mean()), variance
 
 
 class _Pairs:
@@ -185,33 +187,41 @@ class _Pairs:
         """Its variance over draws of the rows, estimated without bias."""
         return _variance(self._sums, self._squares)
 
+    def variance_given(self, means: Array) -> float:
+        """Return the variance for g(i, j) - means_i - means_j, from the sums over g alone."""
+        n, means = self._count, means - means.mean()
+        sums = self._sums - (n - 2) * means
+        squares = self._squares - 4 * means @ self._sums + 2 * (n - 2) * means @ means
+        return _variance(sums, float(squares))
+
 
 class _Crossing:
     """Sums over all pairs of a row and a row of the reference of f, the part of a difference."""
 
     def __init__(self, rows: int, others: int) -> None:
-        self._rows, self._others = np.zeros(rows), np.zeros(others)
+        self.rows, self.others = np.zeros(rows), np.zeros(others)
+        """Means of f by row, and by row of the reference."""
         self._squares = 0.0
 
     def add(self, block: slice, f: Array) -> None:
         """Take f [B, M] of some rows with the whole reference."""
-        self._rows[block] = f.mean(1)
-        self._others += f.sum(0) / len(self._rows)
+        self.rows[block] = f.mean(1)
+        self.others += f.sum(0) / len(self.rows)
         self._squares += float(np.einsum("ij,ij->", f, f))
 
     @property
     def variance_of_pairs(self) -> float:
         """What the pairs themselves add to the variance of the mean of -2 f, beyond their rows."""
-        n, m = len(self._rows), len(self._others)
-        mean = float(self._rows.mean())
-        by_rows, by_others = self._rows - mean, self._others - mean
+        n, m = len(self.rows), len(self.others)
+        mean = float(self.rows.mean())
+        by_rows, by_others = self.rows - mean, self.others - mean
         rest = self._squares - n * m * mean**2 - m * by_rows @ by_rows - n * by_others @ by_others
         return 4 * max(0.0, float(rest)) / ((n - 1) * (m - 1)) / (n * m)
 
     @property
     def variance_of_reference(self) -> float:
         """What the rows of the reference add; the pairs are in the variance over rows already."""
-        whole = 4 * float(np.var(self._others, ddof=1)) / len(self._others)
+        whole = 4 * float(np.var(self.others, ddof=1)) / len(self.others)
         return max(0.0, whole - self.variance_of_pairs)
 
 
@@ -226,14 +236,17 @@ def _crossings(sets: Sequence[Array], reference: Reference) -> list[_Crossing]:
     return found
 
 
-def _given_reference(rows: Array, reference: Reference) -> Iterator[tuple[slice, Array]]:
-    """Yield g(i, j) = k(a_i, a_j) - m(a_i) - m(a_j), m the mean kernel with the reference."""
-    means = _row_means(rows, reference)
+def _pairs_of(rows: Array, kernel: Kernel) -> _Pairs:
+    pairs = _Pairs(len(rows))
     for block in _slices(len(rows)):
-        g = reference.kernel(rows[block] @ rows.T, rows.shape[1])
-        g -= means[block, None]
-        g -= means[None, :]
-        yield block, g
+        pairs.add(block, kernel(rows[block] @ rows.T, rows.shape[1]))
+    return pairs
+
+
+def _within(rows: Array, reference: Reference) -> Iterator[tuple[slice, Array]]:
+    """Yield k(a_i, a_j)."""
+    for block in _slices(len(rows)):
+        yield block, reference.kernel(rows[block] @ rows.T, rows.shape[1])
 
 
 def _in_pairs(rows: Array, reference: Reference) -> Iterator[tuple[slice, Array]]:
@@ -269,13 +282,6 @@ def _row_means(rows: Array, reference: Reference) -> Array:
         return np.asarray(sums / len(others))
     own = reference.kernel(np.sum(rows * others, 1), width)
     return np.asarray((sums - own) / (len(others) - 1))
-
-
-def _mean_of_pairs(rows: Array, kernel: Kernel) -> float:
-    n, width = rows.shape
-    total = sum(float(kernel(rows[b] @ rows.T, width).sum()) for b in _slices(n))
-    itself = float(np.sum(kernel(np.sum(rows**2, 1), width)))
-    return (total - itself) / (n * (n - 1))
 
 
 def _slices(count: int) -> Iterator[slice]:

@@ -30,11 +30,10 @@ from lcm_lora.evaluation.kernel import (
     cubic,
     gaussian,
     kernel_differences,
-    kernel_distance,
-    kernel_error,
+    kernel_estimate,
     unit_rows,
 )
-from lcm_lora.evaluation.neighbours import Share, precision, recall
+from lcm_lora.evaluation.neighbours import Region, Share
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.params.generate import REAL
 
@@ -91,9 +90,12 @@ def instrument_of(metric: MetricRecord, measured: Measured, seed: int) -> Instru
         case "cmmd":
             units = unit_rows(reference.values(array))
             return _Kernel(array, Reference(units, matched, gaussian), unit_rows)
-        case "precision" | "recall" as kind:
-            real, share = reference.values(array), {"precision": precision, "recall": recall}[kind]
-            return _Means(lambda cell: _parts(share(cell.values(array), real)))
+        case "precision":
+            region = Region.of(reference.values(array))
+            return _Means(lambda cell: _parts(region.share(cell.values(array))))
+        case "recall":
+            real = reference.values(array)
+            return _Means(lambda cell: _parts(Region.of(cell.values(array)).share(real)))
         case "diversity":
             return _Means(lambda cell: _diversity(cell, measured, array))
         case _:
@@ -185,9 +187,8 @@ class _Kernel:
     prepare: Callable[[Array], Array] = np.asarray
 
     def estimate(self, cell: MeasuredSet) -> Estimate:
-        rows, to = self._rows(cell), self.reference
-        value = kernel_distance(rows, to.rows, to.matched, to.kernel)
-        return Estimate(value, 0.0, kernel_error(rows, to))
+        found = kernel_estimate(self._rows(cell), self.reference)
+        return Estimate(found.value, 0.0, found.se)
 
     def differences(self, cell: MeasuredSet, others: Sequence[MeasuredSet]) -> list[Difference]:
         rows = [self._rows(each) for each in (cell, *others)]

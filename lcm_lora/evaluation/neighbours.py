@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,8 @@ NEAREST = 3
 """Which neighbour is the edge of a ball, the row itself left aside."""
 
 _GROUPS = 20
+_CANDIDATES = 4 * NEAREST
+"""Neighbours among which the third is looked for when a group is left out, if they suffice."""
 _BLOCK = 512
 """Rows of the distances in memory at a time."""
 
@@ -44,46 +47,57 @@ class Share:
         return float(self.inside.mean())
 
 
-def precision(generated: ArrayLike, real: ArrayLike) -> Share:
-    """Return which rows of `generated` [N, D] lie in the region of `real` [N, D]."""
-    return _share(np.asarray(generated, np.float64), np.asarray(real, np.float64))
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """The balls about a set's rows."""
+
+    rows: Array
+    """[N, D]."""
+    edges: Array
+    """Squared radii [1 + G, N]: of all rows, and with each group left out; its own are negative."""
+
+    @classmethod
+    def of(cls, features: ArrayLike) -> Self:
+        """Return the region of features [N, D] with N > 3."""
+        rows = np.asarray(features, np.float64)
+        groups = np.arange(len(rows)) % min(_GROUPS, len(rows))
+        edges = np.empty((2 + int(groups.max()), len(rows)))
+        for block, squared in _squared_distances(rows, rows):
+            squared[np.arange(len(squared)), np.arange(len(rows))[block]] = np.inf
+            edges[:, block] = _edges(squared, groups)
+        left_out = groups == np.arange(len(edges) - 1)[:, None]
+        edges[1:][left_out] = -1.0
+        return cls(rows, edges)
+
+    def share(self, features: ArrayLike) -> Share:
+        """Return which of other features [N, D] lie within."""
+        rows = np.asarray(features, np.float64)
+        inside = np.empty((len(self.edges), len(rows)))
+        for block, squared in _squared_distances(rows, self.rows):
+            for edges, found in zip(self.edges, inside[:, block], strict=True):
+                found[:] = (squared <= edges).any(1)
+        whole, *without = inside.mean(1)
+        pseudo = len(without) * whole - (len(without) - 1) * np.array(without)
+        return Share(inside[0], pseudo)
 
 
-def recall(generated: ArrayLike, real: ArrayLike) -> Share:
-    """Return which rows of `real` [N, D] lie in the region of `generated` [N, D]."""
-    return _share(np.asarray(real, np.float64), np.asarray(generated, np.float64))
+def _edges(squared: Array, groups: NDArray[np.int64]) -> Array:
+    """Return the third smallest of each row [B, N], of all and without each group: [1 + G, B]."""
+    count = min(_CANDIDATES, squared.shape[1])
+    near = np.argpartition(squared, count - 1, axis=1)[:, :count]
+    values = np.take_along_axis(squared, near, axis=1)
+    edges = [_third(values)]
+    for group in range(int(groups.max()) + 1):
+        values_left = np.where(groups[near] == group, np.inf, values)
+        edges.append(_third(values_left))
+        short = np.isinf(edges[-1])
+        if short.any():  # nearly all of the nearest are of this group
+            edges[-1][short] = _third(np.where(groups == group, np.inf, squared[short]))
+    return np.stack(edges)
 
 
-def _share(rows: Array, region: Array) -> Share:
-    groups = np.arange(len(region)) % min(_GROUPS, len(region))
-    count = int(groups.max()) + 1
-    edges = _edges(region, groups, count)
-    inside = np.zeros((1 + count, len(rows)))
-    for block, squared in _squared_distances(rows, region):
-        within = squared <= edges[0]
-        inside[0, block] = within.any(1)
-        for group in range(count):
-            kept = groups != group
-            inside[1 + group, block] = (squared[:, kept] <= edges[1 + group, kept]).any(1)
-    whole, *without = inside.mean(1)
-    pseudo = count * whole - (count - 1) * np.array(without)
-    return Share(inside[0], pseudo)
-
-
-def _edges(region: Array, groups: NDArray[np.int64], count: int) -> Array:
-    """Return squared radii [1 + G, N]: of all rows, and with each group left out."""
-    edges = np.empty((1 + count, len(region)))
-    for block, squared in _squared_distances(region, region):
-        squared[np.arange(len(squared)), np.arange(len(region))[block]] = np.inf
-        edges[0, block] = _nearest(squared)
-        for group in range(count):
-            edges[1 + group, block] = _nearest(squared[:, groups != group])
-    return edges
-
-
-def _nearest(squared: Array) -> Array:
-    rank = min(NEAREST, squared.shape[1]) - 1
-    return np.asarray(np.partition(squared, rank, axis=1)[:, rank])
+def _third(values: Array) -> Array:
+    return np.asarray(np.partition(values, NEAREST - 1, axis=1)[:, NEAREST - 1])
 
 
 def _squared_distances(a: Array, b: Array) -> Iterator[tuple[slice, Array]]:

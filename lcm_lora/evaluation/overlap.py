@@ -21,6 +21,7 @@ Source: Chong and Forsyth 2020 for the bias; Dowson and Landau 1982.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _MODES = 256
-_DRAWN = 512
+_DRAWN = 256
 """Modes in all draws together: the more modes, the less one draw differs from the next."""
 _CHECKED = 3
 """Times as many draws tell the loss of the modes that were found."""
@@ -117,8 +118,19 @@ def _draws(shape: Shape, times: int) -> tuple[Array, Array]:
 
 
 def _wishart_factor(rng: np.random.Generator, freedom: int, modes: int) -> Array:
-    rows = rng.normal(size=(freedom, modes)) / np.sqrt(freedom)
+    """Return a factor of standard normal rows over the root of their number.
+
+    Columns get their expected length: a large mode's chance length would drown what is lost.
+    """
+    rows = rng.normal(size=(freedom, modes))
+    rows *= _expected_length(freedom) / np.linalg.norm(rows, axis=0)
     return np.asarray(np.linalg.qr(rows, mode="r")) if freedom > modes else rows
+
+
+def _expected_length(freedom: int) -> float:
+    """Return the mean of a chi variable over the root of its degrees of freedom."""
+    ratio = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    return math.sqrt(2 / freedom) * ratio
 
 
 def _joined(values: Array) -> Array:

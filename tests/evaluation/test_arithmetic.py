@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,8 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from lcm_lora.evaluation.clip_score import clip_scores
-from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
+from lcm_lora.evaluation.diversity import diversity
+from lcm_lora.evaluation.frechet import Law, frechet_distance, frechet_estimate
+from lcm_lora.evaluation.kernel import (
+    Reference,
+    gaussian,
+    kernel_differences,
+    kernel_distance,
+    kernel_estimate,
+    kernel_standard_error,
+    unit_rows,
+)
+from lcm_lora.evaluation.neighbours import Region
 
 Array = NDArray[np.float64]
 
@@ -102,6 +114,40 @@ def test_float32_features_are_computed_in_float64() -> None:
     assert frechet_distance(a, b) == exact
 
 
+@pytest.mark.parametrize(("rows", "width"), [(30, 8), (40, 64), (200, 64)])
+def test_an_estimate_holds_the_same_distance(rows: int, width: int) -> None:
+    a, b = normal(17, rows, width), normal(18, rows, width, 1.3) + 0.2
+    found = frechet_estimate(Law.of(a), Law.of(b), matched=False, seed=0)
+    assert found.value == pytest.approx(frechet_distance(a, b), rel=1e-9)
+
+
+@pytest.mark.parametrize("width", [4, 30])
+def test_influences_are_what_one_row_more_does(width: int) -> None:
+    """The derivative of the distance to a row's weight, of either side, but for the bias."""
+    a, b = normal(19, 80, width), normal(20, 70, width, 1.4) + 0.1
+    found = frechet_estimate(Law.of(a), Law.of(b), matched=False, seed=0)
+    assert found.others is not None
+    for influences, change in (
+        (found.rows, lambda i: frechet_distance(np.delete(a, i, 0), b)),
+        (found.others, lambda i: frechet_distance(a, np.delete(b, i, 0))),
+    ):
+        without = np.array([change(i) for i in range(30)])
+        expected = -(len(influences) - 1) * (without - found.value)
+        assert np.corrcoef(influences[:30], expected)[0, 1] > 0.98
+
+
+def test_the_golden_numbers_of_the_first_tables_stand() -> None:
+    """Computed by the code that the first tables came from."""
+    rng = np.random.default_rng(2026)
+    real = rng.normal(size=(40, 6)).astype(np.float32)
+    reference = (rng.normal(size=(40, 6)) * 1.1 + 0.2).astype(np.float32)
+    a = (real * 0.9 + 0.3 * rng.normal(size=(40, 6))).astype(np.float32)
+    assert frechet_distance(a, reference) == pytest.approx(0.7827294370220717, rel=1e-12)
+    assert kernel_distance(a, reference) == pytest.approx(-82.76067847658553, rel=1e-12)
+    assert kernel_distance(a, real, True) == pytest.approx(4.417313666567946, rel=1e-10)
+    assert kernel_standard_error(a, reference) == pytest.approx(146.85476168846455, rel=1e-12)
+
+
 def naive_kernel_distance(a: Array, b: Array) -> float:
     def k(x: Array, y: Array) -> float:
         return float((x @ y / len(x) + 1) ** 3)
@@ -191,3 +237,111 @@ def test_clip_scores_are_clamped_pair_by_pair() -> None:
     scores = clip_scores(pictures, captions)
     assert scores == pytest.approx(100 * np.maximum(cosines, 0), abs=1e-9)
     assert scores.mean() > 100 * max(cosines.mean(), 0) + 5
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_estimates_and_differences_hold_the_same_kernel_distances(matched: bool) -> None:
+    a, b, r = (normal(50 + i, 60, 8, 1 + i / 5) for i in range(3))
+    reference = Reference(r, matched)
+    one, other = (kernel_distance(rows, r, matched) for rows in (a, b))
+    assert kernel_estimate(a, reference).value == pytest.approx(one, rel=1e-9)
+    (difference, none) = kernel_differences(a, [b, a], reference)
+    assert difference.value == pytest.approx(one - other, rel=1e-9)
+    assert (none.value, none.se) == (0, 0)
+
+
+def test_the_variance_of_a_matched_difference_is_that_of_one_u_statistic() -> None:
+    """Against sums over all fours of rows, which nothing here adds up alike."""
+    a, b, r = (normal(60 + i, 9, 3, 1 + i / 5) for i in range(3))
+
+    def k(x: Array, y: Array) -> Array:
+        return np.asarray((x @ y.T / 3 + 1) ** 3)
+
+    h = k(a, a) - k(a, r) - k(r, a) - (k(b, b) - k(b, r) - k(r, b))
+    n = len(h)
+    fours = [
+        (h[i, j] ** 2, h[i, j] * h[i, k], h[i, j] * h[k, m])
+        for i, j, k, m in itertools.permutations(range(n), 4)
+    ]
+    squared, one_shared, none_shared = np.mean(fours, axis=0)
+    both, single = squared - none_shared, max(0, one_shared - none_shared)
+    variance = (2 * both + 4 * (n - 2) * single) / (n * (n - 1))
+    (found,) = kernel_differences(a, [b], Reference(r, matched=True))
+    assert found.se == pytest.approx(1000 * np.sqrt(variance), rel=1e-9)
+
+
+def test_cmmd_is_the_published_one_without_its_bias() -> None:
+    """The published V-statistic also pairs every row with itself, which adds 1 - mean k over N."""
+    a, b = unit_rows(normal(70, 40, 16)), unit_rows(normal(71, 40, 16) + 0.3)
+
+    def mean(x: Array, y: Array) -> float:
+        squared = np.sum((x[:, None] - y[None]) ** 2, -1)
+        return float(np.exp(-squared / (2 * 10**2)).mean())
+
+    published = 1000 * (mean(a, a) + mean(b, b) - 2 * mean(a, b))
+    pairs = [(40 * mean(x, x) - 1) / 39 for x in (a, b)]
+    unbiased = published - 1000 * sum(1 - pair for pair in pairs) / 40
+    assert kernel_distance(a, b, kernel=gaussian) == pytest.approx(unbiased, rel=1e-6)
+
+
+@pytest.mark.parametrize("rows", [30, 200])
+def test_precision_and_recall_equal_torch_fidelity(rows: int) -> None:
+    from torch_fidelity.metric_prc import prc_features_to_metric
+
+    real, generated = normal(80, rows, 6), normal(81, rows, 6, 0.7) + 0.3
+    other = prc_features_to_metric(
+        torch.from_numpy(generated), torch.from_numpy(real), prc_neighborhood=3, verbose=False
+    )
+    precision = Region.of(real).share(generated).value
+    recall = Region.of(generated).share(real).value
+    assert (precision, recall) == pytest.approx((other["precision"], other["recall"]), abs=1e-6)
+    assert recall < precision
+
+
+def test_a_region_without_a_group_is_that_of_the_other_rows() -> None:
+    region, rows = normal(82, 60, 3), normal(83, 50, 3, 1.5)
+    share = Region.of(region).share(rows)
+    without = Region.of(region[np.arange(60) % 20 != 4]).share(rows).value
+    assert share.pseudo[4] == pytest.approx(20 * share.value - 19 * without)
+
+
+def test_neighbours_of_one_group_alone_are_looked_for_farther() -> None:
+    """Rows of a group lie together, so that without it nothing that is near is left."""
+    region = normal(84, 400, 3, 0.1) + 50 * (np.arange(400) % 20)[:, None]
+    share = Region.of(region).share(normal(85, 50, 3))
+    without = Region.of(region[np.arange(400) % 20 != 0]).share(normal(85, 50, 3)).value
+    assert share.pseudo[0] == pytest.approx(20 * share.value - 19 * without)
+
+
+def test_diversity_is_none_of_equal_pictures_and_one_of_unlike_ones() -> None:
+    a = np.eye(6)[:3]
+    b = np.eye(6)[3:]
+    assert diversity([a, 5 * a]) == pytest.approx(np.zeros(3), abs=1e-12)
+    assert diversity([a, b]) == pytest.approx(np.ones(3))
+    assert diversity([a, a, b]) == pytest.approx(np.full(3, 2 / 3))
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+def test_where_peers_are_not_right() -> None:
+    """Named, so that a number that differs from theirs is not taken for a fault of ours."""
+    from cleanfid import fid
+    from torch_fidelity.metric_kid import kernel_poly, mmd2
+
+    a, b = normal(90, 200, 16), normal(91, 200, 16, 1.2)
+    # clean-fid draws subsets from numpy's global state: two calls differ, about what is exact here.
+    drawn = [1000 * fid.kernel_distance(a, b, 50, 100) for _ in range(10)]
+    assert len(set(drawn)) == 10
+    off = (np.mean(drawn) - kernel_distance(a, b)) / (np.std(drawn) / np.sqrt(10))
+    # Their mean is right: what subsets add is noise.
+    assert abs(off) < 5
+    # clean-fid's distance of a set to itself can come out negative, of few rows.
+    few = normal(92, 20, 64)
+    assert fid.fid_from_feats(few, few) < 0 <= frechet_distance(few, few) < 1e-9
+    # All pair the prompt of a picture with itself where both sets are of the same prompts.
+    common = normal(93, 200, 16)
+    near, far = common + normal(94, 200, 16), common + normal(95, 200, 16)
+    cubic = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
+    kernels = [kernel_poly(x, y, **cubic) for x, y in ((near, near), (near, far), (far, far))]
+    other = 1000 * mmd2(*kernels, mmd_est="unbiased")
+    assert other == pytest.approx(kernel_distance(near, far), rel=1e-9)
+    assert other < kernel_distance(near, far, matched=True) - 10

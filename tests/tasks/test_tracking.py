@@ -7,34 +7,73 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lcm_lora.evaluation.table import Row
-from tasks.tracking import DvcSource, connect, flatten, score_metrics
+from lcm_lora.evaluation.scores import Champion, Table
+from lcm_lora.params.generate import Cell
+from tasks.tracking import DvcSource, connect, difference_metrics, flatten, score_metrics
+
+CELLS = {
+    "adapter": [(1, 1, 0), (4, 1, 0)],
+    "champion": [(1, 1, 0), (4, 1, 0)],
+    "ddim": [(4, 1, 0), (4, 3, 0)],
+    "teacher": [(50, 3, 0), (50, 3, 1)],
+}
 
 
-def row(sampler: str, steps: int, guidance: float, seeds: int = 0) -> Row:
-    place = {"sampler": sampler, "steps": steps, "guidance": guidance, "seeds": seeds, "nfe": steps}
-    measured = {"metric": "fd_shapes:real", "value": 1.0, "se": 0.1, "n": 8, "network": "shapes"}
-    return Row(**place, **measured, ms=None)
+def metrics_table() -> Table:
+    """Return a table with one metric of every cell, and the adapter against champion and solver."""
+    cells = [
+        {"id": f"{painter}/{cell.name}", "painter": painter, "nfe": cell.nfe, **cell.model_dump()}
+        for painter, places in CELLS.items()
+        for steps, guidance, seeds in places
+        for cell in (Cell(steps=steps, guidance=guidance, seeds=seeds),)
+    ]
+    whose = {"sampler": None, "images_sha256": "", "subject_sha256": ""}
+    ends = {"difference": -2.0, "se": 1.0, "low": -4.0, "high": 0.5, "verdict": "level"}
+    other = {"champion": "champion/steps-4_guidance-1", "rival": "ddim/steps-4_guidance-1"}
+    hashes = ("captions", "real", "teacher", "code")
+    record = {
+        "protocol": {
+            **{f"{name}_sha256": "" for name in hashes},
+            **{"n": 8, "arrays": {}, "teacher": "", "level": 0.95, "sha256": "one"},
+        },
+        "champion": Champion(version="toy version 1", weights_sha256="").model_dump(),
+        "metrics": [],
+        "cells": [cell | whose for cell in cells],
+        "rows": [
+            {"cell": cell["id"], "metric": "fd_shapes:real", "value": 1, "bias": 0, "se": 1, "n": 8}
+            for cell in cells
+        ],
+        "pairs": [
+            {"metric": "fd_shapes:real", "a": "adapter/steps-4_guidance-1", "b": b, "against": who}
+            | ends
+            for who, b in other.items()
+        ],
+    }
+    return Table.model_validate(record)
 
 
-def test_metrics_are_one_curve_over_steps_for_each_way_of_sampling() -> None:
-    rows = [row("lcm", 1, 1), row("lcm", 4, 1), row("ddim", 4, 1), row("ddim", 4, 3)]
-    rows += [row("teacher", 50, 3), row("teacher", 50, 3, seeds=1)]
-    metrics = score_metrics(rows)
+def test_metrics_are_one_curve_over_steps_for_each_painter_and_guidance() -> None:
+    metrics = score_metrics(metrics_table())
     assert [(metric.key, metric.step) for metric in metrics] == [
-        ("fd_shapes.real/lcm", 1),
-        ("fd_shapes.real/lcm", 4),
+        ("fd_shapes.real/adapter", 1),
+        ("fd_shapes.real/adapter", 4),
+        ("fd_shapes.real/champion", 1),
+        ("fd_shapes.real/champion", 4),
         ("fd_shapes.real/ddim_guidance-1", 4),
         ("fd_shapes.real/ddim_guidance-3", 4),
         ("fd_shapes.real/teacher", 50),
         ("fd_shapes.real/teacher_seeds-1", 50),
     ]
     assert all(re.fullmatch(r"[\w\-. /]+", metric.key) for metric in metrics)
+
+
+def test_only_what_is_against_the_champion_is_a_difference_from_it() -> None:
+    (metric,) = difference_metrics(metrics_table())
+    assert (metric.key, metric.step, metric.value) == ("fd_shapes.real/vs_champion", 4, -2.0)
 
 
 def test_flat_parameters_are_texts_under_dotted_names() -> None:
@@ -47,13 +86,10 @@ def test_a_source_survives_its_own_words() -> None:
     assert DvcSource.from_json(source.to_json()).to_dict() == source.to_dict()
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def root(mlflow_folder: Path) -> Path:
     """A folder with an MLflow."""
-    folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / '.mlflow' / 'mlflow.db'}")
-        yield folder
+    return mlflow_folder
 
 
 def test_a_failed_training_is_a_failed_run_that_is_no_adapters_run(root: Path) -> None:

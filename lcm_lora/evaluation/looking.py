@@ -23,7 +23,7 @@ BATCH = 64
 
 Pixels = NDArray[np.uint8]
 Viewer = Callable[[Tensor, slice], Tensor]
-"""Takes pictures, uint8 [B, 3, H, W], and their places in the set; returns rows [B, ...]."""
+"""Takes pictures, float32 [B, 3, H, W] in 0..255, and their places; returns rows [B, ...]."""
 
 
 def look(
@@ -81,4 +81,5 @@ def _on_device(batch: list[Pixels], device: torch.device) -> Tensor:
         (a, b), (c, d), *_ = sorted(sizes)
         raise UserError(f"pictures of {b} x {a} and {d} x {c} pixels are in one set; make it anew")
     stacked = torch.from_numpy(np.stack(batch)).to(device)
-    return stacked.permute(0, 3, 1, 2).contiguous()
+    planes = stacked.permute(0, 3, 1, 2)
+    return planes.to(torch.float32, memory_format=torch.contiguous_format)

@@ -34,7 +34,7 @@ from lcm_lora.evaluation.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, load_judge
 
 Embed = Callable[[Tensor], Tensor]
-"""Takes pictures, uint8 [B, 3, H, W] on the device, and returns features float32 [B, D]."""
+"""Takes pictures of colours 0..255, [B, 3, H, W], and returns features float32 [B, D]."""
 
 _CAPTIONS_AT_ONCE = 256
 
@@ -196,7 +196,11 @@ def _inception(file: NetworkFile, device: torch.device) -> Embed:
 
 
 def _torchscript(file: NetworkFile, device: torch.device) -> Embed:
-    """Return a program of TorchScript; torch's own reader makes tensors of it, and no objects."""
+    """Return a program of TorchScript: torch reads it without unpickling Python's objects.
+
+    A program it is, whose operators may read and write files: the first look's hash is all that
+    stands between what the user named and what runs.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `_inception`
         network: Embed = torch.jit.load(str(file.path), map_location=device).eval()

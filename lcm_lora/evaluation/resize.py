@@ -16,7 +16,12 @@ from lcm_lora.evaluation.preparation import Preparation
 
 
 def prepare(pictures: Tensor, how: Preparation) -> Tensor:
-    """Return uint8 [B, 3, H, W] as a network takes it: float32 [B, 3, S, S]."""
+    """Return pictures as a network takes them, float32 [B, 3, S, S].
+
+    Args:
+        pictures: Colours 0..255, [B, 3, H, W].
+        how: What the network wants.
+    """
     return _coloured(_cropped(_scaled(pictures.float(), how), how.pixels), how)
 
 

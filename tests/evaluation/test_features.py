@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,12 @@ import torch
 from conftest import CELL, Looking, write_set
 from numpy.typing import NDArray
 from PIL import Image
+from ruamel.yaml import YAML
 from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
+from lcm_lora import layout
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.pictures import pixels as pixels_of
 from lcm_lora.data.shards import read_tar_members
@@ -35,9 +38,15 @@ from lcm_lora.evaluation.image_sets import generated_sets, read_pictures, real_s
 from lcm_lora.evaluation.looking import BATCH, exactly, look
 from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.networks import look_at_networks
+from lcm_lora.params.reading import load_section
+from lcm_lora.params.score import Score
+from lcm_lora.records import write_record
 from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
+from lcm_lora.stages import features as stage
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent.parent
@@ -311,8 +320,8 @@ def test_memory_does_not_grow_with_the_pictures(
 ) -> None:
     """However many there are, about two batches of decoded ones are held at a time."""
     monkeypatch.setattr(module, "CHUNK", 10_000)
-    many = render(draw_scenes(1, range(900)), 32)
-    folder = image_sets(keep=900, captions=("a cat",) * 900, pixels=many)
+    many = render(draw_scenes(1, range(256)), 32)
+    folder = image_sets(keep=256, captions=("a cat",) * 256, pixels=many)
     ahead = []
 
     def noted(pictures: Any, *args: Any) -> Any:
@@ -325,7 +334,7 @@ def test_memory_does_not_grow_with_the_pictures(
 
     monkeypatch.setattr(module, "look", noted)
     looking.at(folder, attributes=False)
-    assert counted.decoded == 900
+    assert counted.decoded == 256
     assert max(ahead) <= BATCH + 1
 
 
@@ -382,6 +391,38 @@ def test_a_killed_run_goes_on_within_a_set(
     assert counted.decoded == 24 - 2 * 4
     Looking(tmp_path / "whole", judges).at(folder)
     assert sha256(store / "out") == sha256(tmp_path / "whole" / "out")
+
+
+# The stage
+
+
+def test_the_stage_looks_with_the_networks_of_the_first_look(
+    image_sets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    clip = shutil.copytree(places.CLIP, tmp_path / "clip")
+    processor = {"size": 32, "crop_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (clip / "preprocessor_config.json").write_text(json.dumps(processor))
+    params["score"]["networks"]["cmmd"] = {"kind": "clip", "path": "clip"}
+    layout.PARAMS.write_text(json.dumps(params))
+    folder = image_sets()
+    shutil.copytree(folder, layout.IMAGES / "adapter")
+    with pytest.raises(UserError, match=r"networks\.json: no such file; run `lcm-lora inventory`"):
+        stage.run("adapter")
+    with Hashes(layout.HASHES) as hashes:
+        networks = look_at_networks(load_section(layout.PARAMS, Score), hashes)
+    write_record(layout.INVENTORY / "networks.json", networks)
+    stage.run("adapter")
+    tensors, record = read(layout.FEATURES / "adapter" / f"{CELL}.safetensors")
+    assert tensors["features/cmmd"] == pytest.approx(tensors["features/shapes"], abs=1e-4)
+    assert record["arrays"]["features/cmmd"]["sha256"] == networks.features["cmmd"].sha256
+    with pytest.raises(UserError, match=r"^nobody: not known here; choose one of adapter, champ"):
+        stage.run("nobody")
+    config = json.loads((clip / "config.json").read_text())
+    (clip / "config.json").write_text(json.dumps(config | {"logit_scale_init_value": 1.0}))
+    with pytest.raises(UserError, match=r"score\.networks\.cmmd clip: changed since the fir"):
+        stage.run("adapter")
 
 
 # Bad input

@@ -1,0 +1,122 @@
+"""The page and its one question, as an application for any ASGI server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lcm_lora.demo.offer import STEPS, Offer
+from lcm_lora.demo.turns import MOST_WAITING, Turn, Turns
+from lcm_lora.demo.wish import LARGEST_SEED, LONGEST_PROMPT, Wish, read_wish
+from lcm_lora.errors import UserError
+from lcm_lora.params.generate import Generate
+from lcm_lora.showing.asked import Asked
+from lcm_lora.showing.sheet import TINY
+
+_LONGEST_REQUEST = 100_000
+
+
+def app_of(
+    title: str,
+    params: Generate,
+    offer: Offer,
+    turns: Turns,
+    size: int,
+    is_quick: bool,
+    hosts: Sequence[str],
+) -> FastAPI:
+    """Return the application.
+
+    Args:
+        title: Of the page.
+        params: How each painter paints.
+        offer: Who can paint.
+        turns: Who does.
+        size: Pixels of a picture's side.
+        is_quick: Whether pictures take so little that the page may paint unasked.
+        hosts: Names by which the page may be reached. Others' pages could otherwise reach it by a
+            name that they let lead here.
+    """
+    app = FastAPI(openapi_url=None)
+    page = _page(title, offer, size, is_quick)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+
+    @app.get("/")
+    def _() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    @app.post("/paint")
+    async def paint(request: Request) -> Response:
+        try:
+            wish, asked = read_wish(await _json(request), params, offer.subjects)
+        except UserError as error:
+            return JSONResponse({"says": str(error)}, 422)
+        if turns.count >= MOST_WAITING:
+            return JSONResponse({"says": "too many wait already; try again later"}, 503)
+        return StreamingResponse(_events(wish, asked, turns), media_type="application/x-ndjson")
+
+    return app
+
+
+async def _json(request: Request) -> Any:
+    """Return what a request holds.
+
+    Raises:
+        UserError: It is no JSON, or far too long.
+    """
+    if request.headers.get("content-type") != "application/json":
+        # Of this kind, browsers let only this page ask.
+        raise UserError("request: not of type application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_REQUEST:
+            raise UserError("request: too long")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise UserError("request: not JSON") from None
+
+
+async def _events(wish: Wish, asked: tuple[Asked, ...], turns: Turns) -> AsyncIterator[str]:
+    """Yield what happens, a line of JSON each; when nobody listens any more, the turn is over."""
+    told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def say(event: dict[str, Any] | None) -> None:
+        loop.call_soon_threadsafe(told.put_nowait, event)
+
+    turn = Turn(wish.prompt, wish.seed, asked, say)
+    turns.take(turn)
+    try:
+        while (event := await told.get()) is not None:
+            yield json.dumps(event) + "\n"
+    finally:
+        turns.give_up(turn)
+
+
+def _page(title: str, offer: Offer, size: int, is_quick: bool) -> str:
+    environment = Environment(
+        loader=PackageLoader("lcm_lora.demo"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        painters=[asdict(painter) for painter in offer.painters],
+        examples=offer.examples,
+        steps=STEPS,
+        is_tiny=size <= TINY,
+        is_quick=is_quick,
+        longest_prompt=LONGEST_PROMPT,
+        largest_seed=LARGEST_SEED,
+    )

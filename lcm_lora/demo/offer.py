@@ -1,0 +1,117 @@
+"""What the page offers: who can paint, in how many steps, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcm_lora.champion import read_champion
+from lcm_lora.data.picture_sets import read_set
+from lcm_lora.errors import UserError
+from lcm_lora.hashes import Hashes
+from lcm_lora.painting.subject import Places, Subject
+from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Generate
+from lcm_lora.recipe import read_recipe
+from lcm_lora.report.style import how_title, painter_title
+from lcm_lora.showing.asked import asked_of, most_steps, own_guidance, subjects_of
+from lcm_lora.showing.sheet import colour_of
+
+STEPS = (1, 2, 4, 8)
+
+_ROLES = (ADAPTER, CHAMPION, TEACHER)
+_EXAMPLES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A painter on the page."""
+
+    name: str
+    title: str
+    about: str
+    """Which it is, or why it cannot paint."""
+    colour: str
+    is_there: bool
+    is_chosen: bool
+    """At first."""
+    steps: int | None
+    """Its own number of steps, whatever is asked for; None is as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """All that the page offers, and who the painters are."""
+
+    painters: tuple[Offered, ...]
+    subjects: dict[str, Subject]
+    examples: tuple[str, ...]
+
+
+def offer_of(params: Generate, places: Places, evaluation: Path, hashes: Hashes) -> Offer:
+    """Return what the project in `places` can show.
+
+    Args:
+        params: Who paints, and how.
+        places: Where the parts of subjects are.
+        evaluation: What `prepare` wrote; without it there are no examples.
+        hashes: Of files that were read before.
+
+    Raises:
+        UserError: Not even the teacher can paint.
+    """
+    subjects = subjects_of([TEACHER], params, places, hashes)
+    missing: dict[str, str] = {}
+    for name in params.names:
+        try:
+            subjects |= subjects_of([name], params, places, hashes)
+        except UserError as error:
+            missing[name] = str(error)
+    names = sorted(params.names, key=lambda name: name not in _ROLES)
+    names.sort(key=lambda name: _ROLES.index(name) if name in _ROLES else len(_ROLES))
+    painters = (_offered(name, params, places, subjects, missing) for name in names)
+    return Offer(tuple(painters), subjects, _examples(evaluation))
+
+
+def _offered(
+    name: str,
+    params: Generate,
+    places: Places,
+    subjects: dict[str, Subject],
+    missing: dict[str, str],
+) -> Offered:
+    return Offered(
+        name=name,
+        title=painter_title(name),
+        about=missing.get(name) or ", ".join(_about(name, params, places, subjects)),
+        colour=colour_of(name),
+        is_there=name in subjects,
+        is_chosen=name in subjects and name in _ROLES,
+        steps=params.painter(name).cells[0].steps if name == TEACHER else None,
+    )
+
+
+def _about(
+    name: str, params: Generate, places: Places, subjects: dict[str, Subject]
+) -> Iterator[str]:
+    """Yield in words which subject a painter is, and how it paints."""
+    painter = params.painter(name)
+    if name == ADAPTER:
+        yield f"taken at step {read_recipe(places.adapter).step:,}"
+    elif name == CHAMPION and (champion := read_champion(places.champion)):
+        yield champion.version
+    elif name == TEACHER:
+        (asked,) = asked_of([TEACHER], (), params, subjects)
+        yield f"{painter.sampler}, {how_title(asked.cell)}"
+    elif (guidance := own_guidance(painter)) > 1:
+        yield f"guidance {guidance:g}"
+    if name != TEACHER and (most := most_steps(painter, subjects[name])) < max(STEPS):
+        yield f"at most {most} steps"
+
+
+def _examples(evaluation: Path) -> tuple[str, ...]:
+    try:
+        captions = read_set(evaluation, "real").captions
+    except UserError:
+        return ()
+    return tuple(dict.fromkeys(captions))[:_EXAMPLES]

@@ -1,0 +1,106 @@
+"""One painter at a time: requests wait for their turn, and may be given up at any moment."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from lcm_lora.errors import UserError, is_out_of_memory, reason
+from lcm_lora.showing.asked import Asked
+from lcm_lora.showing.easel import Easel
+
+MOST_WAITING = 16
+
+_OUT_OF_MEMORY = "the device has too little memory for this"
+
+Tell = Callable[[dict[str, Any] | None], None]
+"""Is told each event; None is the end. Called in the painting thread."""
+
+
+@dataclass(eq=False)
+class Turn:
+    """A request on its way."""
+
+    prompt: str
+    seed: int
+    asked: Sequence[Asked]
+    tell: Tell
+    is_given_up: bool = field(default=False)
+
+
+class Turns:
+    """A thread that paints the pictures of one request after another."""
+
+    def __init__(self, easel: Easel) -> None:
+        """Start with nobody waiting."""
+        self._easel = easel
+        self._pool = ThreadPoolExecutor(1, "painter")
+        self._open: list[Turn] = []
+        self._lock = threading.RLock()  # a signal's handler may come while its thread holds it
+
+    @property
+    def count(self) -> int:
+        """Requests that are painted or wait."""
+        return len(self._open)
+
+    def take(self, turn: Turn) -> None:
+        """Let a request wait for its turn."""
+        if self._open:
+            turn.tell({"event": "waiting", "before": self.count})
+        self._open.append(turn)
+        self._pool.submit(self._serve, turn)
+
+    def give_up(self, turn: Turn) -> None:
+        """Stop painting for a request, or never begin; nothing happens where it is over."""
+        with self._lock:  # or the next one's picture might be interrupted instead
+            turn.is_given_up = True
+            if self._open and self._open[0] is turn:
+                self._easel.interrupt()
+
+    def close(self) -> None:
+        """End all requests; a signal's handler may do it."""
+        for turn in list(self._open):
+            self.give_up(turn)
+            turn.tell(None)
+
+    def join(self) -> None:
+        """Wait for the thread to end."""
+        self._pool.shutdown()
+
+    def _serve(self, turn: Turn) -> None:
+        try:
+            for number, asked in enumerate(turn.asked):
+                event = None if turn.is_given_up else self._painted(turn, number, asked)
+                if event is None or turn.is_given_up:
+                    return
+                turn.tell(event)
+            turn.tell({"event": "done"})
+        except Exception as error:  # the page says it, and the next request is served
+            turn.tell({"event": "error", "says": _words(error)})
+        finally:
+            with self._lock:
+                self._open.remove(turn)
+            turn.tell(None)
+
+    def _painted(self, turn: Turn, number: int, asked: Asked) -> dict[str, Any]:
+        started = time.perf_counter()
+        pixels = self._easel.paint(asked, turn.prompt, turn.seed)
+        seconds = time.perf_counter() - started
+        with io.BytesIO() as file:
+            Image.fromarray(pixels).save(file, "PNG")
+            png = base64.b64encode(file.getvalue()).decode()
+        return {"event": "picture", "number": number, "ms": round(1000 * seconds, 1), "png": png}
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    return _OUT_OF_MEMORY if is_out_of_memory(error) else reason(error)

@@ -1,0 +1,61 @@
+"""Pictures of one prompt as one picture: a row a painter, a column a number of steps."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+
+from PIL import Image, ImageDraw, ImageFont
+
+from lcm_lora.report.style import COLOURS, INK, PAPER, how_title, painter_title
+from lcm_lora.showing.asked import Asked
+
+_OTHERS = "#009e73"
+TINY = 64
+"""Pictures up to this side are enlarged by whole numbers, without smoothing."""
+
+_ENLARGED = 192
+
+
+def sheet(prompt: str, asked: Sequence[Asked], pictures: Sequence[Image.Image]) -> Image.Image:
+    """Draw the pictures with who painted each, and how.
+
+    Args:
+        prompt: What all show; it heads the sheet.
+        asked: Who painted, a painter's pictures side by side.
+        pictures: One of each, all of one size.
+    """
+    large = [_enlarged(picture) for picture in pictures]
+    pairs = list(zip(asked, large, strict=True))
+    rows = [list(row) for _, row in groupby(pairs, key=lambda pair: pair[0].painter)]
+    side, text = large[0].width, max(16, large[0].width // 16)
+    gap, line = text // 2, round(1.5 * text)
+    width = max(max(map(len, rows)), 2) * (side + gap) + gap
+    heading = textwrap.wrap(prompt, max(12, int((width - 2 * gap) / (0.58 * text))))[:4]
+    head, row_height = gap + line * len(heading), 3 * line + side
+    drawn = Image.new("RGB", (width, head + len(rows) * row_height + gap), PAPER)
+    draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(text)
+    for i, words in enumerate(heading):
+        draw.text((gap, gap + i * line), words, INK, font)
+    for i, row in enumerate(rows):
+        top, painter = head + i * row_height, row[0][0].painter
+        right = gap + len(row) * (side + gap) - gap
+        draw.text((gap, top + line - 6), painter_title(painter), INK, font, anchor="ls")
+        draw.rectangle((gap, top + line, right - 1, top + line + 3), colour_of(painter))
+        for j, (one, picture) in enumerate(row):
+            left = gap + j * (side + gap)
+            draw.text((left, top + 2 * line), how_title(one.cell), INK, font, anchor="ls")
+            drawn.paste(picture, (left, top + 2 * line + gap))
+    return drawn
+
+
+def colour_of(painter: str) -> str:
+    """Return the colour that marks a painter."""
+    return COLOURS.get(painter, _OTHERS)
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    scale = max(1, _ENLARGED // picture.width) if picture.width <= TINY else 1
+    size = (scale * picture.width, scale * picture.height)
+    return picture.resize(size, Image.Resampling.NEAREST)

@@ -26,13 +26,17 @@ class Brought(Record):
     champion: Champion | None
 
 
-def read_champion(folder: Path) -> Champion | None:
+def read_champion(folder: Path, mend: str = _MEND) -> Champion | None:
     """Return which version the adapter in `folder` is; None where there is no champion.
+
+    Args:
+        folder: As `write_champion` leaves it.
+        mend: What the user can do if something is wrong with it.
 
     Raises:
         UserError: The file that says so is missing or damaged.
     """
-    return read_record(folder / CHAMPION, Brought, _MEND).champion
+    return read_record(folder / CHAMPION, Brought, mend).champion
 
 
 def write_champion(folder: Path, champion: Champion | None, adapter: Path | None) -> None:
@@ -61,21 +65,33 @@ def take_over(brought: Path, out: Path, family: FamilyName) -> Champion | None:
     if not (brought / CHAMPION).is_file():
         if not (out / CHAMPION).is_file():
             write_champion(out, None, None)
-        return read_champion(out)
-    champion = read_champion(brought)
-    if champion is not None:
-        _check(brought / ADAPTER, champion, family)
-    if not (out / CHAMPION).is_file() or read_champion(out) != champion:
+        return _whole(out, family)
+    champion = _whole(brought, family)
+    if not _is_known(out, champion, family):
         write_champion(out, champion, brought / ADAPTER if champion else None)
     return champion
 
 
-def _check(adapter: Path, champion: Champion, family: FamilyName) -> None:
-    recipe = read_recipe(adapter, "remove its folder, and run the flow again")
+def _is_known(out: Path, champion: Champion | None, family: FamilyName) -> bool:
+    """Tell whether the output is whole, and of this champion."""
+    try:
+        return _whole(out, family) == champion
+    except UserError:
+        return False
+
+
+def _whole(folder: Path, family: FamilyName) -> Champion | None:
+    """Return the champion in a folder, after checking its adapter."""
+    mend = f"remove the folder {folder}, and run the flow again"
+    champion = read_champion(folder, mend)
+    if champion is None:
+        return None
+    recipe = read_recipe(folder / ADAPTER, mend)
     if recipe.weights_sha256 != champion.weights_sha256:
-        raise UserError(f"{adapter}: not the weights of {champion.version}; remove its folder")
+        raise UserError(f"{folder / ADAPTER}: not the weights of {champion.version}; {mend}")
     if recipe.base.family != family:
         raise UserError(
             f"registry.name: the champion, {champion.version}, is an adapter for "
             f"{recipe.base.family}, the base is of {family}; name another registered model"
         )
+    return champion

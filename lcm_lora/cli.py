@@ -175,39 +175,38 @@ def scores(
 @_command(_PEOPLE)
 def image(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
-    steps: Annotated[int, typer.Option(min=1, max=50)] = 4,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[str, typer.Option(help="Numbers of steps, such as 1,2,4,8.")] = "4",
+    subjects: Annotated[
+        str, typer.Option(help="Painters, such as adapter,champion,teacher; any of `generate`.")
+    ] = "adapter",
+    guidance: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Of all but the teacher; each has its own."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise that all start from.")] = 0,
     adapter: Annotated[Path, typer.Option(help="Folder of an adapter.")] = layout.ADAPTER,
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("image.png"),
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("image.png"),
 ) -> None:
-    """Paint one picture with the adapter."""
-    from PIL import Image
+    """Paint a prompt: one picture, or several side by side from the same noise."""
+    from lcm_lora.showing.image import Wanted, write_image
 
-    if out.suffix not in {".png", ".jpg", ".webp"}:
-        raise UserError(f"{out}: cannot write a picture of this kind; name it .png, .jpg or .webp")
-    from lcm_lora.hashes import Hashes
-    from lcm_lora.inventory.base import read_base
-    from lcm_lora.params.generate import Cell
-    from lcm_lora.params.hardware import Hardware
-    from lcm_lora.params.prepare import Prepare
-    from lcm_lora.params.reading import load_section
-    from lcm_lora.recipe import read_recipe
+    wanted = Wanted(prompt, _words_in(subjects), _numbers_in("--steps", steps), guidance, seed)
+    write_image(wanted, adapter, out)
+    typer.echo(f"{out}: {prompt}")
 
-    hardware = load_section(layout.PARAMS, Hardware)
-    size = load_section(layout.PARAMS, Prepare).resolution
-    read_recipe(adapter)
-    with Hashes(layout.HASHES) as hashes:
-        found = read_base(layout.INVENTORY / "base.json", hashes)
-    from lcm_lora.bases import load_base
-    from lcm_lora.sampling import load_adapter, paint, scheduler_of
 
-    base = load_base(found, hardware)
-    load_adapter(base, adapter)
-    base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
-    cell = Cell(steps=steps, guidance=1.0)
-    (picture,) = paint(base, [prompt], cell, size, seed, 1, lambda *_: None)
-    Image.fromarray(picture).save(out)
-    typer.echo(f"{out}: {prompt}, {steps} steps")
+@_command(_PEOPLE)
+def demo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 7860,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; anybody who reaches it can paint.")
+    ] = "127.0.0.1",
+    open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve a page where one types a prompt and sees who paints what, until Ctrl-C."""
+    from lcm_lora.demo.serve import serve
+
+    serve(host, port, open)
 
 
 @_command(_PEOPLE)
@@ -230,6 +229,23 @@ def shapes_teacher(
     from lcm_lora.shapes.teacher import make_weights
 
     make_weights(out, effort)
+
+
+def _words_in(text: str) -> tuple[str, ...]:
+    """Return the words of a list with commas."""
+    return tuple(filter(None, (word.strip() for word in text.split(","))))
+
+
+def _numbers_in(option: str, text: str) -> tuple[int, ...]:
+    """Return the numbers of a list with commas.
+
+    Raises:
+        UserError: It is none.
+    """
+    words = _words_in(text)
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
+        raise UserError(f"{option} {text}: no list of numbers; write them as 1,2,4,8")
+    return tuple(int(word) for word in words)
 
 
 def _quiet() -> None:

@@ -29,6 +29,7 @@ from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.look import Look, new_bytes
 from lcm_lora.inventory.networks import look_at_networks
+from lcm_lora.inventory.painters import look_at_painters
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import Cell
@@ -82,6 +83,7 @@ def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
         "base": lambda: _base(seen, hashes),
         "pictures": lambda: _pictures(seen, hashes, before),
         "networks": lambda: _networks(seen.params, hashes),
+        "painters": lambda: _painters(seen, hashes),
         "device": lambda: _device(seen.params),
         "memory": lambda: _memory(seen),
         "disk": lambda: _disk(seen, before),
@@ -116,6 +118,13 @@ def _pictures(seen: _Seen, hashes: Hashes, before: Look) -> str:
 def _networks(params: Params, hashes: Hashes) -> str:
     found = look_at_networks(params.score, hashes)
     return ", ".join(dict.fromkeys([*(m.model for m in found.features.values()), found.clip.model]))
+
+
+def _painters(seen: _Seen, hashes: Hashes) -> str:
+    if seen.base is None:
+        raise UserError("base.model: without a base no adapter can be said to fit; mend it first")
+    found = look_at_painters(seen.params.generate, seen.base, hashes)
+    return f"{', '.join(found)}; all that they name is there, and fits the base"
 
 
 def _disk(seen: _Seen, before: Look) -> str:

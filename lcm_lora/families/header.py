@@ -27,8 +27,12 @@ class Header:
         return any(name.startswith(prefix) for name in self.shapes)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, mend: str = _MEND) -> Header:
     """Read the header of a safetensors file, and check that all it promises is there.
+
+    Args:
+        path: The file.
+        mend: What the user can do if something is wrong with it.
 
     Raises:
         UserError: It is no such file, or is cut short.
@@ -46,9 +50,9 @@ def read_header(path: Path) -> Header:
         assert all(math.prod(shape) < 2**40 for shape in shapes.values())
         assert isinstance(metadata, dict)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError):
-        raise UserError(f"{path}: no safetensors file, or damaged; {_MEND}") from None
+        raise UserError(f"{path}: no safetensors file, or damaged; {mend}") from None
     except RecursionError:
-        raise UserError(f"{path}: no safetensors file; {_MEND}") from None
+        raise UserError(f"{path}: no safetensors file; {mend}") from None
     if (size := path.stat().st_size) != whole:
-        raise UserError(f"{path}: has {size} bytes where its header says {whole}; {_MEND}")
+        raise UserError(f"{path}: has {size} bytes where its header says {whole}; {mend}")
     return Header(shapes, metadata)

@@ -53,18 +53,18 @@ def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHu
                 f"{what} {wanted}: not in the local hub cache, and the hub does not answer"
                 f" ({type(error).__name__}); name a folder, or run once with a network"
             ) from None
-        sys.stderr.write(f"base: offline; {model} as cached, commit {folder.name}\n")
+        sys.stderr.write(f"{what}: offline; {model} as cached, commit {folder.name}\n")
         return OnHub(folder, folder.name)
-    return OnHub(_fetched(model, str(commit), index), str(commit))
+    return OnHub(_fetched(what, model, str(commit), index), str(commit))
 
 
-def _fetched(model: str, commit: str, index: str) -> Path:
+def _fetched(what: str, model: str, commit: str, index: str) -> Path:
     """Return the folder of a commit in the cache; what is not there yet is downloaded, once.
 
     A download that was killed leaves some of it, so the hub is asked for all.
     """
     if cached_folder(model, commit, index) is None:
-        sys.stderr.write(f"base: fetching {model}, commit {commit}, once\n")
+        sys.stderr.write(f"{what}: fetching {model}, commit {commit}, once\n")
     if index != "model_index.json":
         from huggingface_hub import snapshot_download
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
-from lcm_lora.families.header import read_header
+from lcm_lora.families.header import Header, read_header
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
+from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.painting.found import AdapterFound, PainterInventory
 from lcm_lora.params.base import Base
@@ -18,6 +21,9 @@ from lcm_lora.recipe import WEIGHTS
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _MARKS = ("lora", "lokr", "hada", "dora")
 """One of these is in every name of an adapter's tensors, whoever wrote it."""
+_CAPTION_KEYS = re.compile(r"attn2[._](processor\.)?to_k[._].*(lora_A|down)\.")
+"""The half of a cross-attention key that takes captions: [rank, width] in PEFT's, diffusers' old
+and kohya's names."""
 
 
 def look_at_painters(
@@ -26,7 +32,7 @@ def look_at_painters(
     """Return what each painter names, by the painter's name.
 
     Raises:
-        UserError: Something is missing, pickled, damaged, or of another family than the base.
+        UserError: Something is missing, pickled, damaged, no adapter, or made for another family.
     """
     painters = {**generate.painters, **generate.transfers}
     return {name: _look(name, painter, base, hashes) for name, painter in painters.items()}
@@ -42,27 +48,43 @@ def adapter_file(name: str, commit: str | None) -> Path:
         return _file_in(Path(name))
     folder = cached_folder(name.partition("@")[0], commit, WEIGHTS)
     if folder is None:
-        raise UserError(f"{name}: is gone from the hub cache; run `lcm-lora inventory`")
+        raise UserError(
+            f"{name}: no {WEIGHTS} in the hub cache; run `lcm-lora inventory`, or name a file"
+        )
     return folder / WEIGHTS
 
 
 def _look(name: str, painter: Painter, base: BaseInventory, hashes: Hashes) -> PainterInventory:
     where = f"generate painter {name}"
-    own = None
-    if painter.base is not None:
-        own = look_at_base(Base(model=painter.base), hashes)
-        if own.structure.family != base.structure.family:
-            raise UserError(
-                f"{where}: {painter.base} is of {own.structure.family}, base.model of "
-                f"{base.structure.family}; take a fine-tune of the same family"
-            )
+    own = _base(where, painter.base, base, hashes) if painter.base else None
     adapters = [
-        _adapter(where, adapter, weight, hashes) for adapter, weight in painter.adapters.items()
+        _adapter(where, adapter, weight, own or base, hashes)
+        for adapter, weight in painter.adapters.items()
     ]
     return PainterInventory(base=own, adapters=tuple(adapters))
 
 
-def _adapter(where: str, name: str, weight: float, hashes: Hashes) -> AdapterFound:
+def _base(where: str, model: str, base: BaseInventory, hashes: Hashes) -> BaseInventory:
+    try:
+        own = look_at_base(Base(model=model), hashes)
+    except UserError as error:
+        raise UserError(f"{where}: {str(error).replace('base.model', 'base', 1)}") from None
+    if own.structure.family != base.structure.family:
+        raise UserError(
+            f"{where}: {model} is of {own.structure.family}, base.model of "
+            f"{base.structure.family}; take a fine-tune of the same family"
+        )
+    if own.structure.unet_channels != base.structure.unet_channels:
+        raise UserError(
+            f"{where}: the denoiser of {model} takes {own.structure.unet_channels} channels, that "
+            f"of base.model {base.structure.unet_channels}; take a base that paints from text alone"
+        )
+    return own
+
+
+def _adapter(
+    where: str, name: str, weight: float, base: BaseInventory, hashes: Hashes
+) -> AdapterFound:
     path, commit = Path(name), None
     if path.suffix in _PICKLES:
         raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
@@ -71,10 +93,27 @@ def _adapter(where: str, name: str, weight: float, hashes: Hashes) -> AdapterFou
             raise UserError(f"{where}: {name}: no such adapter; mend its place in params.yaml")
         identifier, _, revision = name.partition("@")
         commit = find_on_hub(where, identifier, revision or None, WEIGHTS).commit
-    file = adapter_file(name, commit)
-    if not any(mark in tensor for tensor in read_header(file).shapes for mark in _MARKS):
-        raise UserError(f"{where}: {file}: holds no LoRA; name the file of an adapter")
+    try:
+        file = adapter_file(name, commit)
+        header = read_header(file, "fetch it again, or name another adapter")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    _check_fits(f"{where}: {file}", header, base)
     return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
+
+
+def _check_fits(where: str, header: Header, base: BaseInventory) -> None:
+    """Refuse what is no adapter, or one for a base whose captions are told in another width."""
+    if not any(mark in tensor for tensor in header.shapes for mark in _MARKS):
+        raise UserError(f"{where}: holds no LoRA; name the file of an adapter")
+    config = json.loads((where_is(base).configs / "unet" / "config.json").read_text())
+    wanted = config["cross_attention_dim"]
+    for tensor, shape in header.shapes.items():
+        if _CAPTION_KEYS.search(tensor) and len(shape) > 1 and shape[1] != wanted:
+            raise UserError(
+                f"{where}: takes captions {shape[1]} wide, {base.model} tells them {wanted} wide; "
+                "name an adapter for this family"
+            )
 
 
 def _file_in(path: Path) -> Path:

@@ -12,8 +12,9 @@ from presets import ROOT, Change, cell, preset
 
 from lcm_lora.check import check_counts, check_disk, check_params
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation import names
+from lcm_lora.evaluation.names import metrics_of, selection_metrics
 from lcm_lora.params.file import load_params
+from lcm_lora.params.score import Score
 
 PRESETS = sorted((ROOT / "lcm_lora" / "presets").glob("*.yaml"))
 
@@ -36,10 +37,28 @@ def test_checking_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+def cells(raw: Any, painter: str) -> Any:
+    """Return the cells of a painter, to be changed in place."""
+    generate = raw["generate"]
+    return (generate["adapter"] if painter == "adapter" else generate["painters"][painter])["cells"]
+
+
+def gate(**rules: Any) -> Change:
+    """Change the rules of the first step count of the gate, and leave no other."""
+    return lambda p: p["registry"].update(gate=[p["registry"]["gate"][0] | rules])
+
+
+def twice(p: Any) -> None:
+    p["registry"]["gate"].append(p["registry"]["gate"][0])
+
+
+INCEPTION = {"inception": {"kind": "inception", "path": "inception.pt"}}
+NO_RULES: dict[str, Any] = {"limits": {}, "target": {}, "guards": {}}
+
 WRONG: list[tuple[Change, str]] = [
     (
-        lambda p: p["generate"]["cells"]["lcm"].append(cell(51)),
-        r"^generate\.cells\.lcm: 51 steps .* distill\.grid 50; lower them$",
+        lambda p: cells(p, "adapter").append(cell(51)),
+        r"^generate\.adapter\.cells: 51 steps .* distill\.grid 50; lower them$",
     ),
     (
         lambda p: p["select"].update(steps=51),
@@ -55,7 +74,7 @@ WRONG: list[tuple[Change, str]] = [
         r"^select\.metric: .* by attributes; take kid_shapes:real or clip_score$",
     ),
     (
-        lambda p: (p["score"].update(features="inception.pt"), p["select"].update(metric="kid")),
+        lambda p: (p["score"].update(networks=INCEPTION), p["select"].update(metric="kid")),
         r"^select\.metric: .* by kid; take kid:real, clip_score or attributes$",
     ),
     (
@@ -63,52 +82,76 @@ WRONG: list[tuple[Change, str]] = [
         r"^evaluation\.selection: 7 captions choose by chance; take 8 or more$",
     ),
     (
-        lambda p: p["generate"]["cells"]["ddim"].append(cell(4, 3)),
-        r"^generate\.cells\.ddim: steps-4_guidance-3 is there more than once; remove one$",
+        lambda p: cells(p, "ddim").append(cell(4, 3)),
+        r"^generate painter ddim: steps-4_guidance-3 is there more than once; remove one$",
     ),
     (
-        lambda p: p["generate"]["cells"]["unipc"].append(cell(4, 3.0000001)),
-        r"^generate\.cells\.unipc: steps-4_guidance-3 is there more than once",
+        lambda p: cells(p, "unipc").append(cell(4, 3.0000001)),
+        r"^generate painter unipc: steps-4_guidance-3 is there more than once",
     ),
     (
-        lambda p: p["generate"]["cells"]["lcm"].append(cell(3, seeds=1)),
-        r"^generate\.cells\.lcm: steps-3_guidance-1_seeds-1 has no counterpart with seeds 0",
+        lambda p: p["generate"]["transfers"].update(
+            style={"sampler": "lcm", "cells": [cell(4), cell(4)]}
+        ),
+        r"^generate painter style: steps-4_guidance-1 is there more than once",
     ),
     (
-        lambda p: p["generate"]["cells"].update(dpmpp=[cell(4, seeds=1)]),
-        r"^generate\.cells\.dpmpp: .* no counterpart with seeds 0, .*; add it$",
+        lambda p: cells(p, "adapter").append(cell(3, seeds=1)),
+        r"^generate\.adapter: steps-3_guidance-1_seeds-1 has no counterpart with seeds 0",
     ),
     (
-        lambda p: p["generate"]["cells"].update(teacher=[cell(50, 3, seeds=1)]),
-        r"^generate\.cells\.teacher: no cell has seeds 0, the reference; add one$",
+        lambda p: p["generate"]["painters"]["dpmpp"].update(cells=[cell(4, seeds=1)]),
+        r"^generate painter dpmpp: .* no counterpart with seeds 0, .*; add it$",
     ),
     (
-        lambda p: p["registry"]["gate"].update(steps=3),
-        r"^registry\.gate\.steps: .* not sampled at 3 steps; take 1, 2, 4 or 8, as in generate",
+        lambda p: p["generate"]["painters"]["teacher"].update(cells=[cell(50, 3, seeds=1)]),
+        r"^generate painter teacher: .* no counterpart with seeds 0, .*; add it$",
     ),
     (
-        lambda p: p["registry"]["gate"].update(metric="fid:real"),
-        r"^registry\.gate\.metric: the table will hold no fid:real; take fd_shapes:real, "
-        r"kid_shapes:real, fd_shapes:teacher, kid_shapes:teacher, clip_score or attributes$",
+        lambda p: p["generate"]["painters"]["teacher"].update(cells=[cell(50, 3)]),
+        r"^generate painter teacher: no cell has other seeds than 0; add one, which all others are "
+        r"compared with$",
+    ),
+    (
+        gate(steps=3),
+        r"^registry\.gate\.0: the adapter is not painted at 3 steps, guidance 1; take one of "
+        r"generate\.adapter\.cells: 1 steps, guidance 1; 2 steps",
+    ),
+    (gate(guidance=3), r"^registry\.gate\.0: the adapter is not painted at 4 steps, guidance 3; "),
+    (twice, r"^registry\.gate\.0: 4 steps, guidance 1 are judged twice; put the rules together$"),
+    (
+        gate(target={"fid:real": 0}),
+        r"^registry\.gate\.0\.target: the table will hold no fid:real of that cell; take one of: "
+        r"kid_shapes:real, fd_shapes:real, kid_shapes:teacher, .*clip_score, attributes$",
     ),
     (
         lambda p: (
-            p["score"].update(features="inception.pt", attributes=False),
+            p["score"].update(networks=INCEPTION, attributes=False),
             p["select"].update(metric="clip_score"),
         ),
-        r"no attributes; take fid:real, kid:real, fid:teacher, kid:teacher or clip_score$",
+        r"no attributes of that cell; take one of: kid:real, fid:real, kid:teacher, fid:teacher, ",
     ),
     (
-        lambda p: p["registry"]["gate"].update(limit=40),
-        r"^registry\.gate\.limit: attributes never exceeds 1, so never reaches 40; lower it$",
+        gate(steps=2, guards={"diversity_shapes": 0}),
+        r"^registry\.gate\.0\.guards: the table will hold no diversity_shapes of that cell; take",
     ),
     (
-        lambda p: p["registry"]["gate"].update(metric="clip_score", limit=101),
-        "clip_score never exceeds 100",
+        gate(limits={"attributes": 40}),
+        r"^registry\.gate\.0\.limits: attributes never exceeds 1, so never reaches 40; lower it$",
+    ),
+    (gate(limits={"clip_score": 101}), "clip_score never exceeds 100"),
+    (
+        gate(limits={"fd_shapes:real": -1}),
+        r"^registry\.gate\.0\.limits: fd_shapes:real is never below 0, .*; raise it$",
+    ),
+    (gate(**NO_RULES), r"^registry\.gate\.0: no rule; name limits, a target or guards, or remove"),
+    (
+        gate(**NO_RULES | {"limits": {"attributes": 0.4}}),
+        r"^registry\.gate: no rule compares with the champion, .*; name a target or a guard$",
     ),
     (
-        lambda p: p["registry"]["gate"].update(metric="fd_shapes:real", limit=-1),
-        r"^registry\.gate\.limit: fd_shapes:real is never below 0, .*; raise it$",
+        gate(target={"attributes": 0}, guards={"attributes": 0.1}),
+        r"^registry\.gate\.0: attributes is a target and a guard; .*, so remove the guard$",
     ),
     (
         lambda p: p["report"].update(rows=321),
@@ -128,8 +171,8 @@ WRONG: list[tuple[Change, str]] = [
         r"^prepare\.source\.path: data/\.\./data and data/inventory, .* keep pictures elsewhere$",
     ),
     (
-        lambda p: p["evaluation"].update(source=source("folder", "artifacts/images/lcm")),
-        r"^evaluation\.source\.path: artifacts/images/lcm and artifacts/images, which is written",
+        lambda p: p["evaluation"].update(source=source("folder", "artifacts/images/ddim")),
+        r"^evaluation\.source\.path: artifacts/images/ddim and artifacts/images, which is written",
     ),
     (
         lambda p: p["evaluation"].update(source={"kind": "shapes", "count": 640, "seed": 7}),
@@ -157,10 +200,13 @@ def test_what_is_bound_to_fail_is_refused_in_one_line(change: Change, message: s
 
 
 HONEST: list[Change] = [
-    lambda p: p["generate"]["cells"]["lcm"].append(cell(4, seeds=1)),
-    lambda p: p["generate"]["cells"]["lcm"].append(cell(50)),
-    lambda p: p["generate"]["cells"]["teacher"].append(cell(25, 3, seeds=2)),
-    lambda p: p["registry"]["gate"].update(metric="kid_shapes:teacher", limit=-0.1),
+    lambda p: cells(p, "adapter").append(cell(4, seeds=2)),
+    lambda p: cells(p, "adapter").append(cell(50)),
+    lambda p: cells(p, "ddim").append(cell(500, 3)),  # the grid is the trained adapter's own
+    lambda p: p["generate"]["adapter"].update(sampler="ddim", cells=[cell(4), cell(2), cell(60)]),
+    lambda p: cells(p, "teacher").append(cell(50, 3, seeds=2)),
+    gate(limits={"kid_shapes:teacher": -0.1}),  # an unbiased estimate may well be below 0
+    gate(guards={"diversity_shapes": 0.1}),
     lambda p: p["distill"].update(steps=2),  # a short try, within the warm-up
     lambda p: (p["select"].update(metric="clip_score"), p["evaluation"].update(selection=8)),
     lambda p: p["select"].update(metric="kid_shapes:real", steps=50),
@@ -187,13 +233,24 @@ def test_what_may_work_is_not_refused(change: Change) -> None:
     check_params(preset(change))
 
 
-@pytest.mark.parametrize("network", ["shapes", names.INCEPTION])
-def test_all_metrics_but_distances_are_better_higher(network: str) -> None:
-    found = names.adapter_metrics(network, attributes=True)
-    higher = [name for name in found if not names.is_lower_better(name)]
-    assert higher == ["clip_score", "attributes"]
-    assert names.adapter_metrics(network, attributes=False) == found[:-1]
-    assert set(names.selection_metrics(network, attributes=True)) < set(found)
+@pytest.mark.parametrize("network", [{"shapes": {"kind": "shapes"}}, INCEPTION])
+def test_metrics_say_which_way_is_good_and_candidates_are_judged_by_some(network: Any) -> None:
+    plugins = {"look": {"command": ["look"]}, "flaws": {"command": ["f"], "lower_is_better": True}}
+    score = Score(networks=network, plugins=plugins)
+    found = metrics_of(score, several_noises=True)
+    assert len({metric.name for metric in found}) == len(found)
+    lower = {metric.kind for metric in found if metric.lower_is_better}
+    assert lower == {"kid", "fd", "mean"}  # the plug-in's
+    assert [m.name for m in found if m.lower_is_better and m.kind == "mean"] == ["flaws"]
+    # The headline is without bias, and so is all that candidates are judged by.
+    unbiased = {metric.name for metric in found if metric.is_unbiased}
+    assert found[0].name in unbiased
+    assert set(selection_metrics(score)) <= unbiased
+    plain = metrics_of(score.model_copy(update={"attributes": False}), several_noises=False)
+    assert {m.name for m in found} - {m.name for m in plain} == {
+        "attributes",
+        f"diversity_{next(iter(network))}",
+    }
 
 
 COUNTS: list[tuple[int, int | None, str]] = [

@@ -21,15 +21,15 @@ from lcm_lora.code import closure
 from lcm_lora.errors import UserError
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.file import Params, load_params
-from lcm_lora.params.generate import SAMPLERS, Cell
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
 from lcm_lora.params.reading import load_section, parse
-from lcm_lora.params.registry import Gate, Registry
+from lcm_lora.params.registry import Registry
 from lcm_lora.params.report import Report
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "lcm_lora" / "presets").glob("*.yaml"))
 SHAPES = (ROOT / "params.yaml").read_text()
-# Through JSON, so that cells of several samplers are no longer one and the same.
+# Through JSON, so that cells of several painters are no longer one and the same.
 RAW = json.loads(json.dumps(YAML(typ="safe").load(SHAPES)))
 
 
@@ -39,18 +39,38 @@ def test_every_preset_holds(path: Path) -> None:
     assert 1000 % params.distill.grid == 0
     assert params.prepare.resolution % 8 == 0
     # The adapter and every solver meet at equal cost, which the paired comparison needs.
-    costs = {name: {cell.nfe for cell in params.generate.cells[name]} for name in SAMPLERS}
-    assert {1, 2, 4} <= costs["lcm"] & costs["ddim"] & costs["dpmpp"] & costs["unipc"]
+    generate = params.generate
+    costs = {n: {cell.nfe for cell in generate.painter(n).cells} for n in generate.names}
+    assert {1, 2, 4} <= costs[ADAPTER] & costs["ddim"] & costs["dpmpp"] & costs["unipc"]
+    # What all are compared with is of other noise; and the gate judges what is painted.
+    assert {cell.seeds for cell in generate.painter(TEACHER).cells} == {0, 1}
+    assert {gate.steps for gate in params.registry.gate} <= {
+        c.steps for c in generate.adapter.cells
+    }
 
 
 def test_the_project_starts_with_the_shapes_preset() -> None:
     assert (ROOT / "lcm_lora" / "presets" / "shapes.yaml").read_text() == SHAPES
 
 
-def test_dvc_lists_the_samplers_that_the_parameters_know() -> None:
+def test_dvc_paints_and_measures_every_painter_that_the_parameters_name() -> None:
+    """The painters with a role have stages of their own; all others are what params.yaml says."""
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    assert set(stages["features"]["matrix"]["sampler"]) == set(SAMPLERS)
-    assert {*stages["generate"]["matrix"]["sampler"], "lcm"} == set(SAMPLERS)
+    for command in ("generate", "features"):
+        named = {
+            name.partition("-")[2]: s for name, s in stages.items() if name.startswith(command)
+        }
+        single = {name for name, stage in named.items() if "foreach" not in stage}
+        assert single == {ADAPTER, CHAMPION} | ({REAL} if command == "features" else set())
+        for name in single:
+            assert named[name]["cmd"] == f"lcm-lora {command} {name}"
+        groups = {
+            stage["foreach"]: stage["do"]["cmd"] for n, stage in named.items() if n not in single
+        }
+        assert groups == {
+            "${generate.painters}": f"lcm-lora {command} ${{key}}",
+            "${generate.transfers}": f"lcm-lora {command} ${{key}}",
+        }
 
 
 def test_a_section_is_read_without_the_others() -> None:
@@ -71,6 +91,11 @@ def rename(old: str, new: str) -> Callable[[Any], object]:
     return lambda section: section.update({new: section.pop(old)})
 
 
+def reserved(name: str, group: str) -> Callable[[Any], object]:
+    """Give the name of a painter to a copy of one."""
+    return lambda p: p["generate"][group].update({name: p["generate"]["painters"]["ddim"]})
+
+
 WRONG: list[tuple[Callable[[Any], object], str]] = [
     (
         lambda p: p["distill"].update(lerning_rate=1),
@@ -82,15 +107,43 @@ WRONG: list[tuple[Callable[[Any], object], str]] = [
         r"generate.prompts: no such parameter; did you mean `evaluation.prompts`\?$",
     ),
     (
-        lambda p: rename("steps", "stpes")(p["generate"]["cells"]["lcm"][1]),
-        r"generate.cells.lcm.1.stpes: no such parameter; did you mean `steps`\? \(and 1 more\)",
+        lambda p: rename("steps", "stpes")(p["generate"]["adapter"]["cells"][1]),
+        r"generate.adapter.cells.1.stpes: no such .*; did you mean `steps`\? \(and 1 more\)",
     ),
     (
         lambda p: p["prepare"]["source"].update(path="pictures"),
         r"prepare.source.path: no such parameter of this kind; remove it$",
     ),
     (lambda p: p["distill"].update(foo=1), "distill.foo: no such parameter; .*lists all"),
-    (lambda p: rename("lcm", "lmc")(p["generate"]["cells"]), "cells.lmc: .*'lcm'"),
+    (lambda p: p["generate"]["adapter"].update(sampler="lmc"), "adapter.sampler: .*'lcm'"),
+    (
+        lambda p: p["generate"]["painters"]["ddim"].update(eta=1.5),
+        r"painters\.ddim\.eta: .*less than or equal to 1",
+    ),
+    (
+        lambda p: p["generate"]["painters"]["ddim"].update(adapters={"style.safetensors": 11}),
+        r"ddim\.adapters\.style\.safetensors: .*less than or equal to 10",
+    ),
+    (
+        lambda p: p["generate"]["painters"]["ddim"].update(cells=[]),
+        r"painters\.ddim\.cells: .*at least 1",
+    ),
+    *(
+        (reserved(name, group), rf"generate\.{group}\.{name}.*: {name} has a role of its own; take")
+        for name in ("adapter", "champion", "real")
+        for group in ("painters", "transfers")
+    ),
+    (reserved("DDIM", "painters"), r"painters\.DDIM.*is no name of a painter; take small letters"),
+    (reserved("../x", "transfers"), r"transfers\.\.\./x.*is no name of a painter"),
+    (reserved("x" * 41, "painters"), r"painters\.x.*at most 40"),
+    (
+        reserved("teacher", "transfers"),
+        r"^params.yaml: generate: transfers: teacher is among the painters too; rename one$",
+    ),
+    (
+        lambda p: p["generate"]["painters"].pop("teacher"),
+        r"^params.yaml: generate: painters: the teacher is missing; add one$",
+    ),
     (lambda p: p["distill"].update(steps="3"), r"distill\.steps: .*integer; got \"3\""),
     (lambda p: p["distill"].update(steps=0), r"distill\.steps: .*greater than or equal to 1"),
     (
@@ -100,11 +153,39 @@ WRONG: list[tuple[Callable[[Any], object], str]] = [
     (lambda p: p["distill"]["guidance"].update(low=9.0), "low 9.0 is above high"),
     (lambda p: p["distill"]["guidance"].update(convention="cfg"), "convention: .*'imagen'"),
     (lambda p: p.pop("base"), "base: Field required; .* shows one"),
-    (lambda p: p["generate"]["cells"].pop("ddim"), "cells of ddim are missing"),
     (
-        lambda p: p["generate"]["cells"].update(ddim=[{"steps": 1, "guidance": 1}] * 81),
+        lambda p: p["generate"]["painters"]["ddim"].update(
+            cells=[{"steps": 1, "guidance": 1}] * 81
+        ),
         "at most 80",
     ),
+    (lambda p: p["registry"].update(gate=[]), r"registry\.gate: .*at least 1"),
+    (
+        lambda p: p["registry"]["gate"][0].update(limit=0.4),
+        r"registry\.gate\.0\.limit: no such parameter; did you mean `limits`\?",
+    ),
+    (
+        lambda p: p["registry"]["gate"][0]["guards"].update(attributes=-0.1),
+        r"registry\.gate\.0\.guards\.attributes: .*greater than or equal to 0",
+    ),
+    (lambda p: p["score"].update(networks={}), r"score\.networks: .*at least 1"),
+    (
+        lambda p: p["score"]["networks"].update(Dino={"kind": "shapes"}),
+        r"networks\.Dino.*is no name for metrics; take small letters and digits",
+    ),
+    (
+        lambda p: p["score"]["networks"].update(it={"kind": "inception"}),
+        r"networks\.it: path: name a file or folder, of every kind but shapes",
+    ),
+    (
+        lambda p: p["score"]["networks"].update(it={"kind": "export", "path": "a.pt2"}),
+        r"networks\.it: pixels: say the side that the network takes, of files alone",
+    ),
+    (
+        lambda p: p["score"]["plugins"].update(mine={"command": []}),
+        r"plugins\.mine\.command: .*at least 1",
+    ),
+    (lambda p: p["score"].update(level=95), r"score\.level: .*less than or equal to 0.9999"),
     (lambda p: p["prepare"].update(source={"kind": "foldr"}), "prepare.source: .*foldr"),
     (
         lambda p: p["prepare"].update(source={"kind": "folder", "path": ""}),
@@ -218,7 +299,7 @@ def test_aliases_and_merges_of_honest_size_are_read(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(
         SHAPES.replace("distill:", "distill: &distill").replace(
-            "score:\n", "score:\n  <<: {resamples: 10}\n", 1
+            "score:\n", "score:\n  <<: {level: 0.9}\n", 1
         )
     )
     assert load_params(path).distill == load_params(ROOT / "params.yaml").distill
@@ -317,7 +398,9 @@ scalars = (
     | st.datetimes()
     | st.binary(max_size=3)
 )
-names = st.sampled_from(["steps", "kind", "lcm", "guidance", "path", "seeds"]) | st.text(max_size=5)
+names = st.sampled_from(
+    ["steps", "kind", "teacher", "guidance", "path", "seeds", "sampler", "cells", "limits"]
+) | st.text(max_size=5)
 junk = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names | scalars, inner, max_size=4),
@@ -344,7 +427,7 @@ def test_any_value_for_any_parameter_is_read_or_refused_in_one_line(
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | st.text(" .'\"/:%-_#?@\\é", max_size=9))
 def test_mlflow_takes_every_name_that_is_taken_here(name: str) -> None:
-    raw = {"name": name, "experiment": name, "gate": dict(RAW["registry"]["gate"])}
+    raw = {"name": name, "experiment": name, "gate": list(RAW["registry"]["gate"])}
     try:
         registry = parse(Registry, raw, "p")
     except UserError:
@@ -355,8 +438,9 @@ def test_mlflow_takes_every_name_that_is_taken_here(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["lcm-lora-sdxl", "main.models.lcm_lora", "Модель 2", "7"])
 def test_honest_names_are_taken(name: str) -> None:
-    gate = Gate(steps=4, metric="clip_score", limit=25)
-    assert Registry(name=name, experiment="/Users/me: LCM", gate=gate).name == name
+    gate = ({"steps": 4, "limits": {"clip_score": 25}},)
+    registry = {"name": name, "experiment": "/Users/me: LCM", "gate": gate}
+    assert Registry.model_validate(registry).name == name
 
 
 def test_sections_are_frozen() -> None:
@@ -368,3 +452,21 @@ def test_sections_are_frozen() -> None:
 @pytest.mark.parametrize(("guidance", "nfe"), [(0.0, 4), (1.0, 4), (1.5, 8), (7.5, 8)])
 def test_guidance_above_one_doubles_the_cost(guidance: float, nfe: int) -> None:
     assert Cell(steps=4, guidance=guidance).nfe == nfe
+
+
+def test_a_cell_has_one_name_everywhere_and_no_other_cell_has_it() -> None:
+    generate = load_params(ROOT / "params.yaml").generate
+    cells = [(name, cell) for name in generate.names for cell in generate.painter(name).cells]
+    assert len({cell_id(*cell) for cell in cells}) == len(cells)
+    assert cell_id(ADAPTER, Cell(steps=4, guidance=1.0)) == "adapter/steps-4_guidance-1"
+    other = Cell(steps=50, guidance=3, seeds=1)
+    assert cell_id(TEACHER, other) == "teacher/steps-50_guidance-3_seeds-1"
+
+
+def test_the_champion_paints_what_the_adapter_paints() -> None:
+    raw = copy.deepcopy(RAW["generate"])
+    raw["transfers"] = {"style": raw["adapter"] | {"base": "team/fine-tune"}}
+    generate = Generate.model_validate(raw)
+    assert generate.painter(CHAMPION) is generate.painter(ADAPTER) is generate.adapter
+    assert generate.names == [*raw["painters"], ADAPTER, CHAMPION, "style"]
+    assert generate.painter("style").base == "team/fine-tune"

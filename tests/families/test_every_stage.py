@@ -21,12 +21,15 @@ from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
+from lcm_lora.painting.dressed import wearing
+from lcm_lora.painting.paint import paint
+from lcm_lora.painting.schedulers import scheduler_of
+from lcm_lora.painting.subject import with_adapter
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import read_recipe
-from lcm_lora.sampling import load_adapter, paint, scheduler_of
 
 CAPTIONS = ["a small red ring on a navy background", "a ring"]
 
@@ -57,10 +60,10 @@ def distilled(project: Path, found: BaseInventory, home: Path, hardware: Hardwar
 
 
 def painted(base: Any, adapter: Path) -> list[np.ndarray[Any, Any]]:
-    load_adapter(base, adapter)
-    base.pipeline.scheduler = scheduler_of("lcm", base, adapter)
-    cell = Cell(steps=2, guidance=1.0)
-    return list(paint(base, CAPTIONS, cell, 16, 0, 2, lambda *_: None))
+    subject = with_adapter(base.found, adapter)
+    base.pipeline.scheduler = scheduler_of("lcm", {}, subject.lcm_config)
+    with wearing(base, subject):
+        return list(paint(base, CAPTIONS, Cell(steps=2, guidance=1.0), 16, 0))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -50,9 +50,9 @@ MISFITS: list[tuple[Change, dict[str, Any], str]] = [
         r"^prepare\.resolution: 40 is no multiple of 16, the pixels of one latent of shapes; make",
     ),
     (
-        lambda p: p["generate"]["cells"]["teacher"].append(cell(1001)),
+        lambda p: p["generate"]["painters"]["teacher"]["cells"].append(cell(1001)),
         {},
-        r"^generate\.cells\.teacher: 1001 steps are more than the base's 1000 training steps; low",
+        r"^generate painter teacher: 1001 steps are more than the base's 1000 training steps; low",
     ),
     (
         lambda p: None,

@@ -36,13 +36,17 @@ from lcm_lora import layout
 from lcm_lora.adapter import attach, write_adapter
 from lcm_lora.bases import load_base
 from lcm_lora.candidates import candidate_name
+from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
-from lcm_lora.evaluation.table import Table
 from lcm_lora.families.family import FamilyName
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.files import sha256, write_json
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
+from lcm_lora.painting.dressed import wearing
+from lcm_lora.painting.paint import paint
+from lcm_lora.painting.schedulers import scheduler_of
+from lcm_lora.painting.subject import with_adapter
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.file import load_params
 from lcm_lora.params.generate import Cell
@@ -51,10 +55,8 @@ from lcm_lora.precision import compute_in
 from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
-from lcm_lora.sampling import load_adapter, paint, scheduler_of
 from tasks import served_model
 from tasks.carried import carried
-from tasks.gate import Decision
 from tasks.registry import Registered, promote, register
 from tasks.served_model import FewStepPictures
 from tasks.tracking import Tracker, connect
@@ -157,11 +159,18 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / '.mlflow' / 'mlflow.db'}")
         tracker = connect(root, "tiny")
-    params, scores = load_params(PRESET), Table(protocol={"sha256": "one"}, rows=(), paired=())
-    training = read_training(root)
+    params, training = load_params(PRESET), read_training(root)
+    decision = Decision(
+        promote=True,
+        reason="the first",
+        champion=None,
+        adapter_sha256=training.recipe.weights_sha256,
+        protocol_sha256="one",
+        rules=(),
+    )
     run = tracker.adopt_training(training)
-    versions = [register.fn(tracker, run, params, training, scores) for _ in range(2)]
-    promote.fn(tracker, versions[0], Decision(True, "the first"))
+    versions = [register.fn(tracker, run, params, training, decision) for _ in range(2)]
+    promote.fn(tracker, versions[0], decision)
     # A version carries all it needs.
     (root / "base").rename(root / "base elsewhere")
     return tracker, versions
@@ -340,11 +349,11 @@ def test_the_silence_of_the_hub_is_one_line(on_hub: Path) -> None:
 def painted(root: Path, base: BaseParams) -> NDArray[np.uint8]:
     """Paint as the stages do, in float32; return picture 0 of noises 0 and seed 0."""
     loaded = load_base(looked_at(root, base), Hardware(device="cpu", precision="fp32"))
-    load_adapter(loaded, root / layout.ADAPTER)
-    loaded.pipeline.scheduler = scheduler_of("lcm", loaded, root / layout.ADAPTER)
-    cell = Cell(steps=2, guidance=1.0)
-    (picture,) = paint(loaded, [PROMPT], cell, 16, 0, 1, lambda *_: None)
-    return picture
+    subject = with_adapter(loaded.found, root / layout.ADAPTER)
+    loaded.pipeline.scheduler = scheduler_of("lcm", {}, subject.lcm_config)
+    with wearing(loaded, subject):
+        (picture,) = paint(loaded, [PROMPT], Cell(steps=2, guidance=1.0), 16, 0)
+    return np.asarray(picture)
 
 
 def seed_of_picture_0() -> int:

@@ -11,6 +11,7 @@ from rich.table import Table
 from lcm_lora import layout
 from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import Table as Scores
+from lcm_lora.report import terminal
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 
@@ -27,18 +28,10 @@ def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
 
 
 def show_scores(console: Console, scores: Scores, decision: Decision) -> None:
-    """Print the adapter and the champion by step count, each metric with its standard error."""
-    painters = ["adapter", "champion"] if decision.champion else ["adapter"]
-    table = Table(title="Scores (± standard error)", title_justify="left")
-    table.add_column("metric")
-    cells = [cell for painter in painters for cell in scores.cells_of(painter, seeds=0)]
-    for cell in cells:
-        table.add_column(f"{cell.painter} {cell.steps}", justify="right")
-    for metric in scores.metrics:
-        rows = [scores.row(cell.id, metric.name) for cell in cells]
-        values = [f"{row.value:.4g} ± {row.se:.2g}" if row else "" for row in rows]
-        table.add_row(metric.name, *values)
-    console.print(table)
+    """Print the adapter and the champion by step count, and how every rule came out."""
+    terminal.show_standing(console, scores, decision)
+    terminal.show_rules(console, decision)
+    console.print("Every number: lcm-lora scores --all, or --csv", style="dim")
 
 
 def show_decision(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsers import CHROMIUM
 from making import make_cache, make_data, shapes_base
 
 from lcm_lora.bases import Base
@@ -19,6 +20,15 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start, though a background job would ignore it for them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say where a browser was missing: its tests cannot run then, and nothing else tells."""
+    if CHROMIUM is None:
+        terminalreporter.write_line(
+            "left out: the report's page in a browser; install chromium, or run "
+            "`playwright install chromium`"
+        )
 
 
 @pytest.fixture

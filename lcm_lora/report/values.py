@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
+from lcm_lora.errors import UserError
+from lcm_lora.evaluation.cells import SUFFIX, read_features
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Table
-from lcm_lora.evaluation.set_records import FeatureRecord
-from lcm_lora.records import check_file, read_record
 
 Values = dict[str, NDArray[np.float64]]
 """By metric: float64 [N], the good side up."""
@@ -36,14 +35,14 @@ def picture_values(features: Path, cell: CellRecord, metrics: Sequence[MetricRec
     Raises:
         UserError: The features are missing, damaged or of another set.
     """
-    path = features / f"{cell.id}.safetensors"
-    mend = f"run `lcm-lora features {cell.painter}`"
-    record = read_record(path.with_suffix(".json"), FeatureRecord, mend)
-    check_file(path, record.sha256, mend)
-    with safe_open(path, "numpy") as arrays:
-        return {
-            metric.name: _good_up(arrays.get_tensor(metric.array), metric) for metric in metrics
-        }
+    path = features / f"{cell.id}{SUFFIX}"
+    measured = read_features(path)
+    if measured.cell != cell:
+        raise UserError(
+            f"{path}: not the features that were scored; run `lcm-lora features {cell.painter}` "
+            "and `lcm-lora score`"
+        )
+    return {m.name: _good_up(measured.values(m.array), m.lower_is_better) for m in metrics}
 
 
 def worst(values: Values, count: int) -> list[int]:
@@ -73,6 +72,5 @@ def _sign(differences: Sequence[float]) -> float:
     return next((float(np.sign(d)) for d in differences if d), 0.0)
 
 
-def _good_up(array: NDArray[Any], metric: MetricRecord) -> NDArray[np.float64]:
-    values = array.astype(np.float64)
-    return -values if metric.lower_is_better else values
+def _good_up(values: NDArray[np.float64], lower_is_better: bool) -> NDArray[np.float64]:
+    return -values if lower_is_better else values

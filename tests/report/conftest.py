@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browsers import CHROMIUM
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -47,6 +48,8 @@ from lcm_lora.report.page import Sources, report
 from lcm_lora.shapes.scenes import draw_scenes, render
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.origin import ORIGIN, Origin
+
+collect_ignore = [] if CHROMIUM else ["test_browser.py"]
 
 N = 24
 TRANSFERS = ("pixel-style",)

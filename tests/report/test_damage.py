@@ -16,9 +16,11 @@ from making import make_data
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import read_features
-from lcm_lora.evaluation.image_sets import captions_of, generated_sets, read_pictures, real_sets
+from lcm_lora.evaluation.decision import read_decision
+from lcm_lora.evaluation.image_sets import captions_of, generated_sets, real_sets
+from lcm_lora.evaluation.latencies import read_latency
+from lcm_lora.evaluation.scores import read_table
 from lcm_lora.evaluation.selection import read_selection
-from lcm_lora.evaluation.table import load_table
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import read_record
@@ -44,27 +46,25 @@ class Kind:
 
 
 def read_generated(folder: Path) -> None:
-    for image_set in generated_sets(folder, "lcm"):
+    for image_set in generated_sets(folder, "adapter"):
+        image_set.check()
         list(image_set.pngs())
 
 
 def read_real(folder: Path) -> None:
     for image_set in real_sets(folder):
+        image_set.check()
         list(image_set.pngs())
 
 
 KINDS = [
     *(
-        Kind("images/lcm", file, read_generated)
-        for file in ("captions.json", "latency.json", f"{CELL}.json", f"{CELL}.tar")
+        Kind("images/adapter", file, read_generated)
+        for file in ("painted.json", f"{CELL}.json", f"{CELL}.tar")
     ),
-    Kind("images/lcm", "captions.json", captions_of),
+    Kind("images/adapter", "painted.json", captions_of),
     *(
-        Kind("images/lcm", file, lambda folder: read_pictures(folder / f"{CELL}.tar", [0, 3]))
-        for file in (f"{CELL}.json", f"{CELL}.tar")
-    ),
-    *(
-        Kind("features/lcm", file, lambda folder: read_features(folder / f"{CELL}.safetensors"))
+        Kind("features/adapter", file, lambda folder: read_features(folder / f"{CELL}.safetensors"))
         for file in (f"{CELL}.json", f"{CELL}.safetensors")
     ),
     Kind("adapter", "recipe.json", read_recipe),
@@ -72,7 +72,9 @@ KINDS = [
     Kind("training", "curve.jsonl", lambda folder: read_curve(folder / "curve.jsonl", MEND)),
     Kind("training", "origin.json", lambda f: read_record(f / "origin.json", Origin, MEND)),
     Kind("selection", "selection.json", lambda folder: read_selection(folder / "selection.json")),
-    Kind("scores", "scores.json", lambda folder: load_table(folder / "scores.json")),
+    Kind("scores", "scores.json", lambda folder: read_table(folder / "scores.json")),
+    Kind("", "decision.json", lambda folder: read_decision(folder / "decision.json")),
+    Kind("", "latency.json", lambda folder: read_latency(folder / "latency.json")),
     *(
         Kind("evaluation", file, read_real)
         for file in ("real.json", "real.tar", "reference.json", "reference.tar")
@@ -94,6 +96,8 @@ def copied(artifacts: Path, evaluation: Path, tmp_path: Path) -> Callable[[Kind]
     """Return a function that copies the folder of a kind of file."""
 
     def copy(kind: Kind) -> Path:
+        if not kind.folder:
+            return Path(shutil.copyfile(artifacts / kind.file, tmp_path / kind.file)).parent
         source = evaluation if kind.folder == "evaluation" else artifacts / kind.folder
         return Path(shutil.copytree(source, tmp_path / kind.folder))
 
@@ -150,5 +154,6 @@ def check_line(message: str, *files: str) -> None:
     assert len(message) < 600
     assert any(file in message for file in files), message
     assert re.search(
-        r"run `lcm-lora (prepare|distill|select|generate lcm|features lcm|score)`", message
+        r"run `lcm-lora (prepare|distill|select|(generate|features) adapter|score|decide|latency)`",
+        message,
     )

@@ -38,6 +38,7 @@ _VERDICTS: dict[Verdict, re.Pattern[str]] = {
 _CHATTER = re.compile(
     r"\s*$|> |(Generating|Updating) lock file|To track the changes|\s+git add "
     r"|To enable auto staging|\s+dvc config|Use `dvc push`|Data and pipelines are up to date"
+    r"|WARNING: '.+' is empty"
 )
 _DVC_ERROR = "ERROR: "
 _COMMAND_ENDED = re.compile(r"failed to reproduce .*, exited with (-?\d+)$")

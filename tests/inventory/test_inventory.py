@@ -242,7 +242,7 @@ def test_a_hub_id_is_a_commit_of_the_local_cache_without_a_network(tmp_path: Pat
         (repository / "refs" / "main").write_text(commit)
         base, line = look(None)
         assert base["commit"] == commit
-        assert line == f"base: offline; team/base as cached, commit {commit}\n"
+        assert line == f"base.model: offline; team/base as cached, commit {commit}\n"
         found.append(base)
     assert found[0]["sha256"] != found[1]["sha256"]
     assert look(COMMITS[0])[0] == found[0]

@@ -14,10 +14,10 @@ gives the variance (infinitesimal jackknife). Where both laws are nearly equal a
 of pairs of rows, of which influences count each twice: for normal rows that part is known from the
 spectrum, and its half is taken off.
 
-A twentieth of the biases' difference is added as an error of its own: normal rows are a model. Of fewer
-rows than dimensions the modes that were not seen may hold anything, so all of it is added; and
-below two rows a dimension, where the expansion in rows and pairs fails, no Fréchet distance calls
-anything better or worse.
+A twentieth of the biases' difference is added as an error of its own: normal rows are a model. Of
+fewer rows than dimensions the modes that were not seen may hold anything, so all of it is added;
+and below two rows a dimension, where the expansion in rows and pairs fails, no Fréchet distance
+calls anything better or worse.
 
 Legend: N rows of features, D dimensions, r = min(N, D).
 Source: Heusel et al. 2017; Dowson and Landau 1982; Jaeckel 1972 (infinitesimal jackknife); Efron
@@ -154,7 +154,8 @@ def frechet_estimate(a: Law, r: Law, matched: bool, seed: int) -> FrechetEstimat
     weights = overlap.ratio * singular
     rows = _lengths(a.centred) + 2 * a.centred @ gap - a.shares(left, weights)
     others = _lengths(r.centred) - 2 * r.centred @ gap - r.shares(right, weights)
-    curvature = overlap.curvature + 4 * _squares(a)
+    # Below, pairs are not told from rows, and their sum would cost as much as the distance.
+    curvature = overlap.curvature + 4 * _squares(a) if a.count >= DECISIVE * width else 0.0
     if matched:
         return FrechetEstimate(max(0.0, value), bias, rows + others, None, curvature, width)
     return FrechetEstimate(max(0.0, value), bias, rows, others, curvature, width)

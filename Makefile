@@ -37,6 +37,8 @@ bench: setup
 	$(BIN)/python -m bench.append
 	$(BIN)/python -m bench.memory
 	$(BIN)/python -m bench.features
+	$(BIN)/python -m bench.score
+	$(BIN)/python -m bench.coverage
 
 rehearse: setup
 	$(BIN)/python -m bench.rehearse $(PRESET)

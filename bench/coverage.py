@@ -199,8 +199,8 @@ def main(draws: int) -> None:
     """Print the tables of docs/intervals.md."""
     print("| case | D | N | true | plain | corrected | spread | error | covers | KID covers |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for width, rows_a_dimension in ((160, 1), (48, 1), (48, 2), (48, 10)):
-        for line in lines(width, rows_a_dimension, draws):
+    for width, rows_a_dimension, share in ((48, 1, 1), (48, 2, 1), (48, 10, 1), (160, 1, 3)):
+        for line in lines(width, rows_a_dimension, draws // share):
             print(line, flush=True)
     collapsed = cases(48)["a third of the modes"]
     for name, compare in (("FD", by_frechet), ("KID", by_kernel), ("recall", by_recall)):

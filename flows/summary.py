@@ -8,10 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lcm_lora import layout
+from lcm_lora import layout, terminal
 from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import Table as Scores
-from lcm_lora.report import terminal
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 

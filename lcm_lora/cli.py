@@ -167,7 +167,7 @@ def scores(
     csv: Annotated[bool, typer.Option("--csv", help="Every number, as CSV.")] = False,
 ) -> None:
     """Print how the adapter stands against the champion, and the decision."""
-    from lcm_lora.report import terminal
+    from lcm_lora import terminal
 
     terminal.run(all, csv)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -399,6 +400,16 @@ def test_the_grid_holds_the_pictures_themselves(made: Path, artifacts: Path) -> 
             windows = np.flatnonzero((grid == large[0, 0]).all(2))
             places = (divmod(int(flat), grid.shape[1]) for flat in windows)
             assert any(np.array_equal(grid[y : y + 96, x : x + 96], large) for y, x in places)
+
+
+def test_large_pictures_are_shrunk_and_tiny_ones_are_kept_as_they_are() -> None:
+    large = galleries.thumb(Image.new("RGB", (1024, 512), "red"), "a caption")
+    assert (large.width, large.height, large.is_tiny) == (288, 144, False)
+    assert large.url.startswith("data:image/jpeg;base64,")
+    tiny = Image.effect_noise((32, 32), 60).convert("RGB")
+    kept = galleries.thumb(tiny, "a caption")
+    content = base64.b64decode(kept.url.removeprefix("data:image/png;base64,"))
+    assert Image.open(io.BytesIO(content)).tobytes() == tiny.tobytes()
 
 
 def test_a_row_of_pictures_starts_from_one_noise(table: Table) -> None:

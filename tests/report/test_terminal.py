@@ -15,8 +15,8 @@ from flows.summary import show_scores
 from lcm_lora.evaluation.decision import read_decision
 from lcm_lora.evaluation.scores import read_table
 from lcm_lora.report.style import how_title
-from lcm_lora.report.terminal import show_all
 from lcm_lora.report.verdict import judged_metrics
+from lcm_lora.terminal import show_all
 
 
 def printed(folder: Path, everything: bool = False) -> list[str]:

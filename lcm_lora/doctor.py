@@ -216,7 +216,7 @@ def _time(seen: _Seen) -> str:
         _SHARE * multiplications_per_second(params, dtype)
         for dtype in (DTYPES[params.hardware.precision], torch.float32)
     )
-    samples, (kept, anew) = params.distill.steps * params.distill.batch, _painted(params)
+    samples, (kept, anew) = params.distill.steps * params.distill.batch, painted(params)
     training = each.of_training(params.distill.gradient_checkpointing)
     seconds = {
         "encode": seen.source.pictures * each.encoder / autoencoder,
@@ -231,7 +231,7 @@ def _time(seen: _Seen) -> str:
     )
 
 
-def _seconds(counts: _Counts, each: Work, denoiser: float, autoencoder: float) -> float:
+def _seconds(counts: Counts, each: Work, denoiser: float, autoencoder: float) -> float:
     return counts.passes * each.denoiser / denoiser + counts.pictures * each.decoder / autoencoder
 
 
@@ -242,7 +242,7 @@ def _speedup(params: Params) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Counts:
+class Counts:
     """What evaluation paints: passes of the denoiser, and pictures."""
 
     passes: int
@@ -255,13 +255,13 @@ class _Counts:
         return cls(prompts * sum(nfe), prompts * len(nfe))
 
 
-def _painted(params: Params) -> tuple[_Counts, _Counts]:
+def painted(params: Params) -> tuple[Counts, Counts]:
     """Return what is painted once and kept, and what each new adapter and its champion paint."""
     generate, prompts = params.generate, params.evaluation.prompts
     kept = [cell for painter in generate.painters.values() for cell in painter.cells]
     anew = [*generate.adapter.cells, *generate.adapter.cells]
     anew += [cell for painter in generate.transfers.values() for cell in painter.cells]
-    return _Counts.of(prompts, kept), _Counts.of(prompts, anew)
+    return Counts.of(prompts, kept), Counts.of(prompts, anew)
 
 
 def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:

@@ -1,5 +1,6 @@
 """What a run takes is counted as it is: published arithmetic, and what torch really keeps."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lcm_lora.adapter import attach
 from lcm_lora.bases import load_base
+from lcm_lora.doctor import Counts, painted
 from lcm_lora.estimate import memory, work
 from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.params.distill import Distill, Guidance
+from lcm_lora.params.file import load_params
 from lcm_lora.shapes import places
 
+PRESETS = Path(__file__).parent.parent / "lcm_lora" / "presets"
 GUIDANCE = Guidance(convention="imagen", low=3, high=3)
+counted = functools.cache(work)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +36,51 @@ def test_published_bases_take_what_is_known_of_them(
     family: FamilyName, resolution: int, tera: tuple[float, ...], denoiser: int, adapter: int
 ) -> None:
     configs = FAMILIES[family].configs
-    each = work(configs, resolution)
+    each = counted(configs, resolution)
     found = (each.denoiser / 1e12, each.encoder / 1e12, each.decoder / 1e12)
     assert found == pytest.approx(tera, rel=1e-3)
     wanted = Distill(steps=1, batch=1, guidance=GUIDANCE)
     needed = memory(configs, wanted, "bf16", resolution, 1)
     assert (needed.denoiser, needed.adapter) == (2 * denoiser, 16 * adapter)
+
+
+_FP32 = 2
+"""Times as long as in bf16 at best: what decodes computes in fp32, on tensor cores as TF32."""
+
+
+@pytest.mark.parametrize(
+    ("preset", "family"), [("sd15", "sd1"), ("ssd1b", "ssd1b"), ("sdxl", "sdxl")]
+)
+def test_judging_a_new_adapter_costs_at_most_a_fifth_of_its_training(
+    preset: str, family: FamilyName
+) -> None:
+    """With its champion beside it, once the teacher's and solvers' pictures exist."""
+    params = load_params(PRESETS / f"{preset}.yaml")
+    each = counted(FAMILIES[family].configs, params.prepare.resolution)
+    kept, anew = painted(params)
+    cells, prompts = params.generate.adapter.cells, params.evaluation.prompts
+    assert anew == Counts(2 * prompts * sum(c.nfe for c in cells), 2 * prompts * len(cells))
+    assert kept.passes > anew.passes
+    samples = params.distill.steps * params.distill.batch
+    training = samples * each.of_training(params.distill.gradient_checkpointing)
+    judging = anew.passes * each.denoiser + _FP32 * anew.pictures * each.decoder
+    assert judging < training / 5
+
+
+def test_what_transfers_paint_is_painted_anew_and_others_pictures_are_kept() -> None:
+    params = load_params(PRESETS / "shapes.yaml")
+    kept, anew = painted(params)
+    generate = params.generate
+    style = {"style": generate.painters["ddim"]}
+    more = generate.model_copy(update={"transfers": style})
+    without = generate.model_copy(update={"painters": {"teacher": generate.painters["teacher"]}})
+    cells = params.evaluation.prompts * len(generate.painters["ddim"].cells)
+    transferred = painted(params.model_copy(update={"generate": more}))
+    assert transferred[0] == kept
+    assert transferred[1].pictures == anew.pictures + cells
+    teacher, same = painted(params.model_copy(update={"generate": without}))
+    assert same == anew
+    assert teacher.pictures == kept.pictures - 3 * cells == 2 * params.evaluation.prompts
 
 
 def really_kept(unet: Any, batch: int) -> int:

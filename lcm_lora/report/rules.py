@@ -35,7 +35,7 @@ class ShownRule:
     how: str
     """Of its cell, such as `4 steps`."""
     found: str
-    """What came out, in words."""
+    """What came out, in words; empty where there is no champion to compare with."""
     asked: str
     """What was asked for."""
     bar: Bar | None
@@ -46,7 +46,8 @@ class ShownRule:
 
 def shown_rules(table: Table, decision: Decision) -> list[ShownRule]:
     """Return the rules of a decision, those that fail first."""
-    nearest = nearest_rule(decision) if decision.promote else None
+    several = sum(rule.verdict == "passed" for rule in decision.rules) > 1
+    nearest = nearest_rule(decision) if decision.promote and several else None
     rules = sorted(decision.rules, key=lambda rule: rule.verdict != "failed")
     return [_shown(table, rule, rule == nearest) for rule in rules]
 
@@ -58,7 +59,7 @@ def _shown(table: Table, rule: Rule, is_nearest: bool) -> ShownRule:
     return ShownRule(
         rule,
         how_title(cell),
-        _found(metric, rule) if is_compared else "no champion to compare with",
+        _found(metric, rule) if is_compared else "",
         _asked(metric, rule),
         _bar(rule) if is_compared else None,
         is_nearest,

@@ -66,8 +66,10 @@ def test_no_parameters(tmp_path: Path) -> None:
     complains(call("prepare", cwd=tmp_path), "params.yaml: no such file", "lcm-lora params shapes")
 
 
-def test_an_unknown_sampler(project: Path) -> None:
-    complains(call("generate", "ddpm", cwd=project), "ddpm", "choose one of ddim, dpmpp, lcm")
+def test_an_unknown_painter(project: Path) -> None:
+    painters = "choose one of adapter, champion, ddim, dpmpp"
+    complains(call("generate", "ddpm", cwd=project), "ddpm", painters)
+    complains(call("features", "ddpm", cwd=project), "ddpm", f"{painters}, real, teacher, unipc")
 
 
 def test_an_output_that_cannot_be_written(project: Path) -> None:
@@ -111,18 +113,29 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "a run can start"
     assert [line.split()[1] for line in lines if line.startswith("ok ")] == [
-        *("parameters", "base", "pictures", "networks", "device", "memory", "disk", "time")
+        *("parameters", "base", "pictures", "networks", "painters"),
+        *("device", "memory", "disk", "time"),
     ]
+    said = " ".join(done.stdout.split())
+    assert re.search(r"teacher and solvers, once, \S+ \w+, adapter and champion \S+ \w+, at", said)
     assert not (project / "data").exists()
     text = (project / "params.yaml").read_text()
-    for old, new in (("batch: 32", "batch: 32768"), ("features: shapes", "features: gone.pt")):
+    for old, new in (
+        ("batch: 32", "batch: 32768"),
+        ("shapes: {kind: shapes}", "shapes: {kind: inception, path: gone.pt}"),
+        ("teacher: {", "teacher: {adapters: {gone.safetensors: 1.0}, "),
+        ("metric: attributes", "metric: clip_score"),
+        ('"kid_shapes:teacher"', "clip_score"),
+    ):
         assert old in text
         text = text.replace(old, new)
     (project / "params.yaml").write_text(text)
     done = call("doctor", cwd=project)
     complains(done, "a run would fail; mend what is marked")
     said = " ".join(done.stdout.split())
-    assert "no networks gone.pt: no such file or folder" in said
+    assert "no networks score.networks" in said
+    assert "gone.pt: no such file" in said
+    assert "no painters generate painter teacher: gone.safetensors: no such adapter" in said
     assert "no memory training takes" in said
     assert "raise distill.accumulation, set distill.gradient_checkpointing" in said
 
@@ -132,12 +145,21 @@ def test_what_is_bound_to_fail_fails_at_the_first_look(project: Path) -> None:
     for old, new, words in (
         ("prompts: 8", "prompts: 800", ("evaluation.prompts", "100")),
         ("grid: 50", "grid: 48", ("distill.grid", "48", "1000")),
-        ("steps: 4, metric", "steps: 5, metric", ("registry.gate.steps", "5 steps")),
+        ("    - steps: 4\n", "    - steps: 5\n", ("registry.gate.0", "not painted at 5 steps")),
+        (", {steps: 50, guidance: 3.0, seeds: 1}", "", ("painter teacher", "other seeds than 0")),
+        ("transfers: {}", "transfers: {real: *teacher}", ("generate.transfers.real", "a role")),
+        (
+            "sampler: dpmpp,",
+            "sampler: dpmpp, adapters: {gone.safetensors: 0.5},",
+            ("painter dpmpp", "gone.safetensors", "no such adapter"),
+        ),
         ("clip_norm: 1.0", "clip_norm: .inf", ("distill.clip_norm", "finite")),
         ("model: shapes", "model: gone.safetensors", ("gone.safetensors", "no such")),
     ):
         assert old in text, old
-        (project / "params.yaml").write_text(text.replace(old, new))
+        (project / "params.yaml").write_text(
+            text.replace(old, new).replace("    teacher: {", "    teacher: &teacher {")
+        )
         complains(call("inventory", cwd=project), *words)
     huge = text.replace("resolution: 32", "resolution: 4096").replace(
         "count: 100", "count: 9000000"

@@ -13,7 +13,11 @@ from ruamel.yaml import YAML
 
 from lcm_lora.code import PACKAGE, ROOT, closure
 
-STAGES: dict[str, Any] = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# A stage of many, such as one a painter, says what each of them does.
+STAGES: dict[str, Any] = {
+    name: stage.get("do", stage)
+    for name, stage in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].items()
+}
 
 
 def listed(stage: str) -> set[str]:

@@ -39,6 +39,10 @@ from lcm_lora.params.generate import REAL
 
 Array = NDArray[np.float64]
 
+AT_ONCE = 2
+"""Cells that are measured side by side: eigenvalues hardly gain from a second core, and more cells
+at once would hold more features in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

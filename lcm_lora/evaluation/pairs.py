@@ -11,10 +11,11 @@ Source: Dunn 1961.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from statistics import NormalDist
 
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, is_rival
-from lcm_lora.evaluation.metrics import Difference, Instrument, applies
+from lcm_lora.evaluation.metrics import AT_ONCE, Difference, Instrument, applies
 from lcm_lora.evaluation.scores import Against, MetricRecord, Pair, Verdict
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
 
@@ -37,12 +38,17 @@ def pairs_of(
         generate: Who is a rival.
         level: Of a family's intervals together.
     """
+    everyone = ((c, list(_partners(metric, c, measured, generate))) for c in measured.cells)
+    compared = [(cell, others) for cell, others in everyone if others]
+
+    def compare(one: tuple[MeasuredSet, list[Partner]]) -> list[Difference]:
+        return instrument.differences(one[0], [other for _, other in one[1]])
+
     families: dict[Against, list[tuple[MeasuredSet, MeasuredSet, Difference]]] = {}
-    for cell in measured.cells:
-        partners = list(_partners(metric, cell, measured, generate))
-        found = instrument.differences(cell, [b for _, b in partners]) if partners else []
-        for (against, other), difference in zip(partners, found, strict=True):
-            families.setdefault(against, []).append((cell, other, difference))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for (cell, others), differences in zip(compared, pool.map(compare, compared), strict=True):
+            for (against, other), difference in zip(others, differences, strict=True):
+                families.setdefault(against, []).append((cell, other, difference))
     return [
         _pair(metric, against, a, b, difference, half_width(level, len(family)))
         for against, family in families.items()

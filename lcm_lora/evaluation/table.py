@@ -13,7 +13,7 @@ from typing import Any
 from lcm_lora.code import code_sha256
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
-from lcm_lora.evaluation.metrics import Estimate, Instrument, applies, instrument_of
+from lcm_lora.evaluation.metrics import AT_ONCE, Estimate, Instrument, applies, instrument_of
 from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.evaluation.pairs import half_width, pairs_of
 from lcm_lora.evaluation.scores import Champion, MetricRecord, Pair, Protocol, Row, Table
@@ -28,10 +28,6 @@ METRICS, CURVES = "metrics.json", "curves.csv"
 
 _ROWS_A_DIMENSION = 10
 """From which on a Fréchet distance is a headline: below, most of it may be bias."""
-
-_AT_ONCE = 2
-"""Cells that are measured side by side: eigenvalues hardly gain from a second core, and more cells
-at once would hold more features in memory."""
 
 
 def score(
@@ -126,7 +122,7 @@ def _rows(
 ) -> Iterator[Row]:
     cells = [cell for cell in measured.sets if applies(metric, cell, measured)]
     advance(len(measured.sets) - len(cells))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         for cell, found in zip(cells, pool.map(instrument.estimate, cells), strict=True):
             yield _row(metric, cell, found)
             advance(1, f"{metric.name}, {cell.id}")

@@ -1,4 +1,7 @@
-"""Which Chromium the tests of the page use: the system's, else one that playwright has fetched."""
+"""Which Chromium the tests of pages use: the system's, else one that playwright has fetched.
+
+And what they ask every page that is open in it.
+"""
 
 from __future__ import annotations
 
@@ -20,3 +23,39 @@ def _found() -> str | None:
 
 
 CHROMIUM = _found()
+
+CONTRASTS = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92
+      : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const paper = (part) => {
+    for (; part; part = part.parentElement) {
+      const colour = parse(getComputedStyle(part).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const kinds = "p, h1, h2, h3, dt, dd, th, td, li, span, b, code, a, button, label, legend";
+  const texts = [...document.querySelectorAll(kinds)].filter((part) =>
+    part.checkVisibility() && !part.closest("svg, .bar, .unseen")
+      && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  return texts.map((part) => {
+    const [a, b] = [light(parse(getComputedStyle(part).color)), light(paper(part))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    return [contrast, part.textContent.trim().slice(0, 40)];
+  });
+}"""
+"""The contrast of every text that is to be seen, with its first words."""
+
+UNSEEN_FOCUS = """() => {
+  const parts = [...document.querySelectorAll("a, button, input, select, summary, [tabindex]")];
+  return parts.filter((part) => part.checkVisibility() && !part.matches(".skip")).filter((part) => {
+    part.focus({focusVisible: true});
+    const ringed = part.matches("[type=radio], [type=checkbox]") ? part.nextElementSibling : part;
+    return document.activeElement !== part || getComputedStyle(ringed).outlineStyle === "none";
+  }).map((part) => part.outerHTML.slice(0, 80));
+}"""
+"""What cannot be focused, or does not show that it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
@@ -82,7 +83,7 @@ async def _json(request: Request) -> Any:
             raise UserError("request: too long")
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError("request: not JSON") from None
 
 
@@ -92,7 +93,8 @@ async def _events(wish: Wish, asked: tuple[Asked, ...], turns: Turns) -> AsyncIt
     loop = asyncio.get_running_loop()
 
     def say(event: dict[str, Any] | None) -> None:
-        loop.call_soon_threadsafe(told.put_nowait, event)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+            loop.call_soon_threadsafe(told.put_nowait, event)
 
     turn = Turn(wish.prompt, wish.seed, asked, say)
     turns.take(turn)

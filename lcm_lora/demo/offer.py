@@ -67,8 +67,7 @@ def offer_of(params: Generate, places: Places, evaluation: Path, hashes: Hashes)
             subjects |= subjects_of([name], params, places, hashes)
         except UserError as error:
             missing[name] = str(error)
-    names = sorted(params.names, key=lambda name: name not in _ROLES)
-    names.sort(key=lambda name: _ROLES.index(name) if name in _ROLES else len(_ROLES))
+    names = [*_ROLES, *(name for name in params.names if name not in _ROLES)]
     painters = (_offered(name, params, places, subjects, missing) for name in names)
     return Offer(tuple(painters), subjects, _examples(evaluation))
 
@@ -102,7 +101,7 @@ def _about(
         yield champion.version
     elif name == TEACHER:
         (asked,) = asked_of([TEACHER], (), params, subjects)
-        yield f"{painter.sampler}, {how_title(asked.cell)}"
+        yield f"{painter_title(painter.sampler)}, {how_title(asked.cell)}"
     elif (guidance := own_guidance(painter)) > 1:
         yield f"guidance {guidance:g}"
     if name != TEACHER and (most := most_steps(painter, subjects[name])) < max(STEPS):

@@ -48,7 +48,7 @@ def serve(host: str, port: int, open_page: bool) -> None:
         with Hashes(layout.HASHES) as hashes:
             offer = offer_of(params, PLACES, layout.EVALUATION, hashes)
         easel = Easel(params, hardware, size, offer.subjects)
-        _say(f"loading {base.model} for {', '.join(offer.subjects)}")
+        _say(f"loading {base.model}")
         easel.load()
         turns = Turns(easel)
         hosts = _HERE if host in _HERE else ("*",)

@@ -49,11 +49,11 @@ class Turns:
     @property
     def count(self) -> int:
         """Requests that are painted or wait."""
-        return len(self._open)
+        return sum(not turn.is_given_up for turn in list(self._open))
 
     def take(self, turn: Turn) -> None:
         """Let a request wait for its turn."""
-        if self._open:
+        if self.count:
             turn.tell({"event": "waiting", "before": self.count})
         self._open.append(turn)
         self._pool.submit(self._serve, turn)

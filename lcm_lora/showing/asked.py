@@ -71,8 +71,9 @@ def _of_painter(
         yield Asked(name, painter.cells[0].model_copy(update={"seeds": 0}))
         return
     own = own_guidance(painter) if guidance is None else guidance
+    most = most_steps(painter, subject)
     for count in dict.fromkeys(steps):
-        if not 1 <= count <= (most := most_steps(painter, subject)):
+        if not 1 <= count <= most:
             raise UserError(f"{name}: {count} steps cannot be taken; ask for 1 to {most}")
         yield Asked(name, Cell(steps=count, guidance=own))
 

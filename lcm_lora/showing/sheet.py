@@ -33,7 +33,7 @@ def sheet(prompt: str, asked: Sequence[Asked], pictures: Sequence[Image.Image]) 
     gap, line = text // 2, round(1.5 * text)
     width = max(max(map(len, rows)), 2) * (side + gap) + gap
     heading = textwrap.wrap(prompt, max(12, int((width - 2 * gap) / (0.58 * text))))[:4]
-    head, row_height = gap + line * len(heading), 3 * line + side
+    head, row_height = 2 * gap + line * len(heading), 3 * line + side
     drawn = Image.new("RGB", (width, head + len(rows) * row_height + gap), PAPER)
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(text)
     for i, words in enumerate(heading):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import CHROMIUM
+from browsers import CHROMIUM, CONTRASTS, UNSEEN_FOCUS
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from lcm_lora.evaluation.scores import read_table
@@ -105,7 +105,7 @@ def test_texts_stand_out_from_their_paper(
     page.emulate_media(color_scheme=scheme)
     for case in ("better", "worse"):
         show(page, reports[case])
-        contrasts = page.evaluate(_CONTRASTS)
+        contrasts = page.evaluate(CONTRASTS)
         assert contrasts
         assert [found for found in contrasts if found[0] < 4.5] == []
 
@@ -194,7 +194,7 @@ def test_everything_can_be_reached_and_told_by_keyboard(
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert ink(page) == "rgb(20, 23, 27)"
-    unseen = page.evaluate(_UNSEEN_FOCUS)
+    unseen = page.evaluate(UNSEEN_FOCUS)
     assert unseen == []
 
 
@@ -212,40 +212,3 @@ def test_without_scripts_all_numbers_are_there_and_no_control_that_does_nothing(
     page.get_by_label("Dark").check()
     assert page.locator("#theme-dark").is_checked()
     page.close()
-
-
-_CONTRASTS = """() => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92
-      : ((c + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const paper = (part) => {
-    for (; part; part = part.parentElement) {
-      const colour = parse(getComputedStyle(part).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const kinds = "p, h1, h2, h3, dt, dd, th, td, li, span, b, code, a";
-  const texts = [...document.querySelectorAll(kinds)].filter((part) =>
-    part.checkVisibility() && !part.closest("svg, .bar, .unseen")
-      && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  return texts.map((part) => {
-    const [a, b] = [light(parse(getComputedStyle(part).color)), light(paper(part))];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    return [contrast, part.textContent.trim().slice(0, 40)];
-  });
-}"""
-"""The contrast of every text that is to be seen, with its first words."""
-
-_UNSEEN_FOCUS = """() => {
-  const parts = [...document.querySelectorAll("a, button, input, select, summary, [tabindex]")];
-  return parts.filter((part) => part.checkVisibility() && !part.matches(".skip")).filter((part) => {
-    part.focus({focusVisible: true});
-    const ringed = part.matches("fieldset input") ? part.nextElementSibling : part;
-    return document.activeElement !== part || getComputedStyle(ringed).outlineStyle === "none";
-  }).map((part) => part.outerHTML.slice(0, 80));
-}"""
-"""What cannot be focused, or does not show that it is."""

@@ -1,0 +1,150 @@
+"""The demo's page in a real browser: quiet, alone, and everything on it works.
+
+Where there is no Chromium it is left out, which the end of the tests says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from browsers import CHROMIUM, CONTRASTS, UNSEEN_FOCUS
+from demos import VERSION, Server
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from lcm_lora.demo.wish import MOST_PICTURES
+
+_PATIENCE = 60_000
+"""Milliseconds until something that never comes is given up."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container seldom has, and the page is our own.
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """The page, after its first pictures; it fails the test if it complains or asks elsewhere."""
+    opened, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
+    opened.on("console", lambda message: heard.append(message.text))
+    opened.on("pageerror", lambda error: heard.append(str(error)))
+    own = (f"{server.url}/", "data:")
+    opened.on(
+        "request", lambda asked: None if asked.url.startswith(own) else heard.append(asked.url)
+    )
+    opened.set_default_timeout(_PATIENCE)
+    opened.goto(server.url)
+    opened.get_by_label("Teacher").uncheck()
+    finished(opened, "8 pictures")
+    yield opened
+    opened.close()
+    assert heard == []
+
+
+def finished(page: Page, words: str) -> None:
+    expect(page.get_by_role("status")).to_contain_text(f"{words} in", timeout=_PATIENCE)
+
+
+def pictures(page: Page) -> Locator:
+    return page.locator("#results figure:not(.awaited) img")
+
+
+def sources(page: Page) -> list[str | None]:
+    return [image.get_attribute("src") for image in pictures(page).all()]
+
+
+def test_pictures_come_by_painter_and_steps(page: Page) -> None:
+    assert page.get_by_role("heading", level=2).all_inner_texts() == ["New adapter", "Champion"]
+    assert page.get_by_text(VERSION).is_visible()
+    alts = [image.get_attribute("alt") or "" for image in pictures(page).all()]
+    prompt = page.get_by_label("What should the picture show?").input_value()
+    assert alts[0] == f"New adapter, 1 step: {prompt}"
+    assert alts[-1] == f"Champion, 8 steps: {prompt}"
+    times = page.locator("figcaption span").all_inner_texts()
+    assert all(re.fullmatch(r"\d+ ms|\d+\.\d s", time) for time in times)
+    assert len(set(sources(page))) == 8
+    painters, steps = (page.locator(f"[name={name}]").count() for name in ("painter", "steps"))
+    assert painters * steps <= MOST_PICTURES, "whatever is chosen can be painted"
+
+
+def test_it_paints_again_whatever_is_changed(page: Page) -> None:
+    before = sources(page)
+    page.get_by_label("What should the picture show?").fill("a large red circle")
+    page.get_by_label("Champion").uncheck()
+    page.get_by_label("8", exact=True).uncheck()
+    finished(page, "3 pictures")
+    changed = sources(page)
+    assert not set(changed) & set(before)
+    page.get_by_role("button", name="New noise").click()
+    expect(page.get_by_role("status")).not_to_contain_text("noise 0")
+    finished(page, "3 pictures")
+    assert not set(sources(page)) & set(changed)
+    page.get_by_label("Noise", exact=True).fill("0")
+    expect(page.get_by_role("status")).to_contain_text("noise 0")
+    assert sources(page) == changed, "the same noise, the same pictures"
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    assert page.evaluate(UNSEEN_FOCUS) == []
+    page.get_by_label("As I type").uncheck()
+    page.get_by_label("What should the picture show?").focus()
+    before = sources(page)
+    page.keyboard.press("Control+A")
+    page.keyboard.type("a small cyan square")
+    assert sources(page) == before, "nothing is painted before it is asked for"
+    page.keyboard.press("Enter")
+    finished(page, "8 pictures")
+    assert not set(sources(page)) & set(before)
+
+
+def test_an_example_is_painted_and_escape_stops_it(page: Page) -> None:
+    page.get_by_label("As I type").uncheck()
+    page.get_by_label("Teacher").check()
+    example = page.locator("[data-example]").last
+    example.click()
+    words = example.inner_text()
+    assert page.get_by_label("What should the picture show?").input_value() == words
+    expect(pictures(page).first).to_have_attribute("alt", f"New adapter, 1 step: {words}")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("status")).to_have_text("Stopped")
+    expect(page.locator(".next")).to_have_count(0)
+
+
+def test_what_goes_wrong_is_said(page: Page) -> None:
+    for name in ("New adapter", "Champion"):
+        page.get_by_label(name).uncheck()
+    expect(page.get_by_role("status")).to_have_text("Nobody is chosen to paint.")
+    page.evaluate("document.querySelector('#prompt').maxLength = 999")
+    page.get_by_label("New adapter").check()
+    page.route("**/paint", lambda route: route.fulfill(body='{"event": "error", "says": "no"}\n'))
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text("no")
+
+
+def test_it_is_readable_in_any_light_and_width(page: Page) -> None:
+    ink = "getComputedStyle(document.body).backgroundColor"
+    schemes: list[tuple[Literal["light", "dark"], str]] = [
+        ("light", "rgb(255, 255, 255)"),
+        ("dark", "rgb(20, 23, 27)"),
+    ]
+    for scheme, paper in schemes:
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate(ink) == paper
+        contrasts = page.evaluate(CONTRASTS)
+        assert contrasts
+        assert [found for found in contrasts if found[0] < 4.5] == []
+    for scheme, paper in schemes:
+        page.get_by_label(scheme.capitalize(), exact=True).check()
+        assert page.evaluate(ink) == paper
+    for width in (400, 1400):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        across = [box["y"] for box in map(Locator.bounding_box, pictures(page).all()) if box]
+        assert len(set(across)) == 2, "a painter's four pictures are side by side"

@@ -1,0 +1,212 @@
+"""A served demo, asked as its page asks: same pictures, limits, turns, and a clean end."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from demos import LCM_LORA, VERSION, Server
+from PIL import Image
+
+from lcm_lora import layout
+from lcm_lora.data.picture_sets import read_set
+from lcm_lora.demo.offer import offer_of
+from lcm_lora.hashes import Hashes
+from lcm_lora.painting.subject import Subject
+from lcm_lora.params.generate import Generate
+from lcm_lora.showing.asked import asked_of
+from lcm_lora.showing.easel import Easel
+from lcm_lora.stages.generate import PLACES
+
+WISH = {"prompt": "a small red ring", "painters": ["adapter"], "steps": [1], "seed": 3}
+LONG = WISH | {"painters": ["dpmpp"], "steps": list(range(35, 51))}
+FOUR = WISH | {"painters": ["dpmpp"], "steps": [15, 16, 17, 18]}
+Event = dict[str, Any]
+
+
+def request(url: str, body: object = WISH, **headers: str) -> urllib.request.Request:
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    told = {"Content-Type": "application/json", **headers}
+    return urllib.request.Request(f"{url}/paint", sent, told)
+
+
+@contextlib.contextmanager
+def asking(server: Server, wish: object) -> Iterator[Iterator[Event]]:
+    """Ask, and give the events as they come; hang up in the end."""
+    with urllib.request.urlopen(request(server.url, wish), timeout=60) as answer:
+        yield (json.loads(line) for line in answer)
+
+
+def refusal(asked: urllib.request.Request | str) -> tuple[int, str]:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(asked, timeout=60)
+    with error.value as answer:
+        return answer.code, answer.read().decode()
+
+
+def test_pictures_are_those_of_the_library(
+    server: Server, params: Generate, subjects: dict[str, Subject], easel: Easel
+) -> None:
+    names, steps = ["adapter", "dpmpp", "champion"], (1, 2)
+    with asking(server, WISH | {"painters": names, "steps": steps}) as events:
+        *pictures, last = events
+    assert last == {"event": "done"}
+    asked = asked_of(names, steps, params, subjects)
+    assert [event["number"] for event in pictures] == list(range(len(asked)))
+    for one, event in zip(asked, pictures, strict=True):
+        assert event["ms"] > 0
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(event["png"]))))
+        np.testing.assert_array_equal(shown, easel.paint(one, "a small red ring", 3))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (WISH | {"prompt": "  "}, "prompt"),
+        (WISH | {"prompt": "a" * 501}, "at most 500"),
+        (WISH | {"painters": ["rembrandt"]}, "rembrandt: not known here"),
+        (WISH | {"painters": []}, "painters"),
+        (WISH | {"steps": []}, "none are chosen"),
+        (WISH | {"steps": [51]}, "less than or equal to 50"),
+        (WISH | {"steps": [0]}, "greater than or equal to 1"),
+        (
+            WISH | {"steps": [*range(1, 14)], "painters": ["adapter", "ddim", "dpmpp", "unipc"]},
+            "48",
+        ),
+        (WISH | {"seed": -1}, "seed"),
+        (WISH | {"size": 4096}, "size: no such parameter"),
+        (b"{", "not JSON"),
+        (b"[" * 99_999, "not JSON"),
+        (b" " * 200_000, "too long"),
+        (7, "request"),
+    ],
+)
+def test_what_is_too_much_or_nonsense_is_refused(server: Server, body: Any, words: str) -> None:
+    code, text = refusal(request(server.url, body))
+    assert code == 422
+    says = json.loads(text)["says"]
+    assert words in says
+    assert "\n" not in says
+
+
+def test_other_pages_cannot_ask(server: Server) -> None:
+    """Neither with a form, which may be of these types only, nor by a name that leads here."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert refusal(request(server.url, **{"Content-Type": kind}))[0] == 422
+    assert refusal(request(server.url, Host="elsewhere.example"))[0] == 400
+
+
+def kinds(events: Iterator[Event]) -> list[str]:
+    return [event["event"] for event in events]
+
+
+def test_requests_take_turns(server: Server) -> None:
+    with asking(server, FOUR) as first:
+        assert next(first)["event"] == "picture"
+        with asking(server, WISH) as second:
+            assert next(second) == {"event": "waiting", "before": 1}
+            assert kinds(first) == ["picture", "picture", "picture", "done"]
+            assert kinds(second) == ["picture", "done"]
+
+
+def test_who_hangs_up_waits_no_longer_and_frees_the_painter(server: Server) -> None:
+    """The pictures that come next are whole, though one before was given up half-way."""
+    with asking(server, WISH) as events:
+        whole = next(events)["png"]
+    with asking(server, LONG) as first, asking(server, WISH) as second:
+        assert next(first)["event"] == "picture"
+        assert next(second)["event"] == "waiting"
+    with asking(server, WISH) as events:
+        pictures = [event["png"] for event in events if event["event"] == "picture"]
+    assert pictures == [whole]
+
+
+def test_too_many_cannot_wait(server: Server) -> None:
+    with contextlib.ExitStack() as held:
+        codes = []
+        while 503 not in codes:
+            try:
+                next(held.enter_context(asking(server, LONG)))
+            except urllib.error.HTTPError as error:
+                codes.append(error.code)
+                error.close()
+            else:
+                codes.append(200)
+    assert codes[:-1] == [200] * 16
+    # It may take a moment until the server has seen that they hung up.
+    while True:
+        with contextlib.suppress(urllib.error.HTTPError), asking(server, WISH) as events:
+            assert kinds(events)[-2:] == ["picture", "done"]
+            break
+
+
+def test_the_page_says_who_can_paint_and_asks_nobody_else(server: Server) -> None:
+    with urllib.request.urlopen(server.url) as answer:
+        page = answer.read().decode()
+    assert VERSION in page
+    assert "default-src 'none'" in page
+    assert "http:" not in page.replace("http://www.w3.org", "")
+    assert "https:" not in page
+
+
+def test_a_port_that_is_taken_is_one_line(server: Server, project: Path) -> None:
+    done = subprocess.run(
+        [*LCM_LORA, "demo", "--port", server.port], cwd=project, text=True, capture_output=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"error: --port {server.port}: taken; name another, or 0 for any\n"
+
+
+def test_a_project_without_a_base_is_one_line(project: Path, tmp_path: Path) -> None:
+    shutil.copy(project / "params.yaml", tmp_path)
+    done = subprocess.run(
+        [*LCM_LORA, "demo", "--port", "0"], cwd=tmp_path, text=True, capture_output=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data/inventory/base.json: no such file; run `lcm-lora")
+
+
+def test_without_an_adapter_the_rest_can_paint(
+    there: Path, params: Generate, hashes: Hashes, tmp_path: Path
+) -> None:
+    places = replace(PLACES, adapter=there / "nowhere")
+    offer = offer_of(params, places, tmp_path, hashes)
+    adapter, champion, teacher, *rivals = offer.painters
+    assert not adapter.is_there
+    assert not adapter.is_chosen
+    assert "nowhere/recipe.json: no such file; run `lcm-lora select`" in adapter.about
+    assert (champion.name, champion.about, champion.is_chosen) == ("champion", VERSION, True)
+    assert (teacher.steps, teacher.about) == (50, "DDIM, 50 steps, guidance 3")
+    assert [rival.is_chosen for rival in rivals] == [False] * 3
+    assert offer.subjects.keys() == {"champion", "teacher", "ddim", "dpmpp", "unipc"}
+    assert offer.examples == ()
+
+
+def test_examples_are_captions_of_the_evaluation_set(
+    there: Path, params: Generate, hashes: Hashes
+) -> None:
+    examples = offer_of(params, PLACES, layout.EVALUATION, hashes).examples
+    assert examples == read_set(layout.EVALUATION, "real").captions[:6]
+
+
+def test_ctrl_c_ends_it_cleanly(server: Server) -> None:
+    """The last of all tests that ask the server: nobody answers afterwards."""
+    with asking(server, LONG) as events:
+        assert next(events)["event"] == "picture"
+        server.process.send_signal(signal.SIGINT)
+        assert "error" not in kinds(events)
+    assert server.process.stderr is not None
+    assert (server.process.stderr.read(), server.process.wait(timeout=60)) == ("", 0)

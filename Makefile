@@ -1,5 +1,6 @@
 # make run: the whole pipeline on the embedded shapes world.   make test: all tests.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
+# make demo: a page where one types a prompt and sees who paints what, after `make run`.
 # make bench: the measurements of docs/living-data.md, half an hour.
 # make rehearse PRESET=sd15 (ssd1b, sdxl): every stage at the published size, with random weights.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test check bench rehearse ui lock
+.PHONY: setup run test check bench rehearse ui demo lock
 
 setup: .venv/.synced
 
@@ -45,6 +46,9 @@ rehearse: setup
 
 ui: setup
 	$(BIN)/python -m flows.ui
+
+demo: setup
+	$(BIN)/lcm-lora demo --open
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -66,7 +66,7 @@ def offer_of(params: Generate, places: Places, evaluation: Path, hashes: Hashes)
         try:
             subjects |= subjects_of([name], params, places, hashes)
         except UserError as error:
-            missing[name] = str(error)
+            missing[name] = str(error).removeprefix(f"{name}: ").replace("`", "")
     names = [*_ROLES, *(name for name in params.names if name not in _ROLES)]
     painters = (_offered(name, params, places, subjects, missing) for name in names)
     return Offer(tuple(painters), subjects, _examples(evaluation))

@@ -187,7 +187,7 @@ def test_without_an_adapter_the_rest_can_paint(
     adapter, champion, teacher, *rivals = offer.painters
     assert not adapter.is_there
     assert not adapter.is_chosen
-    assert "nowhere/recipe.json: no such file; run `lcm-lora select`" in adapter.about
+    assert "nowhere/recipe.json: no such file; run lcm-lora select" in adapter.about
     assert (champion.name, champion.about, champion.is_chosen) == ("champion", VERSION, True)
     assert (teacher.steps, teacher.about) == (50, "DDIM, 50 steps, guidance 3")
     assert [rival.is_chosen for rival in rivals] == [False] * 3

@@ -39,15 +39,16 @@ if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
         notes.write(" ".join(sys.orig_argv[2:]) + "\\n")
 """
 
-SAMPLERS = ("teacher", "lcm", "ddim")
-
+PAINTERS = ("teacher", "ddim", "adapter", "champion")
 EVERYTHING = {
-    *("inventory", "prepare", "encode", "distill", "select", "score", "report", "features real"),
-    *(f"generate {sampler}" for sampler in SAMPLERS),
-    *(f"features {sampler}" for sampler in SAMPLERS),
+    *("inventory", "prepare", "encode", "distill", "select", "features real"),
+    *("score", "decide", "latency", "report"),
+    *(f"generate {painter}" for painter in PAINTERS),
+    *(f"features {painter}" for painter in PAINTERS),
 }
-TRAINING = {"distill", "select", "generate lcm", "features lcm", "score", "report"}
-"""What follows from new latents, or from a new way to train on them."""
+JUDGING = {"score", "decide", "report"}
+TRAINING = {"distill", "select", "generate adapter", "features adapter", *JUDGING}
+COMPARING = {"generate champion", "features champion", *JUDGING}
 
 
 @dataclass
@@ -147,22 +148,10 @@ def put_tar(tar: Path, indices: range) -> None:
     shutil.rmtree(made)
 
 
-def measure_one_solver(root: Path) -> None:
-    """Write the graph without two of its three solvers, and have the library know no others."""
-    others = (", dpmpp, unipc", ', "dpmpp", "unipc"')
-    graph = (ROOT / "dvc.yaml").read_text()
-    assert graph.count(others[0]) == 2
-    (root / "dvc.yaml").write_text(graph.replace(others[0], ""))
-    samplers = root / "lcm_lora" / "params" / "generate.py"
-    known = samplers.read_text()
-    assert known.count(others[1]) == 1
-    samplers.write_text(known.replace(others[1], ""))
-
-
 def small_params(kind: str, path: str) -> dict[str, Any]:
     """Return the shapes preset, as small as it can be, on pictures and a base of its own."""
     params: dict[str, Any] = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    cells = {"teacher": (3, 3.0), "lcm": (2, 1.0), "ddim": (1, 3.0)}
+    teacher = [{"steps": 3, "guidance": 3.0, "seeds": seeds} for seeds in (0, 1)]
     params["base"]["model"] = "base"
     params["prepare"] |= {
         "source": {"kind": kind, "path": path},
@@ -174,13 +163,17 @@ def small_params(kind: str, path: str) -> dict[str, Any]:
     params["distill"] |= {"steps": 2, "batch": 4, "rank": 2, "alpha": 2, "checkpoint_every": 1}
     params["distill"]["candidates"] = {"first": 1, "every": 1}
     params["select"] |= {"metric": "kid_shapes:real", "steps": 2}
-    params["generate"]["cells"] = {
-        name: [{"steps": steps, "guidance": guidance}] for name, (steps, guidance) in cells.items()
+    params["generate"] |= {
+        "adapter": {"sampler": "lcm", "cells": [{"steps": 2, "guidance": 1.0}]},
+        "painters": {
+            "teacher": {"sampler": "ddim", "cells": teacher},
+            "ddim": {"sampler": "ddim", "cells": [{"steps": 1, "guidance": 3.0}]},
+        },
     }
-    params["score"] |= {"attributes": False, "resamples": 20}
+    params["score"]["attributes"] = False
     params["report"] |= {"rows": 2, "worst": 2}
-    gate = {"steps": 2, "metric": "clip_score", "limit": 0.0}
-    params["registry"] = {"name": NAME, "experiment": NAME, "gate": gate}
+    gate = {"steps": 2, "limits": {"clip_score": 0.0}, "target": {"kid_shapes:real": 1e6}}
+    params["registry"] = {"name": NAME, "experiment": NAME, "gate": [gate]}
     params["retrain"]["workers"] = 2
     return params
 
@@ -204,7 +197,7 @@ def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatc
     )
     shutil.copytree(places.BASE, made.root / "base")
     shutil.copy(ROOT / ".dvcignore", made.root)
-    measure_one_solver(made.root)
+    shutil.copy(ROOT / "dvc.yaml", made.root)
     (made.root / "sitecustomize.py").write_text(NOTING)
     made.set_source("webdataset", "tars")
     ignored = ("data", "artifacts", "folder", "base", ".mlflow", ".prefect", ".checkpoints")
@@ -274,14 +267,16 @@ def test_a_project_lives(project: Living) -> None:
     for stage in ("prepare", "encode"):
         assert kept[stage].items() <= project.pieces(stage).items()
         assert len(project.pieces(stage)) == len(kept[stage]) + 2
-    assert project.run_flow() == {"inventory"}
+    # The flow brings the champion, which was the adapter here before, and judges once more.
+    assert project.run_flow() == {"inventory", *COMPARING}
+    assert "champion: living version 1" in project.printed
     assert [bool(v["gate"]) for v in project.versions()] == [True, True]
     assert project.weights() != first_weights
 
     # Back to the first version of the data: all is restored, and its adapter is known.
     project.call("git", "checkout", "--quiet", first_commit, "--", "tars.dvc")
     project.call("dvc", "checkout", "--quiet", "tars.dvc")
-    assert project.run_flow() == {"inventory"}
+    assert project.run_flow() == {"inventory", *JUDGING}
     assert project.weights() == first_weights
     assert len(project.versions()) == 2
 

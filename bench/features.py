@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lcm_lora.data.threads import in_order
-from lcm_lora.evaluation.looking import BATCH, look
-from lcm_lora.evaluation.preparation import Preparation
-from lcm_lora.evaluation.resize import prepare
+from lcm_lora.seeing.looking import BATCH, look
+from lcm_lora.seeing.preparation import Preparation
+from lcm_lora.seeing.resize import prepare
 
 COUNT, PIXELS = BATCH, 512
 SIDES = (299, 224, 224)

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from lcm_lora.evaluation.frechet import frechet_distance
-from lcm_lora.evaluation.set_records import FeatureRecord
 from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_tensors
 from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell, Generate
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
+from lcm_lora.seeing.set_records import FeatureRecord
 
 PICTURES, WIDTH, RESAMPLES, TRIED = 2000, 2048, 400, 3
 SOLVERS = ("ddim", "dpmpp", "unipc")

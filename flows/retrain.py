@@ -25,8 +25,8 @@ from flows import environment, summary
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision, read_decision
 from lcm_lora.evaluation.scores import Table, read_table
+from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
 from tasks import champion, registry, tracking
 from tasks.graph import Stage, plan

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lcm_lora import layout, terminal
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import Table as Scores
+from lcm_lora.gate.decision import Decision
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 

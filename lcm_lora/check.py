@@ -12,9 +12,9 @@ from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.gate_check import check_gate
 from lcm_lora.evaluation.names import has_several_noises, metrics_of, selection_metrics
 from lcm_lora.evaluation.scores import MetricRecord
+from lcm_lora.gate.check import check_gate
 from lcm_lora.params.file import Params
 from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell
 from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource

@@ -16,8 +16,6 @@ from lcm_lora.bases import Base
 from lcm_lora.candidates import Candidate
 from lcm_lora.data.picture_sets import PictureSet, read_set
 from lcm_lora.evaluation.estimates import Estimator, estimator_of
-from lcm_lora.evaluation.image_sets import real_set
-from lcm_lora.evaluation.network_files import Networks
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection, best
 from lcm_lora.files import link, new_folder
@@ -29,6 +27,8 @@ from lcm_lora.params.generate import Cell
 from lcm_lora.params.select import Select
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import write_record
+from lcm_lora.seeing.image_sets import real_set
+from lcm_lora.seeing.network_files import Networks
 
 _SET = "selection"
 

@@ -10,8 +10,8 @@ from rich.table import Table as Sheet
 from rich.text import Text
 
 from lcm_lora import layout
-from lcm_lora.evaluation.decision import Decision, Rule, read_decision
 from lcm_lora.evaluation.scores import MetricRecord, Table, read_table
+from lcm_lora.gate.decision import Decision, Rule, read_decision
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
 from lcm_lora.report.tidy import as_csv, tidy

@@ -20,8 +20,8 @@ from prefect.cache_policies import NO_CACHE
 from lcm_lora import layout
 from lcm_lora.champion import ADAPTER, read_champion, write_champion
 from lcm_lora.errors import UserError, reason
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import Champion
+from lcm_lora.gate.decision import Decision
 from lcm_lora.recipe import RECIPE, Recipe, read_recipe
 from lcm_lora.records import read_record
 from tasks.tracking import Tracker

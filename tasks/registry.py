@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.evaluation.decision import Decision
+from lcm_lora.gate.decision import Decision
 from lcm_lora.params.file import Params
 from lcm_lora.recipe import Recipe, Recommended
 from tasks.carried import carried

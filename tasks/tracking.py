@@ -27,9 +27,9 @@ from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.evaluation.selection import Selection
+from lcm_lora.gate.decision import Decision
 from lcm_lora.params.file import Params
 from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve

@@ -41,6 +41,11 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
         ),
         ("lcm_lora/evaluation", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.painting")),
         (
+            "lcm_lora/seeing",
+            ("lcm_lora.evaluation", "lcm_lora.painting", "lcm_lora.training", "lcm_lora.report"),
+        ),
+        ("lcm_lora/gate", ("lcm_lora.painting", "lcm_lora.training", "lcm_lora.report")),
+        (
             "lcm_lora/data",
             ("lcm_lora.training", "lcm_lora.evaluation", "lcm_lora.report", "lcm_lora.inventory"),
         ),

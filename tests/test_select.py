@@ -20,12 +20,8 @@ from lcm_lora.bases import Base
 from lcm_lora.candidates import Candidate, candidate_name, find_candidates
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.image_sets import real_set
 from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
 from lcm_lora.evaluation.names import selection_metric
-from lcm_lora.evaluation.network_files import Networks, find_networks
-from lcm_lora.evaluation.networks import load_clip_scorer, load_feature_network
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection, best, read_selection
 from lcm_lora.files import sha256, write_json, write_tensors
 from lcm_lora.hashes import Hashes
@@ -40,6 +36,10 @@ from lcm_lora.params.select import Select
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.records import write_record
+from lcm_lora.seeing.attributes import attributes_of_captions
+from lcm_lora.seeing.image_sets import real_set
+from lcm_lora.seeing.network_files import Networks, find_networks
+from lcm_lora.seeing.networks import load_clip_scorer, load_feature_network
 from lcm_lora.selecting import select
 from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import load_judge

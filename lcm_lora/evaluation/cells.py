@@ -17,9 +17,9 @@ from safetensors import safe_open
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import FEWEST
 from lcm_lora.evaluation.scores import CellRecord
-from lcm_lora.evaluation.set_records import FeatureRecord
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
 from lcm_lora.records import check_file, read_record
+from lcm_lora.seeing.set_records import FeatureRecord
 
 SUFFIX = ".safetensors"
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import kernel_distance, kernel_standard_error
-from lcm_lora.evaluation.looking import Pixels, Viewer, look
-from lcm_lora.evaluation.network_files import Networks
-from lcm_lora.evaluation.viewers import Captions, Viewers
+from lcm_lora.seeing.looking import Pixels, Viewer, look
+from lcm_lora.seeing.network_files import Networks
+from lcm_lora.seeing.viewers import Captions, Viewers
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.score import Network, Score
 
 FEATURES, PLUGINS = "features", "plugins"
 """Where arrays of features lie: `features/NETWORK`, `plugins/NAME`."""
-INCEPTION = "inception-2015-12-05"
-"""The network with which distances are called FID and KID."""
 
 CLIP_SCORE, ATTRIBUTES = "clip_score", "attributes"
-
-_INCEPTION_SHA256 = ("f58cb9b6ec32", "19e958f4")  # how it begins and ends
 
 
 def metrics_of(score: Score, several_noises: bool) -> tuple[MetricRecord, ...]:
@@ -156,17 +151,3 @@ def _metric(name: str, title: str, **rest: Any) -> MetricRecord:
 
 
 _WORDS = {"real": "real pictures", "teacher": "the teacher"}
-
-
-def check_inception(path: str, sha256: str) -> None:
-    """Refuse another network than the one that every published FID was measured with.
-
-    Raises:
-        UserError: The file of this SHA-256 is another one.
-    """
-    begins, ends = _INCEPTION_SHA256
-    if not (sha256.startswith(begins) and sha256.endswith(ends)):
-        raise UserError(
-            f"score.networks {path}: not the 2015 Inception weights: its SHA-256 begins"
-            f" {sha256[:12]}, not {begins}; fetch {INCEPTION}.pt again"
-        )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from lcm_lora.evaluation.set_records import NetworkRecord
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Sampler
 from lcm_lora.records import Record, read_record
+from lcm_lora.seeing.set_records import NetworkRecord
 
 Verdict = Literal["better", "level", "worse"]
 Against = Literal["champion", "rival"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.network_files import Networks, find_networks, plugin_record
 from lcm_lora.hashes import Hashes
 from lcm_lora.model_files import ModelInventory
 from lcm_lora.params.score import Score
 from lcm_lora.records import Record, read_record
+from lcm_lora.seeing.network_files import Networks, find_networks, plugin_record
 from lcm_lora.shapes import places
 
 _MEND = "run `lcm-lora inventory`"

@@ -17,7 +17,7 @@ import torch
 
 from lcm_lora.bases import Base
 from lcm_lora.data.picture_sets import read_set
-from lcm_lora.evaluation.latencies import CellLatency, Latency
+from lcm_lora.painting.latencies import CellLatency, Latency
 from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
 from lcm_lora.params.generate import Cell, Generate

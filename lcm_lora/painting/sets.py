@@ -21,8 +21,6 @@ from PIL import Image
 from lcm_lora.code import code_sha256, versions
 from lcm_lora.data.picture_sets import PictureSet, read_set
 from lcm_lora.data.shards import read_tar_members, write_tar
-from lcm_lora.evaluation.image_sets import PAINTED, captions_sha256
-from lcm_lora.evaluation.set_records import Painted, SetRecord, SetScheduler
 from lcm_lora.files import link, new_folder, sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.subject import Subject
@@ -31,6 +29,8 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.pieces import Pieces, key_of
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import read_record, write_record
+from lcm_lora.seeing.image_sets import PAINTED, captions_sha256
+from lcm_lora.seeing.set_records import Painted, SetRecord, SetScheduler
 
 if TYPE_CHECKING:
     from lcm_lora.bases import Base

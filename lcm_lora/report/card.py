@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.families.family import FAMILIES
+from lcm_lora.gate.decision import Decision
 from lcm_lora.params.generate import ADAPTER, REAL
 from lcm_lora.recipe import Recipe
 from lcm_lora.report.numbers import level, spread

@@ -19,9 +19,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from lcm_lora.evaluation.latencies import Latency
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Row, Table
 from lcm_lora.evaluation.selection import Selection
+from lcm_lora.painting.latencies import Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.numbers import half_width
 from lcm_lora.report.style import COLOURS, INK, PAPER, Look, looks, steps_title

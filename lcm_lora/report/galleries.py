@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import CellRecord, Table
+from lcm_lora.gate.decision import Decision
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.grids import by_steps
 from lcm_lora.report.numbers import shown

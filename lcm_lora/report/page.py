@@ -13,11 +13,11 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from lcm_lora.evaluation.decision import Decision, read_decision
-from lcm_lora.evaluation.latencies import Latency, read_latency
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.evaluation.selection import Selection, read_selection
 from lcm_lora.files import new_folder, write_bytes
+from lcm_lora.gate.decision import Decision, read_decision
+from lcm_lora.painting.latencies import Latency, read_latency
 from lcm_lora.params.report import Report
 from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import read_record

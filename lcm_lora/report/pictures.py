@@ -9,11 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.image_sets import PAINTED, captions_of, captions_sha256, read_pictures
 from lcm_lora.evaluation.scores import CellRecord, Table
-from lcm_lora.evaluation.set_records import SetRecord
 from lcm_lora.params.generate import ADAPTER
 from lcm_lora.records import read_record
+from lcm_lora.seeing.image_sets import PAINTED, captions_of, captions_sha256, read_pictures
+from lcm_lora.seeing.set_records import SetRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lcm_lora.evaluation.decision import Decision, Rule
 from lcm_lora.evaluation.scores import MetricRecord, Table
+from lcm_lora.gate.decision import Decision, Rule
 from lcm_lora.report.numbers import gain, gain_interval, gain_words, shown
 from lcm_lora.report.style import how_title
 from lcm_lora.report.verdict import good_bound, nearest_rule

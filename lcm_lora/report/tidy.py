@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from lcm_lora.evaluation.latencies import Latency
 from lcm_lora.evaluation.scores import CellRecord, Row, Table
+from lcm_lora.painting.latencies import Latency
 from lcm_lora.report.numbers import half_width
 
 COLUMNS = (

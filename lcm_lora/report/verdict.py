@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lcm_lora.evaluation.decision import Decision, Rule
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table, Verdict
 from lcm_lora.evaluation.selection import Selection
+from lcm_lora.gate.decision import Decision, Rule
 from lcm_lora.params.generate import TEACHER
 from lcm_lora.recipe import Recipe
 from lcm_lora.report.numbers import gain, half_width, spread

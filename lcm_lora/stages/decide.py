@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lcm_lora import layout
-from lcm_lora.evaluation.gate import decide
 from lcm_lora.evaluation.scores import read_table
+from lcm_lora.gate.rules import decide
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.registry import Registry
 from lcm_lora.recipe import read_recipe

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lcm_lora import layout
 from lcm_lora.errors import one_of
-from lcm_lora.evaluation.image_sets import generated_sets, real_sets
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.networks import read_networks
 from lcm_lora.params.generate import REAL, Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
+from lcm_lora.seeing.image_sets import generated_sets, real_sets
 
 
 def run(name: str) -> None:
@@ -23,7 +23,7 @@ def run(name: str) -> None:
     with Hashes(layout.HASHES) as hashes:
         networks = read_networks(layout.INVENTORY / "networks.json", score, hashes)
         from lcm_lora.device import pick_device
-        from lcm_lora.evaluation.features import Job, features
+        from lcm_lora.seeing.features import Job, features
 
         store = layout.CHECKPOINTS / "features"
         job = Job(score, networks, pick_device(hardware), store, hashes)

@@ -10,7 +10,6 @@ import scipy.linalg
 import torch
 from numpy.typing import NDArray
 
-from lcm_lora.evaluation.clip_score import clip_scores
 from lcm_lora.evaluation.diversity import diversity
 from lcm_lora.evaluation.frechet import Law, frechet_distance, frechet_estimate
 from lcm_lora.evaluation.kernel import (
@@ -23,6 +22,7 @@ from lcm_lora.evaluation.kernel import (
     unit_rows,
 )
 from lcm_lora.evaluation.neighbours import Region
+from lcm_lora.seeing.clip_score import clip_scores
 
 Array = NDArray[np.float64]
 

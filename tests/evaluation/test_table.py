@@ -21,12 +21,12 @@ from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.kernel import kernel_distance
 from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.evaluation.scores import Champion, Pair, Table, read_table
-from lcm_lora.evaluation.set_records import FeatureRecord
 from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_tensors
 from lcm_lora.params.generate import Cell, Generate
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
+from lcm_lora.seeing.set_records import FeatureRecord
 
 N, D = 64, 6
 SCORE = Score.model_validate({"networks": {"shapes": {"kind": "shapes"}}})

@@ -11,14 +11,14 @@ from making import CPU, make_adapter, shapes_inventory
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.image_sets import captions_of, generated_sets
-from lcm_lora.evaluation.latencies import read_latency
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting import paint as painting
+from lcm_lora.painting.latencies import read_latency
 from lcm_lora.painting.sets import Studio, generate
 from lcm_lora.painting.subject import Subject, with_adapter
 from lcm_lora.params.generate import Cell, Generate, Painter
+from lcm_lora.seeing.image_sets import captions_of, generated_sets
 
 TWO = Cell(steps=2, guidance=1.0)
 TEACHER = Painter(sampler="ddim", cells=(Cell(steps=2, guidance=1.0, seeds=1),))

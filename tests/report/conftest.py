@@ -17,9 +17,6 @@ from PIL import Image
 
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
-from lcm_lora.evaluation.decision import Decision
-from lcm_lora.evaluation.gate import decide
-from lcm_lora.evaluation.latencies import CellLatency, Latency
 from lcm_lora.evaluation.scores import (
     CellRecord,
     Champion,
@@ -31,20 +28,23 @@ from lcm_lora.evaluation.scores import (
     Verdict,
 )
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
-from lcm_lora.evaluation.set_records import (
-    FeatureRecord,
-    NetworkRecord,
-    Painted,
-    SetRecord,
-    SetScheduler,
-)
 from lcm_lora.files import sha256, write_bytes, write_tensors
+from lcm_lora.gate.decision import Decision
+from lcm_lora.gate.rules import decide
+from lcm_lora.painting.latencies import CellLatency, Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
 from lcm_lora.params.registry import Gate
 from lcm_lora.params.report import Report
 from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.page import Sources, report
+from lcm_lora.seeing.set_records import (
+    FeatureRecord,
+    NetworkRecord,
+    Painted,
+    SetRecord,
+    SetScheduler,
+)
 from lcm_lora.shapes.scenes import draw_scenes, render
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.origin import ORIGIN, Origin

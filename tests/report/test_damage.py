@@ -16,14 +16,14 @@ from making import make_data
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import read_features
-from lcm_lora.evaluation.decision import read_decision
-from lcm_lora.evaluation.image_sets import captions_of, generated_sets, real_sets
-from lcm_lora.evaluation.latencies import read_latency
 from lcm_lora.evaluation.scores import read_table
 from lcm_lora.evaluation.selection import read_selection
+from lcm_lora.gate.decision import read_decision
+from lcm_lora.painting.latencies import read_latency
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import read_record
+from lcm_lora.seeing.image_sets import captions_of, generated_sets, real_sets
 from lcm_lora.training.curve import read_curve
 from lcm_lora.training.origin import Origin
 

@@ -21,11 +21,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision, read_decision
-from lcm_lora.evaluation.image_sets import read_pictures
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.files import sha256
+from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report import figures, galleries, verdict
@@ -35,6 +34,7 @@ from lcm_lora.report.pictures import open_pictures
 from lcm_lora.report.rules import shown_rules
 from lcm_lora.report.style import looks
 from lcm_lora.report.values import most_different, worst
+from lcm_lora.seeing.image_sets import read_pictures
 from lcm_lora.training.curve import CurveRow
 
 TRANSFERS = ("pixel-style",)

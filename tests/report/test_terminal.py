@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from flows.summary import show_scores
-from lcm_lora.evaluation.decision import read_decision
 from lcm_lora.evaluation.scores import read_table
+from lcm_lora.gate.decision import read_decision
 from lcm_lora.report.style import how_title
 from lcm_lora.report.verdict import judged_metrics
 from lcm_lora.terminal import show_all

@@ -15,9 +15,9 @@ from recipes import recipe_of
 from lcm_lora import layout
 from lcm_lora.champion import read_champion
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.scores import Champion
 from lcm_lora.files import sha256, write_json
+from lcm_lora.gate.decision import Decision
 from tasks import claim
 from tasks.champion import bring, current, is_overtaken
 from tasks.registry import Move, Registered, promote

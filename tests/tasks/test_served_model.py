@@ -36,11 +36,11 @@ from lcm_lora import layout
 from lcm_lora.adapter import attach, write_adapter
 from lcm_lora.bases import load_base
 from lcm_lora.candidates import candidate_name
-from lcm_lora.evaluation.decision import Decision
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.families.family import FamilyName
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.files import sha256, write_json
+from lcm_lora.gate.decision import Decision
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.painting.dressed import wearing

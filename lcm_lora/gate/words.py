@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lcm_lora.evaluation.decision import Rule, RuleKind
 from lcm_lora.evaluation.scores import CellRecord, Champion, MetricRecord, Pair
+from lcm_lora.gate.decision import Rule, RuleKind
 
 _NEEDED = ", needed "
 

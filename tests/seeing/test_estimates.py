@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation import viewers
 from lcm_lora.evaluation.estimates import estimator_of
+from lcm_lora.seeing import viewers
 from lcm_lora.shapes.scenes import Scene
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from statistics import NormalDist
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision, Rule, RuleKind, RuleVerdict
-from lcm_lora.evaluation.gate_words import limit_words, pair_words, passed_words
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Table
+from lcm_lora.gate.decision import Decision, Rule, RuleKind, RuleVerdict
+from lcm_lora.gate.words import limit_words, pair_words, passed_words
 from lcm_lora.params.generate import ADAPTER
 from lcm_lora.params.registry import Gate
 

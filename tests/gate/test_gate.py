@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.decision import Decision
-from lcm_lora.evaluation.gate import decide, holds
-from lcm_lora.evaluation.gate_check import check_gate
 from lcm_lora.evaluation.scores import Champion, Table
+from lcm_lora.gate.check import check_gate
+from lcm_lora.gate.decision import Decision
+from lcm_lora.gate.rules import decide, holds
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.registry import Gate
 

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
-from lcm_lora.evaluation.image_sets import PAINTED, captions_sha256, generated_sets
-from lcm_lora.evaluation.network_files import find_networks
-from lcm_lora.evaluation.set_records import Painted, SetRecord, SetScheduler
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Score
 from lcm_lora.params.sources import ShapesSource
 from lcm_lora.records import write_record
+from lcm_lora.seeing.image_sets import PAINTED, captions_sha256, generated_sets
+from lcm_lora.seeing.network_files import find_networks
+from lcm_lora.seeing.set_records import Painted, SetRecord, SetScheduler
 from lcm_lora.shapes import architecture
 from lcm_lora.shapes.judge import AttributeJudge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
@@ -116,7 +116,7 @@ class Looking:
         self.folder, self.judges = folder, judges
 
     def job(self, **score: Any) -> Any:
-        from lcm_lora.evaluation.features import Job
+        from lcm_lora.seeing.features import Job
 
         wanted = Score(**{"networks": {"shapes": {"kind": "shapes"}}} | score)
         hashes = Hashes(self.folder / "hashes.sqlite")
@@ -125,7 +125,7 @@ class Looking:
 
     def at(self, images: Path, painter: str = "adapter", out: str = "out", **score: Any) -> Path:
         """Look at a painter's sets; return the file of the first."""
-        from lcm_lora.evaluation.features import features
+        from lcm_lora.seeing.features import features
 
         sets = generated_sets(images, painter)
         features(self.job(**score), painter, sets, self.folder / out)

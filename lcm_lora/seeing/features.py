@@ -25,19 +25,19 @@ from safetensors.numpy import load_file
 
 from lcm_lora.code import code_sha256, versions
 from lcm_lora.data.threads import in_order
-from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.image_sets import ImageSet, captions_sha256
-from lcm_lora.evaluation.looking import BATCH, Pixels, look
-from lcm_lora.evaluation.network_files import Networks
-from lcm_lora.evaluation.plugins import measure_with, plugin_records
-from lcm_lora.evaluation.set_records import FeatureRecord, NetworkRecord
-from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import new_folder, sha256, write_tensors
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Score
 from lcm_lora.pieces import Pieces, key_of
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import write_record
+from lcm_lora.seeing.attributes import attributes_of_captions
+from lcm_lora.seeing.image_sets import ImageSet, captions_sha256
+from lcm_lora.seeing.looking import BATCH, Pixels, look
+from lcm_lora.seeing.network_files import Networks
+from lcm_lora.seeing.plugins import measure_with, plugin_records
+from lcm_lora.seeing.set_records import FeatureRecord, NetworkRecord
+from lcm_lora.seeing.viewers import Viewers
 
 CHUNK = 8 * BATCH
 """Pictures that are kept together, so that a killed run loses no more."""

@@ -11,18 +11,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.clip_score import clip_scores
-from lcm_lora.evaluation.looking import Viewer, exactly
-from lcm_lora.evaluation.network_files import NetworkFile, Networks
-from lcm_lora.evaluation.networks import (
+from lcm_lora.seeing.attributes import attributes_of_captions
+from lcm_lora.seeing.clip_score import clip_scores
+from lcm_lora.seeing.looking import Viewer, exactly
+from lcm_lora.seeing.network_files import NetworkFile, Networks
+from lcm_lora.seeing.networks import (
     ClipScorer,
     Embed,
     load_attribute_judge,
     load_clip_scorer,
     load_feature_network,
 )
-from lcm_lora.evaluation.resize import prepare
+from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, Attributes
 
 Captions = tuple[str, ...]

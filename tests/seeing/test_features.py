@@ -30,19 +30,19 @@ from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.pictures import pixels as pixels_of
 from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation import features as module
-from lcm_lora.evaluation import viewers as viewers_module
-from lcm_lora.evaluation.attributes import attributes_of_captions
-from lcm_lora.evaluation.features import features
-from lcm_lora.evaluation.image_sets import generated_sets, read_pictures, real_sets
-from lcm_lora.evaluation.looking import BATCH, exactly, look
-from lcm_lora.evaluation.viewers import Viewers
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
+from lcm_lora.seeing import features as module
+from lcm_lora.seeing import viewers as viewers_module
+from lcm_lora.seeing.attributes import attributes_of_captions
+from lcm_lora.seeing.features import features
+from lcm_lora.seeing.image_sets import generated_sets, read_pictures, real_sets
+from lcm_lora.seeing.looking import BATCH, exactly, look
+from lcm_lora.seeing.viewers import Viewers
 from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
@@ -160,7 +160,7 @@ def test_what_is_seen_does_not_depend_on_the_batch(
     views = Viewers(looking.job().networks, CPU).of(tuple(scene.caption for scene in scenes))
     pictures = list(render(scenes, 32))
     at_once = look(pictures, views, CPU)
-    monkeypatch.setattr("lcm_lora.evaluation.looking.BATCH", 5)
+    monkeypatch.setattr("lcm_lora.seeing.looking.BATCH", 5)
     for name, values in look(pictures, views, CPU).items():
         assert values == pytest.approx(at_once[name], abs=1e-4)
 
@@ -358,7 +358,7 @@ KILLED = textwrap.dedent(
     from pathlib import Path
     sys.path[:0] = [sys.argv[5], sys.argv[6]]
     from conftest import Looking
-    from lcm_lora.evaluation import features as module
+    from lcm_lora.seeing import features as module
     module.CHUNK = 4
     keep, seen = module._keep, []
     def killed(*args):

@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from lcm_lora.errors import UserError, is_out_of_memory, reason
-from lcm_lora.evaluation.exported import load_exported
-from lcm_lora.evaluation.names import INCEPTION
-from lcm_lora.evaluation.network_files import NetworkFile
-from lcm_lora.evaluation.resize import prepare
+from lcm_lora.seeing.exported import load_exported
+from lcm_lora.seeing.inception import INCEPTION
+from lcm_lora.seeing.network_files import NetworkFile
+from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, load_judge
 
 Embed = Callable[[Tensor], Tensor]

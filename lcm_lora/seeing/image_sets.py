@@ -18,9 +18,9 @@ from PIL import Image
 from lcm_lora.data.picture_sets import EVALUATION, read_set
 from lcm_lora.data.shards import has_end
 from lcm_lora.errors import UserError, reason
-from lcm_lora.evaluation.set_records import Painted, SetRecord
 from lcm_lora.params.generate import REAL, Cell, Sampler
 from lcm_lora.records import check_file, read_record
+from lcm_lora.seeing.set_records import Painted, SetRecord
 
 PAINTED = "painted.json"
 

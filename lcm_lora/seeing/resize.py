@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcm_lora.evaluation.preparation import Preparation
+from lcm_lora.seeing.preparation import Preparation
 
 
 def prepare(pictures: Tensor, how: Preparation) -> Tensor:

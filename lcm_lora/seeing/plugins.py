@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.image_sets import ImageSet
-from lcm_lora.evaluation.network_files import plugin_record
-from lcm_lora.evaluation.set_records import NetworkRecord
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Plugin
 from lcm_lora.processes import die_with_parent
 from lcm_lora.records import Record, read_record
+from lcm_lora.seeing.image_sets import ImageSet
+from lcm_lora.seeing.network_files import plugin_record
+from lcm_lora.seeing.set_records import NetworkRecord
 
 PROMPTS, METRICS = "prompts.jsonl", "metrics.json"
 

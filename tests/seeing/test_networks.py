@@ -26,15 +26,15 @@ from transformers import Dinov2Config, Dinov2Model
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.looking import look
-from lcm_lora.evaluation.network_files import find_networks
-from lcm_lora.evaluation.networks import load_clip_scorer, load_feature_network
-from lcm_lora.evaluation.preparation import DINOV2, Preparation, clip_preparation
-from lcm_lora.evaluation.resize import prepare
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.networks import look_at_networks, read_networks
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
+from lcm_lora.seeing.looking import look
+from lcm_lora.seeing.network_files import find_networks
+from lcm_lora.seeing.networks import load_clip_scorer, load_feature_network
+from lcm_lora.seeing.preparation import DINOV2, Preparation, clip_preparation
+from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.scenes import draw_scenes, render
 
 CPU = torch.device("cpu")
@@ -209,7 +209,7 @@ def test_an_inception_file_goes_through_clean_fids_own_path(
     file = script(StandIn(), tmp_path / "inception-2015-12-05.pt")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     ends = (digest[:12], digest[-8:])
-    monkeypatch.setattr("lcm_lora.evaluation.names._INCEPTION_SHA256", ends)
+    monkeypatch.setattr("lcm_lora.seeing.inception._SHA256", ends)
     found = seen(kind="inception", path=str(file))
     (tmp_path / "pngs").mkdir()
     for i, picture in enumerate(pictures):

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_lora.errors import UserError, reason
-from lcm_lora.evaluation.names import INCEPTION, check_inception
-from lcm_lora.evaluation.preparation import DINOV2, Preparation, clip_preparation, whole
-from lcm_lora.evaluation.set_records import NetworkRecord
 from lcm_lora.hashes import Hashes
 from lcm_lora.model_files import ModelInventory, identity, look_at_model
 from lcm_lora.params.score import Network, Plugin, Score
+from lcm_lora.seeing.inception import INCEPTION, check_inception
+from lcm_lora.seeing.preparation import DINOV2, Preparation, clip_preparation, whole
+from lcm_lora.seeing.set_records import NetworkRecord
 from lcm_lora.shapes import places
 
 SHAPES = Preparation(32, colours="-1..1")

@@ -1,0 +1,1 @@
+"""Decide by rules over one table whether an adapter becomes champion."""

@@ -254,10 +254,10 @@ def test_metrics_say_which_way_is_good_and_candidates_are_judged_by_some(network
 
 
 COUNTS: list[tuple[int, int | None, str]] = [
-    (704, None, r"^prepare\.source: 704 pictures are fewer than the 705 that .*; add some, or low"),
+    (832, None, r"^prepare\.source: 832 pictures are fewer than the 833 that .*; add some, or low"),
     (2000, None, r"^prepare\.held_out: 0\.14 of 2000 pictures are about 280, and .* needs 640; "),
-    (2000, 640, r"^prepare\.selection: 0\.01 of 2000 pictures are about 20, and .* needs 64; "),
-    (64, 640, r"^prepare\.source: 64 pictures are fewer than the 65 that"),
+    (2000, 640, r"^prepare\.selection: 0\.03 of 2000 pictures are about 60, and .* needs 192; "),
+    (192, 640, r"^prepare\.source: 192 pictures are fewer than the 193 that"),
     (8192, 639, r"^evaluation\.prompts: 320 and as many others .* 639 pictures of evaluation\.so"),
 ]
 

@@ -16,6 +16,9 @@ from lcm_lora.params.section import Section
 
 SectionT = TypeVar("SectionT", bound=Section)
 
+_LONGEST = 300
+"""Characters of a message that are shown."""
+
 _SURELY_MEANT = 0.75
 """Likeness of two names; that of any two sections is below."""
 
@@ -54,7 +57,7 @@ def _first_line(error: ValidationError, section: type[Section], raw: Any) -> str
     """Return the most telling problem: a misspelt name comes before what it leaves missing."""
     ranks = {"extra_forbidden": 0, "missing": 2}
     problem = min(error.errors(include_url=False), key=lambda found: ranks.get(found["type"], 1))
-    what = problem["msg"].removeprefix("Value error, ")
+    what = _short(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "extra_forbidden":
         kind = "section" if isinstance(problem["input"], dict) else "parameter"
         what = f"no such {kind}{_hint(section, problem['loc'])}"
@@ -64,6 +67,11 @@ def _first_line(error: ValidationError, section: type[Section], raw: Any) -> str
         what += f"; got {json.dumps(problem['input'])[:80]}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return ": ".join(filter(None, [dotted(_place(problem["loc"], raw)), what + more]))
+
+
+def _short(text: str) -> str:
+    """Return a message with the middle left out where it quotes much of the file."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
 
 
 def _place(loc: tuple[int | str, ...], raw: Any) -> list[int | str]:

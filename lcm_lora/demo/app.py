@@ -19,8 +19,8 @@ from lcm_lora.demo.turns import MOST_WAITING, Turn, Turns
 from lcm_lora.demo.wish import LARGEST_SEED, LONGEST_PROMPT, Wish, read_wish
 from lcm_lora.errors import UserError
 from lcm_lora.params.generate import Generate
+from lcm_lora.report.style import TINY
 from lcm_lora.showing.asked import Asked
-from lcm_lora.showing.sheet import TINY
 
 _LONGEST_REQUEST = 100_000
 

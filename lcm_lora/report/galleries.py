@@ -16,7 +16,7 @@ from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.grids import by_steps
 from lcm_lora.report.numbers import shown
 from lcm_lora.report.pictures import Pictures
-from lcm_lora.report.style import Look, how_title, looks
+from lcm_lora.report.style import TINY, Look, how_title, looks
 from lcm_lora.report.values import (
     Values,
     most_different,
@@ -26,8 +26,8 @@ from lcm_lora.report.values import (
 )
 from lcm_lora.report.verdict import judged_cell, teacher_cell
 
-_TINY, _LARGEST = 64, 288
-"""Up to the first, pictures are kept exactly; larger ones are shown at the second at most."""
+_LARGEST = 288
+"""Pixels of a side, at most; tiny pictures are kept exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Thumb:
     @property
     def is_tiny(self) -> bool:
         """Enlarged without smoothing."""
-        return max(self.width, self.height) <= _TINY
+        return max(self.width, self.height) <= TINY
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class SheetColumn:
     """One cell's pictures in a sheet."""
 
     look: Look
@@ -66,7 +66,7 @@ class Contrast:
     champion: Thumb
 
 
-def side_by_side(pictures: Pictures, rows: int) -> list[Column]:
+def side_by_side(pictures: Pictures, rows: int) -> list[SheetColumn]:
     """Return the teacher's pictures, and the adapter's beside the champion's at each step count."""
     table = pictures.table
     cells = [teacher_cell(table)]
@@ -75,7 +75,7 @@ def side_by_side(pictures: Pictures, rows: int) -> list[Column]:
     return _columns(pictures, cells, range(min(rows, table.protocol.n)))
 
 
-def rivals(pictures: Pictures, rows: int, but: Sequence[str]) -> list[Column]:
+def rivals(pictures: Pictures, rows: int, but: Sequence[str]) -> list[SheetColumn]:
     """Return the pictures of all other painters, each at its highest guidance."""
     table = pictures.table
     known = {TEACHER, REAL, ADAPTER, CHAMPION, *but}
@@ -84,7 +84,7 @@ def rivals(pictures: Pictures, rows: int, but: Sequence[str]) -> list[Column]:
     return _columns(pictures, cells, range(min(rows, table.protocol.n)))
 
 
-def transfers(pictures: Pictures, rows: int, painters: Sequence[str]) -> list[Column]:
+def transfers(pictures: Pictures, rows: int, painters: Sequence[str]) -> list[SheetColumn]:
     """Return the adapter on its own base at the judged steps, and on other subjects."""
     table = pictures.table
     cells = [cell for name in painters for cell in table.cells_of(name, seeds=0)]
@@ -93,7 +93,7 @@ def transfers(pictures: Pictures, rows: int, painters: Sequence[str]) -> list[Co
     return _columns(pictures, own + cells, range(min(rows, table.protocol.n))) if cells else []
 
 
-def noises(pictures: Pictures, rows: int) -> list[Column]:
+def noises(pictures: Pictures, rows: int) -> list[SheetColumn]:
     """Return cells that were painted from several noises, beside each other."""
     table = pictures.table
     groups: dict[tuple[str, int, float], list[CellRecord]] = {}
@@ -171,10 +171,10 @@ def _notes(table: Table, values: Values, index: int) -> tuple[str, ...]:
 
 def _columns(
     pictures: Pictures, cells: Sequence[CellRecord], indices: Sequence[int]
-) -> list[Column]:
+) -> list[SheetColumn]:
     look = looks(pictures.table)
     return [
-        Column(
+        SheetColumn(
             look[cell.painter],
             how_title(cell),
             0 if cell.painter == TEACHER else cell.steps,
@@ -190,7 +190,7 @@ def _columns(
 def thumb(picture: Image.Image, caption: str, notes: tuple[str, ...] = ()) -> Thumb:
     """Return a picture as it stands in a page: tiny ones exactly, others shrunk, as JPEG."""
     content = io.BytesIO()
-    if max(picture.size) <= _TINY:
+    if max(picture.size) <= TINY:
         picture.save(content, "PNG")
         kind = "png"
     else:

@@ -12,11 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.pictures import Pictures
-from lcm_lora.report.style import INK, PAPER, Look, looks, steps_title
+from lcm_lora.report.style import INK, PAPER, TINY, Look, looks, steps_title
 from lcm_lora.report.verdict import teacher_cell
-
-_TINY = 64
-"""Pictures up to this side are enlarged by whole numbers, without smoothing."""
 
 _ENLARGED, _SHRUNK = 96, 192
 _GAP, _GROUP_GAP = 4, 20
@@ -129,7 +126,7 @@ def _write(
 def shown(picture: Image.Image) -> Image.Image:
     """Return a picture at the size at which grids show it."""
     longest = max(picture.size)
-    if longest <= _TINY:
+    if longest <= TINY:
         scale = max(1, round(_ENLARGED / longest))
         size = (picture.width * scale, picture.height * scale)
         return picture.resize(size, Image.Resampling.NEAREST)

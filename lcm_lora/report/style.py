@@ -18,6 +18,9 @@ INK = "#1c2127"
 PAPER = "#ffffff"
 """Under figures; a page shows its own through."""
 
+TINY = 64
+"""Pictures up to this side are shown exactly, enlarged by whole numbers without smoothing."""
+
 _TITLES = {
     TEACHER: "Teacher",
     ADAPTER: "New adapter",

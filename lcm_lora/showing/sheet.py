@@ -8,13 +8,10 @@ from itertools import groupby
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lcm_lora.report.style import COLOURS, INK, PAPER, how_title, painter_title
+from lcm_lora.report.style import COLOURS, INK, PAPER, TINY, how_title, painter_title
 from lcm_lora.showing.asked import Asked
 
 _OTHERS = "#009e73"
-TINY = 64
-"""Pictures up to this side are enlarged by whole numbers, without smoothing."""
-
 _ENLARGED = 192
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table, Verdict
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.gate.decision import Decision, Rule
 from lcm_lora.params.generate import TEACHER
@@ -37,8 +37,6 @@ class Standing:
     """Against the champion."""
     rival: Row | None
     """The best painter of equal cost; None where there is none."""
-    outcome: Verdict
-    """Against all painters of equal cost: better than each, worse than one, or neither."""
 
 
 def judged_metrics(table: Table, decision: Decision) -> list[MetricRecord]:
@@ -172,7 +170,6 @@ def _standing(table: Table, cell: CellRecord, row: Row) -> Standing:
         table.row(other.id, metric.name) if other else None,
         table.pair(metric.name, cell.id, other.id) if other else None,
         best(rows, key=lambda found: found.value, default=None),
-        _outcome({pair.verdict for pair in rivals}),
     )
 
 
@@ -184,16 +181,11 @@ def _cell(table: Table, row: Row) -> CellRecord:
     return next(cell for cell in table.cells if cell.id == row.cell)
 
 
-def _outcome(verdicts: set[Verdict]) -> Verdict:
-    if "worse" in verdicts:
-        return "worse"
-    return "better" if verdicts == {"better"} else "level"
-
-
 def _slack(rule: Rule) -> float:
-    """Return how many half intervals a rule's value is on the good side of its bound."""
+    """Return how many half intervals a rule is from failing: a limit asks for its value alone."""
     value, low, high = gain(rule.lower_is_better, rule.value, rule.low, rule.high)
-    return (value - good_bound(rule)) / max((high - low) / 2, 1e-12)
+    edge = value if rule.kind == "limit" else low
+    return (edge - good_bound(rule)) / max((high - low) / 2, 1e-12)
 
 
 def good_bound(rule: Rule) -> float:

@@ -11,27 +11,32 @@ from rich.text import Text
 
 from lcm_lora import layout
 from lcm_lora.evaluation.scores import MetricRecord, Table, read_table
-from lcm_lora.gate.decision import Decision, Rule, read_decision
+from lcm_lora.gate.decision import Decision, Rule
+from lcm_lora.recipe import read_recipe
+from lcm_lora.report.judged import read_judged
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
 from lcm_lora.report.tidy import as_csv, tidy
 from lcm_lora.report.verdict import Standing, judged_metrics, standings
 
-_MARKS = {"passed": "yes", "failed": "no", "no champion": "-"}
+_MARKS = {"passed": "yes", "failed": "no"}
+_CELL = 48
+"""Columns for a cell's id."""
+
 _STYLES = {"better": "green", "worse": "red", "level": ""}
 
 
 def run(everything: bool, csv: bool) -> None:
     """Print the scores of the working folder: what the decision is about, or every number."""
-    table = read_table(layout.SCORES)
-    if csv:
-        sys.stdout.write(as_csv(table))
-        return
     console = Console(highlight=False)
-    if everything:
-        show_all(console, table)
+    if csv:
+        sys.stdout.write(as_csv(read_table(layout.SCORES)))
         return
-    decision = read_decision(layout.DECISION)
+    if everything:
+        show_all(console, read_table(layout.SCORES))
+        return
+    recipe = read_recipe(layout.ADAPTER)
+    table, decision = read_judged(layout.SCORES, layout.DECISION, recipe)
     show_standing(console, table, decision)
     show_rules(console, decision)
 
@@ -51,7 +56,10 @@ def show_rules(console: Console, decision: Decision) -> None:
     verdict = "Promote" if decision.promote else "Do not promote"
     style = "bold green" if decision.promote else "bold red"
     console.print(_beside([(Text(verdict, style=style), Text(decision.reason))], 14))
-    console.print(_beside([(_mark(rule), Text(rule.words)) for rule in decision.rules], 14))
+    asked = [rule for rule in decision.rules if rule.verdict != "no champion"]
+    console.print(_beside([(_mark(rule), Text(rule.words)) for rule in asked], 14))
+    if others := len(decision.rules) - len(asked):
+        console.print(f"  -   {others} {'rule needs' if others == 1 else 'rules need'} a champion")
 
 
 def show_all(console: Console, table: Table) -> None:
@@ -87,12 +95,22 @@ def _against(table: Table, standing: Standing) -> Text:
 
 
 def _metric_sheet(table: Table, metric: MetricRecord) -> Sheet:
-    sheet = _sheet(("cell", 48), ("value", 15), ("bias", 9))
+    sheet = _sheet(("cell", _CELL), ("value", 15), ("bias", 9))
     for cell, row in tidy(table):
         if row.metric == metric.name:
             bias = shown(metric, row.bias) if row.bias else ""
-            sheet.add_row(cell.id, spread(table, row), bias)
+            sheet.add_row(shortened(cell.id), spread(table, row), bias)
     return sheet
+
+
+def shortened(cell: str) -> str:
+    """Return a cell's id within its column: all of how it paints, and both ends of who."""
+    if len(cell) <= _CELL:
+        return cell
+    painter, _, how = cell.rpartition("/")
+    room = _CELL - len(how) - len("…/")
+    end = room // 2
+    return f"{painter[: room - end]}…{painter[len(painter) - end :]}/{how}"
 
 
 def _sheet(*columns: tuple[str, int]) -> Sheet:

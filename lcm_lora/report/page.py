@@ -13,17 +13,19 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
-from lcm_lora.evaluation.scores import Table, read_table
+from lcm_lora.evaluation.scores import Table
 from lcm_lora.evaluation.selection import Selection, read_selection
 from lcm_lora.files import new_folder, write_bytes
-from lcm_lora.gate.decision import Decision, read_decision
+from lcm_lora.gate.decision import Decision
 from lcm_lora.painting.latencies import Latency, read_latency
 from lcm_lora.params.report import Report
-from lcm_lora.recipe import Recipe, read_recipe
+from lcm_lora.recipe import Recipe, RecipeBase, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.report import figures, galleries, numbers, style, verdict
 from lcm_lora.report.card import model_card
+from lcm_lora.report.foreign import foreign_base
 from lcm_lora.report.grids import columns_of, compared_cells, comparison_grid
+from lcm_lora.report.judged import read_judged
 from lcm_lora.report.legend import legend
 from lcm_lora.report.pictures import Pictures, open_pictures
 from lcm_lora.report.rules import shown_rules
@@ -46,6 +48,8 @@ class Sources:
     """Folder of their features, for what single pictures came to."""
     adapter: Path
     """Folder with the recipe."""
+    champion: Path
+    """Folder of the champion as it was brought."""
     training: Path
     """Folder with the curve."""
     selection: Path
@@ -60,6 +64,8 @@ class _Found:
     latency: Latency
     pictures: Pictures
     recipe: Recipe
+    foreign: RecipeBase | None
+    """The champion's own base, if that is another."""
     origin: Origin
     curve: list[CurveRow]
     selected: Selection
@@ -98,13 +104,15 @@ def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path
 
 def _read(sources: Sources) -> _Found:
     mend = "run `lcm-lora distill`"
-    table = read_table(sources.scores)
+    recipe = read_recipe(sources.adapter)
+    table, decision = read_judged(sources.scores, sources.decision, recipe)
     return _Found(
         table,
-        read_decision(sources.decision),
+        decision,
         read_latency(sources.latency),
         open_pictures(sources.images, table),
-        read_recipe(sources.adapter),
+        recipe,
+        foreign_base(table, recipe, sources.champion),
         read_record(sources.training / ORIGIN, Origin, mend),
         read_curve(sources.training / CURVE, mend),
         read_selection(sources.selection),
@@ -154,6 +162,7 @@ def _words(
         "decision": decision,
         "latency": found.latency,
         "recipe": found.recipe,
+        "foreign": found.foreign,
         "origin": found.origin,
         "selected": found.selected,
         "verdict": verdict,

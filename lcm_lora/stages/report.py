@@ -18,6 +18,7 @@ def run() -> None:
         layout.IMAGES,
         layout.FEATURES,
         layout.ADAPTER,
+        layout.CHAMPION,
         layout.TRAINING,
         layout.SELECTED,
     )

@@ -15,6 +15,7 @@ from browsers import CHROMIUM
 from numpy.typing import NDArray
 from PIL import Image
 
+from lcm_lora.champion import write_champion
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
 from lcm_lora.evaluation.scores import (
@@ -35,7 +36,7 @@ from lcm_lora.painting.latencies import CellLatency, Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
 from lcm_lora.params.registry import Gate
 from lcm_lora.params.report import Report
-from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe
+from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe, read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.page import Sources, report
 from lcm_lora.seeing.set_records import (
@@ -160,6 +161,7 @@ def write_report() -> Callable[..., Path]:
             artifacts / "images",
             artifacts / "features",
             artifacts / "adapter",
+            artifacts / "champion",
             artifacts / "training",
             artifacts / "selection" / "selection.json",
         )
@@ -190,9 +192,12 @@ def _make(folder: Path, adapter: float = 0.35, champion: float | None = 0.6) -> 
         write_record(folder / "images" / painter / "painted.json", painted)
     table = make_table(flaws, captions)
     write_record(folder / "scores" / "scores.json", table)
-    write_record(folder / "decision.json", make_decision(table))
     write_record(folder / "latency.json", _latency())
     _write_training(folder)
+    recipe = read_recipe(folder / "adapter")
+    write_record(folder / "decision.json", make_decision(table, recipe.weights_sha256))
+    brought = folder / "adapter" if table.champion else None
+    write_champion(folder / "champion", table.champion, brought)
     return folder
 
 
@@ -235,7 +240,7 @@ def make_table(flaws: dict[str, float], captions: tuple[str, ...]) -> Table:
     )
 
 
-def make_decision(table: Table) -> Decision:
+def make_decision(table: Table, adapter_sha256: str) -> Decision:
     """Return what the gate says: a limit, a target and two guards at 4 steps."""
     gate = Gate(
         steps=4,
@@ -243,7 +248,7 @@ def make_decision(table: Table) -> Decision:
         target={"kid_shapes:real": 0.1},
         guards={"attributes": 0.05, "clip_score": 1.0},
     )
-    return decide(table, (gate,), "a" * 64)
+    return decide(table, (gate,), adapter_sha256)
 
 
 def _rows(cell: str, flaw: float, seeds: int) -> list[Row]:

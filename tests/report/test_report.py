@@ -20,15 +20,17 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from lcm_lora.champion import write_champion
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.files import sha256
-from lcm_lora.gate.decision import Decision, read_decision
+from lcm_lora.gate.decision import Decision, Rule, read_decision
 from lcm_lora.recipe import read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report import figures, galleries, verdict
 from lcm_lora.report.grids import columns_of, compared_cells
+from lcm_lora.report.judged import read_judged
 from lcm_lora.report.numbers import gain_interval, gain_words, number, spread
 from lcm_lora.report.pictures import open_pictures
 from lcm_lora.report.rules import shown_rules
@@ -156,6 +158,8 @@ def test_the_first_words_are_the_verdict_and_its_reason(
         assert rule.title in first
     assert ("No champion yet" in first) == (case == "first")
     assert ("4 of 4 rules hold" in first) == (case == "better")
+    assert ("1 of 1 limit holds" in first) == (case == "first")
+    assert ("<summary>3 rules need a champion</summary>" in first) == (case == "first")
 
 
 def test_a_rules_bar_is_on_the_good_side_of_its_bound_where_it_holds(
@@ -175,6 +179,22 @@ def test_a_rules_bar_is_on_the_good_side_of_its_bound_where_it_holds(
                 assert shown.bar.champion is not None
                 assert (shown.bar.bound > shown.bar.champion) == is_target
     assert {("target", "passed"), ("target", "failed"), ("guard", "failed")} <= verdicts
+
+
+def test_what_holds_by_least_would_fail_first(decision: Decision) -> None:
+    """A limit asks for its value, so it is nearer than a guard with as much room in its value."""
+    limit, target, guard, _ = decision.rules
+    limit = limit.model_copy(update={"bound": 0.5, "value": 0.6, "low": 0.5, "high": 0.7})
+    target = target.model_copy(update={"bound": 0.1, "value": -0.4, "low": -0.6, "high": -0.2})
+    guard = guard.model_copy(update={"bound": 0.1, "value": 0.05, "low": -0.05, "high": 0.15})
+
+    def nearest(*rules: Rule) -> Rule | None:
+        return verdict.nearest_rule(decision.model_copy(update={"rules": rules}))
+
+    # In half intervals: 1 to the limit's bound; 0.5 from the ends of both of the others.
+    assert nearest(limit, target) == target
+    assert nearest(limit, guard) == guard
+    assert nearest(limit.model_copy(update={"value": 0.52}), target, guard) != target
 
 
 def test_without_a_champion_nothing_is_drawn_of_one(first: Path) -> None:
@@ -567,6 +587,46 @@ def test_pictures_that_were_not_scored_are_refused(
     with pytest.raises(UserError, match=rf"{file}: not the .* scored; run"):
         write_report(copy, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changed", ["protocol", "adapter", "champion", "value", "cell"])
+def test_a_decision_about_other_numbers_is_refused(
+    artifacts: Path, tmp_path: Path, changed: str
+) -> None:
+    decided = read_decision(artifacts / "decision.json")
+    first, *rest = decided.rules
+    update: dict[str, Any] = {
+        "protocol": {"protocol_sha256": "0" * 64},
+        "adapter": {"adapter_sha256": "0" * 64},
+        "champion": {"champion": None},
+        "value": {"rules": (*rest, first.model_copy(update={"value": 0.123}))},
+        "cell": {"rules": (first.model_copy(update={"cell": "adapter/steps-3_guidance-1"}),)},
+    }[changed]
+    path = tmp_path / "decision.json"
+    recipe, scores = read_recipe(artifacts / "adapter"), artifacts / "scores" / "scores.json"
+    write_record(path, decided)
+    read_judged(scores, path, recipe)
+    write_record(path, decided.model_copy(update=update))
+    with pytest.raises(UserError, match=r"decision.json: not about .*run `lcm-lora decide`"):
+        read_judged(scores, path, recipe)
+
+
+def test_a_champion_of_another_base_is_said_to_be_one(
+    artifacts: Path, page: str, tmp_path: Path, write_report: Write
+) -> None:
+    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    about = copy / "champion" / "adapter" / "recipe.json"
+    other = json.loads(about.read_text())
+    other["base"] |= {"model": "an-older-base", "sha256": "9" * 64}
+    about.unlink()
+    about.write_text(json.dumps(other))
+    says = (write_report(copy, tmp_path / "out") / "index.html").read_text()
+    assert "distilled from another base, an-older-base, and paints with this one" in says
+    assert f"an-older-base<br><code>{'9' * 16}</code>" in says
+    assert "another base" not in page
+    write_champion(copy / "champion", None, None)
+    with pytest.raises(UserError, match="not the champion that was scored; run `lcm-lora score`"):
+        write_report(copy, tmp_path / "out")
 
 
 def test_page_and_card_name_the_commit_and_the_data(made: Path, page: str) -> None:

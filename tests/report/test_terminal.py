@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from rich.console import Console
 
 from flows.summary import show_scores
+from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import read_table
 from lcm_lora.gate.decision import read_decision
+from lcm_lora.records import write_record
 from lcm_lora.report.style import how_title
 from lcm_lora.report.verdict import judged_metrics
-from lcm_lora.terminal import show_all
+from lcm_lora.terminal import run, shortened, show_all
 
 
 def printed(folder: Path, everything: bool = False) -> list[str]:
@@ -48,7 +51,9 @@ def test_a_cell_is_one_line_and_no_line_is_longer_than_the_terminal(
             assert "…" not in line
     says = "Promote" if decision.promote else "Do not promote"
     assert any(line.startswith(says) for line in lines)
-    assert sum(line.startswith(("  yes ", "  no  ", "  -   ")) for line in lines) == 4
+    asked = 4 if table.champion else 1
+    assert sum(line.startswith(("  yes ", "  no  ")) for line in lines) == asked
+    assert ("  -   3 rules need a champion" in lines) == (case == "first")
 
 
 def test_every_number_has_a_line_of_its_own(artifacts: Path) -> None:
@@ -58,6 +63,30 @@ def test_every_number_has_a_line_of_its_own(artifacts: Path) -> None:
     for cell in table.cells:
         own = [line for line in lines if line.split(" ")[0] == cell.id]
         assert len(own) == sum(row.cell == cell.id for row in table.rows)
+
+
+def test_a_long_id_keeps_how_it_paints_and_whose_it_is() -> None:
+    how = "/steps-50_guidance-7.5_seeds-12"
+    plain = f"adapter{how}"
+    assert shortened(plain) == plain
+    alike = {shortened(f"{'watercolours-' * 5}{end}{how}") for end in ("weak", "strong")}
+    assert len(alike) == 2
+    for text in alike:
+        assert len(text) == 48
+        assert text.startswith("water")
+        assert text.endswith(how)
+
+
+def test_a_decision_about_other_numbers_is_not_printed(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(artifacts, tmp_path / "artifacts"))
+    decided = read_decision(copy / "decision.json")
+    write_record(copy / "decision.json", decided.model_copy(update={"champion": None}))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"decision.json: not about .*run `lcm-lora decide`"):
+        run(everything=False, csv=False)
+    run(everything=True, csv=False)
 
 
 def test_the_command_prints_all_of_it_and_csv(artifacts: Path, tmp_path: Path) -> None:

@@ -8,35 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lcm_lora.champion_record import CHAMPION, Brought, Champion, read_champion
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.scores import Champion
 from lcm_lora.families.family import FamilyName
 from lcm_lora.files import link, new_folder
 from lcm_lora.recipe import read_recipe
-from lcm_lora.records import Record, read_record, write_record
+from lcm_lora.records import write_record
 
-CHAMPION, ADAPTER = "champion.json", "adapter"
-
-_MEND = "run `lcm-lora inventory`"
-
-
-class Brought(Record):
-    """What was brought: the champion, or that there is none."""
-
-    champion: Champion | None
-
-
-def read_champion(folder: Path, mend: str = _MEND) -> Champion | None:
-    """Return which version the adapter in `folder` is; None where there is no champion.
-
-    Args:
-        folder: As `write_champion` leaves it.
-        mend: What the user can do if something is wrong with it.
-
-    Raises:
-        UserError: The file that says so is missing or damaged.
-    """
-    return read_record(folder / CHAMPION, Brought, mend).champion
+ADAPTER = "adapter"
 
 
 def write_champion(folder: Path, champion: Champion | None, adapter: Path | None) -> None:

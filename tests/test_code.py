@@ -78,3 +78,11 @@ def test_the_command_line_runs_stages_and_computes_nothing_of_theirs() -> None:
             f"from lcm_lora.stages import {command}",
             f"{command}.run({arguments})",
         ]
+
+
+def test_tables_rules_and_reports_do_not_decide_what_is_painted() -> None:
+    """An edit of them must not paint the teacher and the solvers anew."""
+    rooms = {path.parent.name for path in closure("lcm_lora.painting.sets")}
+    assert not rooms & {"evaluation", "gate", "report", "stages", "training", "showing", "demo"}
+    names = {path.stem for path in closure("lcm_lora.painting.sets")}
+    assert not names & {"champion", "champion_record", "recipe", "terminal", "subject"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from lcm_lora.champion_record import Champion
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Sampler
 from lcm_lora.records import Record, read_record
 from lcm_lora.seeing.set_records import NetworkRecord
@@ -30,14 +31,6 @@ class MetricRecord(Record):
     """Its expectation is the same for any number of pictures."""
     unit: Literal["share", "points", "distance"]
     """Shares are shown in percent; points go to 100."""
-
-
-class Champion(Record):
-    """The registry's champion as it was brought here: which version, and its weights."""
-
-    version: str
-    """Such as `lcm-lora-shapes version 3`."""
-    weights_sha256: str
 
 
 class CellRecord(Record):
@@ -85,8 +78,10 @@ class Pair(Record):
     se: float
     low: float
     high: float
+    is_decisive: bool = True
+    """Whether anything may be concluded: not from a biased metric of few or matched pictures."""
     verdict: Verdict
-    """Better or worse only where the whole interval says so."""
+    """Better or worse only where the whole interval says so, and it may be concluded."""
 
 
 class Protocol(Record):

@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from lcm_lora.champion_record import Champion
 from lcm_lora.code import code_sha256
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
 from lcm_lora.evaluation.metrics import AT_ONCE, Estimate, Instrument, applies, instrument_of
 from lcm_lora.evaluation.names import metrics_of
-from lcm_lora.evaluation.pairs import half_width, pairs_of
-from lcm_lora.evaluation.scores import Champion, MetricRecord, Pair, Protocol, Row, Table
+from lcm_lora.evaluation.pairs import pairs_of
+from lcm_lora.evaluation.simultaneous import half_width
+from lcm_lora.evaluation.scores import MetricRecord, Pair, Protocol, Row, Table
 from lcm_lora.files import new_folder, write_json
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.score import Score

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lcm_lora.evaluation.scores import Champion
+from lcm_lora.champion_record import Champion
 from lcm_lora.records import Record, read_record
 
 RuleKind = Literal["limit", "target", "guard"]

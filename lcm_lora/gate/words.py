@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lcm_lora.evaluation.scores import CellRecord, Champion, MetricRecord, Pair
+from lcm_lora.champion_record import Champion
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair
 from lcm_lora.gate.decision import Rule, RuleKind
 
 _NEEDED = ", needed "
@@ -20,12 +21,17 @@ def limit_words(metric: MetricRecord, cell: CellRecord, value: float, limit: flo
 
 
 def pair_words(
-    kind: RuleKind, metric: MetricRecord, cell: CellRecord, pair: Pair, margin: float
+    kind: RuleKind,
+    metric: MetricRecord,
+    cell: CellRecord,
+    pair: Pair,
+    ends: tuple[float, float],
+    margin: float,
 ) -> str:
     """Return how a difference from the champion, with its interval, stands to its margin."""
-    gain, ends = pair.difference, (pair.low, pair.high)
+    gain = pair.difference
     if metric.lower_is_better:
-        gain, ends = -gain, (-pair.high, -pair.low)
+        gain, ends = -gain, (-ends[1], -ends[0])
     is_worse = gain < 0
     if is_worse:
         ends = (-ends[1], -ends[0])
@@ -35,8 +41,8 @@ def pair_words(
         if kind == "target"
         else f", allowed worse by {_amount(metric, margin)}"
     )
-    few = pair.verdict == "level" and not pair.low <= 0 <= pair.high
-    surely = "but of so few pictures it does not tell" if few else "as far as the interval says"
+    told = "as far as the interval says"
+    surely = told if pair.is_decisive else "but of so few pictures it does not tell"
     return (
         f"{_subject(metric, cell)} is {'worse' if is_worse else 'better'} than the champion's by "
         f"{_amount(metric, abs(gain))} ({span}){asked}, {surely}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lcm_lora.bases import Base
 from lcm_lora.errors import UserError, is_out_of_memory, reason
-from lcm_lora.painting.subject import Subject
+
+if TYPE_CHECKING:
+    from lcm_lora.painting.subject import Subject
 
 
 def fuse(base: Base, subject: Subject) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lcm_lora.champion import read_champion
+from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lcm_lora.champion import ADAPTER, read_champion
+from lcm_lora.champion import ADAPTER
+from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table
 from lcm_lora.recipe import RECIPE, Recipe, RecipeBase

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lcm_lora import layout
-from lcm_lora.champion import read_champion
+from lcm_lora.champion_record import read_champion
 from lcm_lora.evaluation.table import score
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.reading import load_section

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from lcm_lora.candidates import candidate_name
 from lcm_lora.champion import write_champion
-from lcm_lora.evaluation.scores import Champion
+from lcm_lora.champion_record import Champion
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.subject import Subject
 from lcm_lora.params.distill import Candidates

@@ -15,12 +15,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from lcm_lora.champion_record import Champion
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.diversity import diversity
 from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.kernel import kernel_distance
 from lcm_lora.evaluation.names import metrics_of
-from lcm_lora.evaluation.scores import Champion, Pair, Table, read_table
+from lcm_lora.evaluation.scores import Pair, Table, read_table
 from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_tensors
 from lcm_lora.params.generate import Cell, Generate

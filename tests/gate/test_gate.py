@@ -9,8 +9,9 @@ from gate_tables import CELL, CHAMPION, METRICS, OTHER, pair_of, table_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lcm_lora.champion_record import Champion
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.scores import Champion, Table
+from lcm_lora.evaluation.scores import Table
 from lcm_lora.gate.check import check_gate
 from lcm_lora.gate.decision import Decision
 from lcm_lora.gate.rules import decide, holds

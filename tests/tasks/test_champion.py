@@ -7,20 +7,20 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 
 import pytest
+from mlflow import MlflowClient
 from recipes import recipe_of
 
 from lcm_lora import layout
-from lcm_lora.champion import read_champion
+from lcm_lora.champion_record import Champion, read_champion
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.scores import Champion
 from lcm_lora.files import sha256, write_json
 from lcm_lora.gate.decision import Decision
-from tasks import claim
 from tasks.champion import bring, current, is_overtaken
-from tasks.registry import Move, Registered, promote
+from tasks.claim import claimed
+from tasks.registry import Move, Registered, crowned, promote
 from tasks.tracking import Tracker, connect
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_kohya.safetensors")
@@ -113,8 +113,21 @@ def test_nobody_is_compared_with_himself(tracker: Tracker, name: str) -> None:
     bring.fn(tracker, name)
     crown(tracker, add(tracker, name, "own"))
     write_adapter(tracker.root / layout.ADAPTER, "own")
-    bring.fn(tracker, name)
+    assert not bring.fn(tracker, name)
     assert not brought(tracker).exists()
+    assert bring.fn(tracker, name, for_new=True)  # another one is about to lie there
+    assert read_champion(brought(tracker)) == current(tracker, name)
+
+
+def test_an_adapter_that_was_not_pulled_is_known_by_the_lock(tracker: Tracker, name: str) -> None:
+    version = add(tracker, name, "own")
+    crown(tracker, version)
+    tracker.client.set_model_version_tag(name, version.version, "adapter_md5", "abc.dir")
+    lock = {"stages": {"select": {"outs": [{"path": "artifacts/adapter", "md5": "abc.dir"}]}}}
+    (tracker.root / "dvc.lock").write_text(json.dumps(lock))
+    assert not bring.fn(tracker, name)
+    write_adapter(tracker.root / layout.ADAPTER, "another")  # what lies here counts more
+    assert bring.fn(tracker, name)
 
 
 @pytest.mark.parametrize("harm", ["gone", "other weights", "other tag", "no tag", "no recipe"])
@@ -209,10 +222,124 @@ def test_of_several_at_once_one_wins(tracker: Tracker, name: str) -> None:
     assert tracker.client.get_registered_model(name).tags == {}
 
 
-def test_the_claim_of_one_who_died_holds_nobody_for_long(
-    tracker: Tracker, name: str, monkeypatch: pytest.MonkeyPatch
+def test_a_decision_is_carried_out_once(tracker: Tracker, name: str) -> None:
+    """Whoever moves the alias back has the last word, until something else is decided."""
+    first, second = (add(tracker, name, weights) for weights in ("a", "b"))
+    champion = crown(tracker, first)
+    decision = decide("b", champion)
+    assert promote.fn(tracker, second, decision) == "promoted"
+    crown(tracker, first)
+    assert promote.fn(tracker, second, decision) == "carried out before"
+    assert aliases(tracker, name) == {"champion": "1"}
+    anew = decision.model_copy(update={"protocol_sha256": "another"})
+    assert promote.fn(tracker, second, anew) == "promoted"
+
+
+def test_a_challenger_that_somebody_removes_stays_away(tracker: Tracker, name: str) -> None:
+    champion = crown(tracker, add(tracker, name, "a"))
+    second, decision = add(tracker, name, "b"), decide("b", champion, promotes=False)
+    assert promote.fn(tracker, second, decision) == "challenger"
+    tracker.client.delete_registered_model_alias(name, "challenger")
+    assert promote.fn(tracker, second, decision) == "challenger"
+    assert aliases(tracker, name) == {"champion": "1"}
+
+
+def test_who_died_between_two_aliases_leaves_no_champion_that_is_challenger(
+    tracker: Tracker, name: str
 ) -> None:
-    monkeypatch.setattr(claim, "_SECONDS", 0.2)
-    tracker.client.set_registered_model_tag(name, "claim.7", "held for moments")
-    assert promote.fn(tracker, add(tracker, name, "a"), decide("a", None)) == "promoted"
+    version = add(tracker, name, "a")
+    crown(tracker, version)
+    tracker.client.set_registered_model_alias(name, "challenger", version.version)
+    assert promote.fn(tracker, version, decide("a", None)) == "champion already"
+    assert aliases(tracker, name) == {"champion": "1"}
+
+
+class Meddling(MlflowClient):
+    """A client during whose promotion somebody else moves the alias, who claims nothing."""
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:  # type: ignore[override]
+        super().set_model_version_tag(name, version, key, value)
+        self.set_registered_model_alias(name, "champion", "2")
+
+
+def test_an_alias_that_moves_during_the_promotion_is_left_there(
+    tracker: Tracker, name: str
+) -> None:
+    first, _, third = (add(tracker, name, weights) for weights in ("a", "b", "c"))
+    champion = crown(tracker, first)
+    meddled = Tracker(Meddling(), "0", tracker.root)
+    assert promote.fn(meddled, third, decide("c", champion)) == "overtaken"
+    assert aliases(tracker, name) == {"champion": "2"}
+
+
+def test_a_champion_is_told_of_again_only_against_the_same_rival(
+    tracker: Tracker, name: str
+) -> None:
+    rival = crown(tracker, add(tracker, name, "rival"))
+    version = add(tracker, name, "own")
+    own = sha256(tracker.root / "store" / f"{name} own" / "artifacts" / "adapter" / FILES[0])
+    assert crowned(tracker, name, decide(own, rival)) is None
+    promote.fn(tracker, version, decide(own, rival))
+    assert crowned(tracker, name, decide(own, rival)) is None
+    for other in (None, current(tracker, name)):
+        found = crowned(tracker, name, decide(own, other))
+        assert found == Registered(name, version.version, is_new=False)
+    assert crowned(tracker, "no such model", decide(own, rival)) is None
+
+
+# --- claiming ---
+
+
+def count_together(tracker: Tracker, name: str, claimants: int, patience: float) -> int:
+    """Have several claim at once; return how many were inside at the same time, at most."""
+    start, lock, inside = Barrier(claimants), Lock(), [0, 0]
+
+    def go(_: int) -> None:
+        start.wait()
+        with claimed(tracker.client, name, patience):
+            with lock:
+                inside[0] += 1
+                inside[1] = max(inside)
+            tracker.client.get_registered_model(name)
+            with lock:
+                inside[0] -= 1
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(go, range(claimants)))
     assert tracker.client.get_registered_model(name).tags == {}
+    return inside[1]
+
+
+def test_of_two_who_find_a_dead_claim_one_is_inside(tracker: Tracker, name: str) -> None:
+    tracker.client.set_registered_model_tag(name, "claim.7", "held for moments")
+    assert count_together(tracker, name, 2, patience=1.5) == 1
+
+
+def test_a_claim_that_is_held_for_long_is_not_taken_for_dead(tracker: Tracker, name: str) -> None:
+    patience, order = 1.5, list[str]()
+
+    def wait_for_it() -> None:
+        with claimed(tracker.client, name, patience):
+            order.append("waiter")
+
+    with ThreadPoolExecutor() as pool:
+        with claimed(tracker.client, name, patience):
+            waiter = pool.submit(wait_for_it)
+            with pytest.raises(TimeoutError):
+                waiter.result(timeout=2.5 * patience)
+            order.append("holder")
+        waiter.result()
+    assert order == ["holder", "waiter"]
+
+
+def test_two_flows_at_the_same_adapter_are_two(tracker: Tracker, name: str) -> None:
+    version, start = add(tracker, name, "a"), Barrier(2)
+
+    def go(_: int) -> Move:
+        start.wait()
+        return promote.fn(tracker, version, decide("a", None))
+
+    with ThreadPoolExecutor() as pool:
+        moves = sorted(pool.map(go, range(2)))
+    assert moves == ["champion already", "promoted"]
+    assert count_together(tracker, name, 3, patience=60) == 1

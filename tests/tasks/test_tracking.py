@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lcm_lora.evaluation.scores import Champion, Table
+from lcm_lora.champion_record import Champion
+from lcm_lora.evaluation.scores import Table
 from lcm_lora.params.generate import Cell
 from tasks.tracking import DvcSource, connect, difference_metrics, flatten, score_metrics
 

@@ -15,27 +15,33 @@ class Slots:
 
         What just ended makes others ready; the pause lets them queue before a lesser one is served.
         """
-        self._free = count
+        self._count = self._free = count
         self._pause = pause
         self._waiting: list[int] = []
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def place(self, priority: int) -> Iterator[None]:
-        """Hold a place during a block; of those who wait, the highest priority is next."""
+    def place(self, priority: int, alone: bool = False) -> Iterator[None]:
+        """Hold a place during a block, or all of them; of those who wait, the highest is next.
+
+        Args:
+            priority: The higher, the sooner.
+            alone: Hold every place, so that nobody else computes meanwhile.
+        """
+        wanted = self._count if alone else 1
         with self._changed:
             self._waiting.append(priority)
-            self._changed.wait_for(lambda: self._free > 0 and priority >= max(self._waiting))
+            self._changed.wait_for(lambda: self._free >= wanted and priority >= max(self._waiting))
             self._waiting.remove(priority)
-            self._free -= 1
+            self._free -= wanted
         try:
             yield
         finally:
-            leave = threading.Timer(self._pause, self._leave)
+            leave = threading.Timer(self._pause, self._leave, [wanted])
             leave.daemon = True
             leave.start()
 
-    def _leave(self) -> None:
+    def _leave(self, places: int) -> None:
         with self._changed:
-            self._free += 1
+            self._free += places
             self._changed.notify_all()

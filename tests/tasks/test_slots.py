@@ -61,3 +61,35 @@ def test_equal_priorities_fill_every_place_and_no_more() -> None:
     for thread in threads:
         thread.join()
     assert inside == [0, 2]
+
+
+def test_one_that_is_alone_holds_every_place_and_waits_for_all() -> None:
+    slots, order = Slots(2), list[str]()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def be_alone() -> None:
+        with slots.place(2, alone=True):
+            order.append("alone")
+            inside.set()
+            go_on.wait(timeout=30)
+            order.append("left")
+
+    def work() -> None:
+        with slots.place(1):
+            order.append("other")
+
+    alone, other = threading.Thread(target=be_alone), threading.Thread(target=work)
+    with slots.place(0):  # one place is free, and not given to either of them
+        alone.start()
+        while not slots._waiting:
+            pass
+        other.start()
+        while len(slots._waiting) < 2:
+            pass
+        order.append("first")
+    inside.wait(timeout=30)
+    assert slots._free == 0
+    go_on.set()
+    for thread in (alone, other):
+        thread.join()
+    assert order == ["first", "alone", "left", "other"]

@@ -95,6 +95,7 @@ def most_steps(painter: Painter, subject: Subject) -> int:
 def _present(name: str, subject: Subject | None) -> Subject:
     if subject is None:
         raise UserError(
-            f"{name}: none was promoted yet; `make run` promotes one, or name other subjects"
+            f"{name}: none to compare with; none was brought here, though the adapter may be "
+            "champion itself, so name other subjects"
         )
     return subject

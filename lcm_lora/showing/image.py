@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from lcm_lora import layout
+from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
+from lcm_lora.files import write_bytes
 from lcm_lora.hashes import Hashes
-from lcm_lora.params.generate import Generate
+from lcm_lora.painting.subject import Places
+from lcm_lora.params.generate import CHAMPION, Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.reading import load_section
@@ -49,6 +54,7 @@ def write_image(wanted: Wanted, adapter: Path, out: Path) -> None:
         UserError: A part is missing, damaged or unknown, or the file cannot be of this kind.
     """
     kind = _kind(out)
+    _check_place(out)
     params = load_section(layout.PARAMS, Generate)
     hardware = load_section(layout.PARAMS, Hardware)
     size = load_section(layout.PARAMS, Prepare).resolution
@@ -62,14 +68,27 @@ def write_image(wanted: Wanted, adapter: Path, out: Path) -> None:
         for one in asked:
             pictures.append(Image.fromarray(easel.paint(one, wanted.prompt, wanted.seed)))
             advance(1, one.painter)
-    picture = pictures[0] if len(pictures) == 1 else sheet(wanted.prompt, asked, pictures)
-    out.write_bytes(_encoded(picture, kind))
+    which = _versions(wanted.painters, places)
+    picture = pictures[0] if len(pictures) == 1 else sheet(wanted.prompt, asked, pictures, which)
+    write_bytes(out, _encoded(picture, kind))
 
 
 def _kind(out: Path) -> str:
     if kind := _SUFFIXES.get(out.suffix.lower()):
         return kind
     raise UserError(f"{out}: cannot write a picture of this kind; name it .png, .jpg or .webp")
+
+
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}; make it, or name another")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise UserError(f"{out}: cannot be written there; name another place")
+
+
+def _versions(painters: Sequence[str], places: Places) -> dict[str, str]:
+    champion = read_champion(places.champion) if CHAMPION in painters else None
+    return {CHAMPION: champion.version} if champion else {}
 
 
 def _check(asked: tuple[Asked, ...]) -> None:

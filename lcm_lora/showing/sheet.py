@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,13 +15,19 @@ _OTHERS = "#009e73"
 _ENLARGED = 192
 
 
-def sheet(prompt: str, asked: Sequence[Asked], pictures: Sequence[Image.Image]) -> Image.Image:
+def sheet(
+    prompt: str,
+    asked: Sequence[Asked],
+    pictures: Sequence[Image.Image],
+    which: Mapping[str, str] | None = None,
+) -> Image.Image:
     """Draw the pictures with who painted each, and how.
 
     Args:
         prompt: What all show; it heads the sheet.
         asked: Who painted, a painter's pictures side by side.
         pictures: One of each, all of one size.
+        which: More about a painter, such as the champion's version, by its name.
     """
     large = [_enlarged(picture) for picture in pictures]
     pairs = list(zip(asked, large, strict=True))
@@ -29,7 +35,8 @@ def sheet(prompt: str, asked: Sequence[Asked], pictures: Sequence[Image.Image]) 
     side, text = large[0].width, max(16, large[0].width // 16)
     gap, line = text // 2, round(1.5 * text)
     width = max(max(map(len, rows)), 2) * (side + gap) + gap
-    heading = textwrap.wrap(prompt, max(12, int((width - 2 * gap) / (0.58 * text))))[:4]
+    letters = max(12, int((width - 2 * gap) / (0.58 * text)))
+    heading = textwrap.wrap(prompt, letters)[:4]
     head, row_height = 2 * gap + line * len(heading), 3 * line + side
     drawn = Image.new("RGB", (width, head + len(rows) * row_height + gap), PAPER)
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(text)
@@ -38,7 +45,9 @@ def sheet(prompt: str, asked: Sequence[Asked], pictures: Sequence[Image.Image]) 
     for i, row in enumerate(rows):
         top, painter = head + i * row_height, row[0][0].painter
         right = gap + len(row) * (side + gap) - gap
-        draw.text((gap, top + line - 6), painter_title(painter), INK, font, anchor="ls")
+        title = ", ".join(filter(None, [painter_title(painter), (which or {}).get(painter)]))
+        title = textwrap.shorten(title, letters, placeholder="…")
+        draw.text((gap, top + line - 6), title, INK, font, anchor="ls")
         draw.rectangle((gap, top + line, right - 1, top + line + 3), colour_of(painter))
         for j, (one, picture) in enumerate(row):
             left = gap + j * (side + gap)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +43,6 @@ class Turns:
         self._easel = easel
         self._pool = ThreadPoolExecutor(1, "painter")
         self._open: list[Turn] = []
-        self._lock = threading.RLock()  # a signal's handler may come while its thread holds it
 
     @property
     def count(self) -> int:
@@ -60,10 +58,7 @@ class Turns:
 
     def give_up(self, turn: Turn) -> None:
         """Stop painting for a request, or never begin; nothing happens where it is over."""
-        with self._lock:  # or the next one's picture might be interrupted instead
-            turn.is_given_up = True
-            if self._open and self._open[0] is turn:
-                self._easel.interrupt()
+        turn.is_given_up = True
 
     def close(self) -> None:
         """End all requests; a signal's handler may do it."""
@@ -86,13 +81,12 @@ class Turns:
         except Exception as error:  # the page says it, and the next request is served
             turn.tell({"event": "error", "says": _words(error)})
         finally:
-            with self._lock:
-                self._open.remove(turn)
+            self._open.remove(turn)
             turn.tell(None)
 
     def _painted(self, turn: Turn, number: int, asked: Asked) -> dict[str, Any]:
         started = time.perf_counter()
-        pixels = self._easel.paint(asked, turn.prompt, turn.seed)
+        pixels = self._easel.paint(asked, turn.prompt, turn.seed, lambda: turn.is_given_up)
         seconds = time.perf_counter() - started
         with io.BytesIO() as file:
             Image.fromarray(pixels).save(file, "PNG")

@@ -9,7 +9,8 @@ Legend: B pictures, H x W pixels, C x h x w latents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ def paint(
     seed: int,
     first: int = 0,
     eta: float = 0.0,
+    after_step: Callable[..., dict[str, Any]] | None = None,
 ) -> NDArray[np.uint8]:
     """Return pictures of B captions, uint8 [B, H, W, 3], with the base's present scheduler.
 
@@ -42,6 +44,7 @@ def paint(
         seed: Of all noise.
         first: Index of the first of these pictures among all.
         eta: Share of fresh noise in each step, where the scheduler takes one.
+        after_step: As diffusers calls it after each step.
 
     Raises:
         UserError: A picture is not finite.
@@ -57,6 +60,7 @@ def paint(
         guidance_scale=cell.guidance,
         eta=eta,
         output_type="latent",
+        callback_on_step_end=after_step,
     ).images
     at_once = max(1, _PIXELS_AT_ONCE // size**2)
     return np.concatenate([_decoded(base, part, cell) for part in latents.split(at_once)])

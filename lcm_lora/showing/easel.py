@@ -9,7 +9,7 @@ Legend: H x W pixels.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class _Loaded:
 
 
 class Easel:
-    """Where painters take turns; not for two threads at once, `interrupt` aside.
+    """Where painters take turns; not for two threads at once.
 
     Of a small base there is one for every subject, with its adapters in its weights. Of a large one
     there is one in memory, and it wears the adapters of whoever paints.
@@ -68,7 +68,6 @@ class Easel:
         self._worn: _Loaded | None = None
         self._wearer: str | None = None
         self._clothes = contextlib.ExitStack()
-        self._painting: Any = None
 
     def load(self) -> None:
         """Load what can be in memory at once, so that the first picture need not wait.
@@ -79,8 +78,20 @@ class Easel:
         for subject in list(self._subjects.values())[: None if self.is_small else 1]:
             self._dressed(subject)
 
-    def paint(self, asked: Asked, prompt: str, seed: int) -> NDArray[np.uint8]:
+    def paint(
+        self,
+        asked: Asked,
+        prompt: str,
+        seed: int,
+        is_given_up: Callable[[], bool] = lambda: False,
+    ) -> NDArray[np.uint8]:
         """Return a picture, uint8 [H, W, 3].
+
+        Args:
+            asked: By whom, in how many steps.
+            prompt: What it shows.
+            seed: Of its noise.
+            is_given_up: Asked after each step; if so, the rest is left out and the picture spoilt.
 
         Raises:
             UserError: A base cannot be loaded, an adapter does not fit it, or the picture is not
@@ -93,15 +104,9 @@ class Easel:
         loaded = self._dressed(subject)
         pipeline = loaded.base.pipeline
         pipeline.scheduler = scheduler_of(painter.sampler, loaded.scheduler, subject.lcm_config)
-        self._painting = pipeline
         how = (asked.cell, self._size, seed, 0, painter.eta)
-        (picture,) = paint(loaded.base, [prompt], *how)
+        (picture,) = paint(loaded.base, [prompt], *how, _leaving_off(is_given_up))
         return np.asarray(picture)
-
-    def interrupt(self) -> None:
-        """End the picture that another thread paints, after its present step; it is spoilt."""
-        if self._painting is not None:
-            self._painting._interrupt = True  # as diffusers' guide to callbacks tells
 
     def _dressed(self, subject: Subject) -> _Loaded:
         if not self.is_small and len({s.sha256 for s in self._subjects.values()}) > 1:
@@ -122,7 +127,7 @@ class Easel:
             self._clothes.close()
             self._wearer = None
             if self._worn is None or self._worn.base.found.sha256 != subject.base.sha256:
-                self._worn = self._painting = None  # two may not fit into memory
+                self._worn = None  # two may not fit into memory
                 self._worn = self._load(subject)
             if subject.adapters:
                 self._clothes.enter_context(wearing(self._worn.base, subject))
@@ -134,6 +139,17 @@ class Easel:
 
         base = load_base(subject.base, self._hardware)
         return _Loaded(base, dict(base.pipeline.scheduler.config))
+
+
+def _leaving_off(is_given_up: Callable[[], bool]) -> Callable[..., dict[str, Any]]:
+    """Return what diffusers calls after each step: the pipeline paints no more once given up."""
+
+    def after_step(pipeline: Any, *_: object) -> dict[str, Any]:
+        # Not from another thread: a pipeline forgets what it was told before it began.
+        pipeline._interrupt = is_given_up()
+        return {}
+
+    return after_step
 
 
 def _bytes_of(subject: Subject) -> int:

@@ -70,7 +70,7 @@ def test_who_is_not_there_is_said(
     with pytest.raises(UserError, match="nowhere"):
         subjects_of(["champion"], params, nobody, hashes)
     write_champion(none := tmp_path / "none", None, None)
-    with pytest.raises(UserError, match="champion: none was promoted yet"):
+    with pytest.raises(UserError, match="champion: none to compare with; none was brought here"):
         subjects_of(["champion"], params, replace(PLACES, champion=none), hashes)
 
 
@@ -91,6 +91,20 @@ def test_pictures_are_those_of_the_stages_in_any_order(
         (expected,) = paint(base, [PROMPT], one.cell, 32, 5, 0, painter.eta)
         np.testing.assert_array_equal(forwards[one], expected)
     assert len({picture.tobytes() for picture in forwards.values()}) == len(asked)
+
+
+def test_what_is_given_up_before_it_begins_ends_after_a_step(
+    params: Generate, subjects: Subjects, easel: Easel
+) -> None:
+    one, took = Asked("dpmpp", Cell(steps=9, guidance=1.0)), []
+    unet = easel._fused[subjects["dpmpp"].sha256].base.unet
+    hook = unet.register_forward_pre_hook(lambda *_: took.append(1))
+    whole = easel.paint(one, PROMPT, 5)
+    assert len(took) == 9
+    easel.paint(one, PROMPT, 5, lambda: True)
+    assert len(took) == 9 + 1
+    np.testing.assert_array_equal(easel.paint(one, PROMPT, 5), whole)
+    hook.remove()
 
 
 def test_one_large_base_wears_the_adapters_in_turn(
@@ -122,6 +136,19 @@ def test_a_sheet_holds_the_pictures_themselves() -> None:
             assert any(np.array_equal(window, large) for window in windows)
 
 
+def test_a_sheet_names_the_champions_version() -> None:
+    pictures = [Image.new("RGB", (32, 32), "red")] * 2
+    asked = [Asked(name, Cell(steps=1, guidance=1.0)) for name in ("adapter", "champion")]
+    plain, *named = (
+        np.asarray(sheet("a", asked, pictures, which))
+        for which in ({}, {"champion": "version 7"}, {"champion": "version 8 " * 90})
+    )
+    assert all(drawn.shape == plain.shape for drawn in named)
+    rows = [np.flatnonzero((drawn != plain).any((1, 2))) for drawn in named]
+    # Only the champion's title, which is in the lower half.
+    assert all(len(changed) < 32 and changed[0] > len(plain) // 2 for changed in rows)
+
+
 def wanted(*painters: str, steps: tuple[int, ...] = (4,)) -> Wanted:
     return Wanted(PROMPT, painters, steps, None, 3)
 
@@ -140,6 +167,7 @@ def test_one_picture_is_plain_and_several_are_a_sheet(there: Path, tmp_path: Pat
     ("asked", "out", "words"),
     [
         (wanted("adapter"), "a.gif", r"a.gif: cannot write .* name it .png"),
+        (wanted("adapter"), "new/a.png", r"new/a.png: there is no folder .*new; make it"),
         (wanted("me"), "a.png", "me: not known here"),
         (wanted(), "a.png", "--subjects: nobody is named"),
         (wanted("adapter", steps=(99,)), "a.png", "ask for 1 to 50"),

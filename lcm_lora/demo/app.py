@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.types import Receive, Scope, Send
 
+from lcm_lora.demo.names import without_folders
 from lcm_lora.demo.offer import STEPS, Offer
 from lcm_lora.demo.turns import MOST_WAITING, Turn, Turns
 from lcm_lora.demo.wish import LARGEST_SEED, LONGEST_PROMPT, Wish, read_wish
@@ -33,6 +35,7 @@ def app_of(
     size: int,
     is_quick: bool,
     hosts: Sequence[str],
+    shows_folders: bool = True,
 ) -> FastAPI:
     """Return the application.
 
@@ -45,9 +48,11 @@ def app_of(
         is_quick: Whether pictures take so little that the page may paint unasked.
         hosts: Names by which the page may be reached. Others' pages could otherwise reach it by a
             name that they let lead here.
+        shows_folders: Whether those who ask may see where files are.
     """
     app = FastAPI(openapi_url=None)
-    page = _page(title, offer, size, is_quick)
+    says: Callable[[str], str] = str if shows_folders else without_folders
+    page = _page(title, offer, size, is_quick, says)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
 
     @app.get("/")
@@ -59,12 +64,38 @@ def app_of(
         try:
             wish, asked = read_wish(await _json(request), params, offer.subjects)
         except UserError as error:
-            return JSONResponse({"says": str(error)}, 422)
+            return JSONResponse({"says": says(str(error))}, 422)
         if turns.count >= MOST_WAITING:
             return JSONResponse({"says": "too many wait already; try again later"}, 503)
-        return StreamingResponse(_events(wish, asked, turns), media_type="application/x-ndjson")
+        return _Answer(wish, asked, turns, says)
 
     return app
+
+
+class _Answer(StreamingResponse):
+    """What happens, a line of JSON each; when nobody listens any more, the turn is over."""
+
+    def __init__(
+        self, wish: Wish, asked: tuple[Asked, ...], turns: Turns, says: Callable[[str], str]
+    ) -> None:
+        """Take a turn at once: whoever asks next counts it."""
+        told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def say(event: dict[str, Any] | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
+                loop.call_soon_threadsafe(told.put_nowait, event)
+
+        super().__init__(_lines(told, says), media_type="application/x-ndjson")
+        self._turn, self._turns = Turn(wish.prompt, wish.seed, asked, say), turns
+        turns.take(self._turn)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; the turn ends even where the listener left before the first line."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._turns.give_up(self._turn)
 
 
 async def _json(request: Request) -> Any:
@@ -87,25 +118,16 @@ async def _json(request: Request) -> Any:
         raise UserError("request: not JSON") from None
 
 
-async def _events(wish: Wish, asked: tuple[Asked, ...], turns: Turns) -> AsyncIterator[str]:
-    """Yield what happens, a line of JSON each; when nobody listens any more, the turn is over."""
-    told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def say(event: dict[str, Any] | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended
-            loop.call_soon_threadsafe(told.put_nowait, event)
-
-    turn = Turn(wish.prompt, wish.seed, asked, say)
-    turns.take(turn)
-    try:
-        while (event := await told.get()) is not None:
-            yield json.dumps(event) + "\n"
-    finally:
-        turns.give_up(turn)
+async def _lines(
+    told: asyncio.Queue[dict[str, Any] | None], says: Callable[[str], str]
+) -> AsyncIterator[str]:
+    while (event := await told.get()) is not None:
+        if "says" in event:
+            event["says"] = says(event["says"])
+        yield json.dumps(event) + "\n"
 
 
-def _page(title: str, offer: Offer, size: int, is_quick: bool) -> str:
+def _page(title: str, offer: Offer, size: int, is_quick: bool, says: Callable[[str], str]) -> str:
     environment = Environment(
         loader=PackageLoader("lcm_lora.demo"),
         autoescape=True,
@@ -113,8 +135,8 @@ def _page(title: str, offer: Offer, size: int, is_quick: bool) -> str:
         trim_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        title=title,
-        painters=[asdict(painter) for painter in offer.painters],
+        title=says(title),
+        painters=[asdict(painter) | {"about": says(painter.about)} for painter in offer.painters],
         examples=offer.examples,
         steps=STEPS,
         is_tiny=size <= TINY,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lcm_lora.champion import read_champion
+from lcm_lora.champion_record import read_champion
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
@@ -37,6 +37,8 @@ class Offered:
     """At first."""
     steps: int | None
     """Its own number of steps, whatever is asked for; None is as asked."""
+    most: int
+    """Numbers of steps that are asked for are left out above; 0 where it cannot paint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def _offered(
         is_there=name in subjects,
         is_chosen=name in subjects and name in _ROLES,
         steps=params.painter(name).cells[0].steps if name == TEACHER else None,
+        most=most_steps(params.painter(name), subjects[name]) if name in subjects else 0,
     )
 
 

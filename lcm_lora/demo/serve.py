@@ -13,6 +13,7 @@ import uvicorn
 
 from lcm_lora import layout
 from lcm_lora.demo.app import app_of
+from lcm_lora.demo.hosts import as_in_url, is_everywhere, names_of
 from lcm_lora.demo.offer import offer_of
 from lcm_lora.demo.turns import Turns
 from lcm_lora.errors import UserError
@@ -25,7 +26,6 @@ from lcm_lora.params.reading import load_section
 from lcm_lora.showing.easel import Easel
 from lcm_lora.stages.generate import PLACES
 
-_HERE = ("127.0.0.1", "localhost")
 _SECONDS_TO_END = 5
 
 
@@ -51,9 +51,10 @@ def serve(host: str, port: int, open_page: bool) -> None:
         _say(f"loading {base.model}")
         easel.load()
         turns = Turns(easel)
-        hosts = _HERE if host in _HERE else ("*",)
-        app = app_of(base.model, params, offer, turns, size, easel.is_small, hosts)
-        url = f"http://{_as_in_url(host)}:{opened.getsockname()[1]}"
+        shows_folders = not is_everywhere(host)
+        how = (size, easel.is_small, names_of(host), shows_folders)
+        app = app_of(base.model, params, offer, turns, *how)
+        url = f"http://{as_in_url(host)}:{opened.getsockname()[1]}"
         opened.listen()  # a browser that is quicker than the server waits
         _say(f"open {url}; Ctrl-C ends")
         if open_page:
@@ -105,10 +106,6 @@ def _listening(host: str, port: int) -> socket.socket:
             raise UserError(f"--port {port}: taken; name another, or 0 for any") from None
         raise UserError(f"--host {host}, --port {port}: {error.strerror or error}") from None
     return opened
-
-
-def _as_in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _say(line: str) -> None:

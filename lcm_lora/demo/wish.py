@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -12,7 +13,7 @@ from lcm_lora.params.generate import Generate
 from lcm_lora.params.reading import parse
 from lcm_lora.params.section import Section
 from lcm_lora.params.values import Text
-from lcm_lora.showing.asked import Asked, asked_of
+from lcm_lora.showing.asked import Asked, asked_of, most_steps
 
 LONGEST_PROMPT = 500
 MOST_STEPS = 50
@@ -37,16 +38,29 @@ class Wish(Section):
 def read_wish(
     raw: object, params: Generate, subjects: dict[str, Subject]
 ) -> tuple[Wish, tuple[Asked, ...]]:
-    """Return a wish, and the pictures that it comes to, the quickest painters' first.
+    """Return a wish, and the pictures that it comes to, in the order of its painters and steps.
+
+    A painter that was trained for fewer steps than are asked for leaves those out.
 
     Raises:
         UserError: It is none, or wants too much.
     """
     wish = parse(Wish, raw, "request")
     names = [one_of(name, subjects) for name in wish.painters]
-    asked = asked_of(names, wish.steps, params, subjects)
+    asked = tuple(
+        one
+        for name in dict.fromkeys(names)
+        for one in asked_of([name], _possible(name, wish.steps, params, subjects), params, subjects)
+    )
     if not asked:
         raise UserError("request: steps: none are chosen; choose some")
     if len(asked) > MOST_PICTURES:
         raise UserError(f"request: {len(asked)} pictures; ask for at most {MOST_PICTURES}")
     return wish, asked
+
+
+def _possible(
+    name: str, steps: Sequence[int], params: Generate, subjects: dict[str, Subject]
+) -> list[int]:
+    most = most_steps(params.painter(name), subjects[name])
+    return [count for count in steps if count <= most]

@@ -124,6 +124,28 @@ def test_an_example_is_painted_and_escape_stops_it(page: Page) -> None:
     expect(page.locator(".next")).to_have_count(0)
 
 
+def test_what_is_given_up_is_not_waited_for(page: Page) -> None:
+    """Also where nothing takes its place: nobody is left to paint, or there is no prompt."""
+    bar, box = page.get_by_role("progressbar"), page.get_by_label("What should the picture show?")
+    page.route("**/paint", lambda route: None)  # nobody ever answers
+    for give_up, says in (
+        (lambda: box.fill(""), ""),
+        (lambda: [page.get_by_label(name).uncheck() for name in ("New adapter", "Champion")], "No"),
+    ):
+        box.fill("a large red circle")
+        expect(bar).to_be_visible()
+        expect(page.locator("#doing")).to_have_text("Painting")
+        expect(page.get_by_role("status")).to_have_text("")
+        give_up()
+        expect(bar).to_be_hidden()
+        expect(page.locator("#doing")).to_have_text("")
+        expect(page.get_by_role("status")).to_contain_text(says)
+    page.get_by_label("As I type").uncheck()
+    page.get_by_label("Champion").check()
+    page.get_by_role("button", name="Paint", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text("Painting")
+
+
 def test_what_goes_wrong_is_said(page: Page) -> None:
     for name in ("New adapter", "Champion"):
         page.get_by_label(name).uncheck()

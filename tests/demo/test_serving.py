@@ -12,6 +12,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ from PIL import Image
 
 from lcm_lora import layout
 from lcm_lora.data.picture_sets import read_set
+from lcm_lora.demo.hosts import is_everywhere, names_of
+from lcm_lora.demo.names import without_folders
 from lcm_lora.demo.offer import offer_of
+from lcm_lora.demo.wish import read_wish
+from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.subject import Subject
 from lcm_lora.params.generate import Generate
@@ -135,17 +140,17 @@ def test_who_hangs_up_waits_no_longer_and_frees_the_painter(server: Server) -> N
 
 
 def test_too_many_cannot_wait(server: Server) -> None:
-    with contextlib.ExitStack() as held:
-        codes = []
-        while 503 not in codes:
+    with contextlib.ExitStack() as held, ThreadPoolExecutor(24) as pool:
+
+        def code(_: int) -> int:
             try:
-                next(held.enter_context(asking(server, LONG)))
+                held.enter_context(asking(server, LONG))
             except urllib.error.HTTPError as error:
-                codes.append(error.code)
-                error.close()
-            else:
-                codes.append(200)
-    assert codes[:-1] == [200] * 16
+                with error:
+                    return error.code
+            return 200
+
+        assert sorted(pool.map(code, range(24))) == [200] * 16 + [503] * 8
     # It may take a moment until the server has seen that they hung up.
     while True:
         with contextlib.suppress(urllib.error.HTTPError), asking(server, WISH) as events:
@@ -179,6 +184,54 @@ def test_a_project_without_a_base_is_one_line(project: Path, tmp_path: Path) -> 
     assert done.stderr.startswith("error: data/inventory/base.json: no such file; run `lcm-lora")
 
 
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("127.0.0.1", ("127.0.0.1", "localhost")),
+        ("localhost", ("127.0.0.1", "localhost")),
+        ("127.0.0.2", ("127.0.0.2",)),
+        ("::1", ("[::1]",)),
+        ("painter.example", ("painter.example",)),
+        ("0.0.0.0", ("*",)),
+        ("::", ("*",)),
+    ],
+)
+def test_only_the_address_that_is_named_leads_to_the_page(
+    host: str, names: tuple[str, ...]
+) -> None:
+    assert names_of(host) == names
+    assert is_everywhere(host) == (names == ("*",))
+
+
+def test_who_reaches_it_from_elsewhere_sees_no_folders() -> None:
+    for path in ("/srv/models/sd.safetensors", "~/models/sd.safetensors", "models/sd.safetensors"):
+        assert (
+            without_folders(f"{path}: damaged ({path})")
+            == "sd.safetensors: damaged (sd.safetensors)"
+        )
+    assert (
+        without_folders("a plain text: 50 steps, guidance 3")
+        == "a plain text: 50 steps, guidance 3"
+    )
+
+
+def test_a_painter_leaves_out_steps_that_it_was_not_trained_for(
+    params: Generate, subjects: dict[str, Subject]
+) -> None:
+    few = subjects | {
+        "adapter": replace(subjects["adapter"], lcm_config={"original_inference_steps": 4})
+    }
+    wish = WISH | {"painters": ["dpmpp", "adapter"], "steps": [8, 2]}
+    _, asked = read_wish(wish, params, few)
+    assert [(one.painter, one.cell.steps) for one in asked] == [
+        ("dpmpp", 8),
+        ("dpmpp", 2),
+        ("adapter", 2),
+    ]
+    with pytest.raises(UserError, match="none are chosen"):
+        read_wish(wish | {"painters": ["adapter"], "steps": [8]}, params, few)
+
+
 def test_without_an_adapter_the_rest_can_paint(
     there: Path, params: Generate, hashes: Hashes, tmp_path: Path
 ) -> None:
@@ -187,6 +240,7 @@ def test_without_an_adapter_the_rest_can_paint(
     adapter, champion, teacher, *rivals = offer.painters
     assert not adapter.is_there
     assert not adapter.is_chosen
+    assert (adapter.most, champion.most, teacher.most) == (0, 50, 1000)
     assert "nowhere/recipe.json: no such file; run lcm-lora select" in adapter.about
     assert (champion.name, champion.about, champion.is_chosen) == ("champion", VERSION, True)
     assert (teacher.steps, teacher.about) == (50, "DDIM, 50 steps, guidance 3")

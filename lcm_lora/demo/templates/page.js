@@ -1,6 +1,6 @@
 const find = (id) => document.getElementById(id);
-const [form, prompt, seed, live, status, progress, results] =
-  ["form", "prompt", "seed", "live", "status", "progress", "results"].map(find);
+const [form, prompt, seed, live, doing, status, progress, results] =
+  ["form", "prompt", "seed", "live", "doing", "status", "progress", "results"].map(find);
 const make = (tag, parent, text = "") => {
   const made = document.createElement(tag);
   made.textContent = text;
@@ -9,9 +9,16 @@ const make = (tag, parent, text = "") => {
 };
 const chosen = (name) => [...form.querySelectorAll(`[name=${name}]:checked`)].map((box) => box.value);
 const inWords = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+// The status is read aloud, so it says how a request ends, and that it begins only where one was
+// asked for: what is painted as one types would drown the typing.
 const say = (text, isWrong = false) => {
+  doing.textContent = "";
   status.textContent = text;
   status.classList.toggle("wrong", isWrong);
+};
+const showOnly = (text) => {
+  if (status.textContent) say("");
+  doing.textContent = text;
 };
 
 // The pictures of the present request, in the order in which the server paints them.
@@ -26,7 +33,7 @@ const wish = () => ({
   seed: Number(seed.value),
 });
 
-const stepsOf = (painter, steps) => (painter.steps === null ? steps : [painter.steps]);
+const stepsOf = ({ steps: own, most }, steps) => (own === null ? steps.filter((count) => count <= most) : [own]);
 
 // Old pictures stay, dimmed, until the new ones come: nothing jumps while one types.
 const layOut = (wanted) => {
@@ -88,7 +95,7 @@ async function* events(answer) {
 
 const follow = async (answer, wanted) => {
   for await (const event of events(answer)) {
-    if (event.event === "waiting") say(`Waiting for ${event.before} other request${event.before === 1 ? "" : "s"}`);
+    if (event.event === "waiting") showOnly(`Waiting for ${event.before} other request${event.before === 1 ? "" : "s"}`);
     if (event.event === "picture") show(event, wanted.prompt);
     if (event.event === "error") throw new Error(event.says);
     if (event.event === "done") return;
@@ -108,36 +115,41 @@ const ask = async (wanted, signal) => {
 
 const stop = () => running?.abort();
 
-const paint = async () => {
-  stop();
-  const own = (running = new AbortController());
-  const wanted = wish();
-  if (!wanted.painters.length) return say("Nobody is chosen to paint.", true);
-  if (!wanted.prompt.trim() || !seed.checkValidity()) return;
-  const started = performance.now();
-  layOut(wanted);
-  progress.max = slots.length;
-  progress.value = 0;
-  progress.hidden = false;
-  say("Painting");
-  try {
-    await follow(await ask(wanted, own.signal), wanted);
-    const count = slots.length === 1 ? "1 picture" : `${slots.length} pictures`;
-    say(`${count} in ${inWords(performance.now() - started)}, all from noise ${wanted.seed}`);
-  } catch (error) {
-    if (running !== own) return; // a newer request took its place
-    say(error.name === "AbortError" ? "Stopped" : error.message, error.name !== "AbortError");
-  }
-  if (running !== own) return;
+const rest = () => {
   running = null;
   progress.hidden = true;
   mark(-1);
 };
 
+const paint = async (isAskedFor = true) => {
+  stop();
+  rest(); // whatever was painted, also where nothing takes its place
+  const wanted = wish();
+  if (!wanted.painters.length) return say("Nobody is chosen to paint.", true);
+  if (!wanted.prompt.trim() || !seed.checkValidity()) return say("");
+  const own = (running = new AbortController());
+  const started = performance.now();
+  layOut(wanted);
+  progress.max = slots.length;
+  progress.value = 0;
+  progress.hidden = false;
+  (isAskedFor ? say : showOnly)("Painting");
+  try {
+    await follow(await ask(wanted, own.signal), wanted);
+    if (running !== own) return; // a newer request took its place
+    const count = slots.length === 1 ? "1 picture" : `${slots.length} pictures`;
+    say(`${count} in ${inWords(performance.now() - started)}, all from noise ${wanted.seed}`);
+  } catch (error) {
+    if (running !== own) return;
+    say(error.name === "AbortError" ? "Stopped" : error.message, error.name !== "AbortError");
+  }
+  if (running === own) rest();
+};
+
 let pause;
 const later = (ms) => {
   clearTimeout(pause);
-  if (live.checked) pause = setTimeout(paint, ms);
+  if (live.checked) pause = setTimeout(paint, ms, false);
 };
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -157,4 +169,4 @@ find("fresh").addEventListener("click", () => {
 addEventListener("keydown", ({ key }) => {
   if (key === "Escape") stop();
 });
-if (live.checked) paint();
+if (live.checked) paint(false);

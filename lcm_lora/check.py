@@ -208,7 +208,14 @@ def _check_select(params: Params) -> None:
 
 
 def _metrics(params: Params) -> tuple[MetricRecord, ...]:
-    return metrics_of(params.score, has_several_noises(params.generate.adapter.cells))
+    found = metrics_of(params.score, has_several_noises(params.generate.adapter.cells))
+    names = [metric.name for metric in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(
+            f"score: two metrics would be called {twice}; rename a plug-in, or take one network of "
+            "kind inception"
+        )
+    return found
 
 
 def _or(choices: list[int] | list[str]) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from statistics import NormalDist
 
 from lcm_lora.evaluation.cells import Measured, MeasuredSet, is_rival
 from lcm_lora.evaluation.metrics import AT_ONCE, Difference, Instrument, applies
 from lcm_lora.evaluation.scores import Against, MetricRecord, Pair, Verdict
+from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
 
 Partner = tuple[Against, MeasuredSet]
@@ -56,11 +56,6 @@ def pairs_of(
     ]
 
 
-def half_width(level: float, comparisons: int = 1) -> float:
-    """Return the standard errors either side of a value that make one of m intervals at once."""
-    return NormalDist().inv_cdf(1 - (1 - level) / (2 * comparisons))
-
-
 def _partners(
     metric: MetricRecord, cell: MeasuredSet, measured: Measured, generate: Generate
 ) -> Iterator[Partner]:
@@ -98,6 +93,7 @@ def _pair(
         se=found.se,
         low=low,
         high=high,
+        is_decisive=found.is_decisive,
         verdict=_verdict(low, high, metric.lower_is_better) if found.is_decisive else "level",
     )
 

@@ -17,8 +17,8 @@ from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
 from lcm_lora.evaluation.metrics import AT_ONCE, Estimate, Instrument, applies, instrument_of
 from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.evaluation.pairs import pairs_of
-from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.evaluation.scores import MetricRecord, Pair, Protocol, Row, Table
+from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.files import new_folder, write_json
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.score import Score

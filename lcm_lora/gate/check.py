@@ -62,6 +62,12 @@ def _check_rules(where: str, gate: Gate, metrics: dict[str, MetricRecord]) -> No
                     f"{where}.{section}: the table will hold no {name} of that cell; take one of: "
                     f"{', '.join(metrics)}"
                 )
+    for name in [*gate.target, *gate.guards]:
+        if metrics[name].kind == "fd" and metrics[name].reference == "teacher":
+            raise UserError(
+                f"{where}: {name} compares nobody, since its pictures and the teacher's share "
+                "prompts; take the kernel distance (kid), or make it a limit"
+            )
     if twice := sorted(gate.target.keys() & gate.guards.keys()):
         raise UserError(
             f"{where}: {twice[0]} is a target and a guard; what must be better is not worse, so "

@@ -1,19 +1,20 @@
 """Decide whether an adapter should become champion: rules over one table of scores, nothing else.
 
-A limit is absolute. A target must be better than the champion's by more than a margin, a guard must
-not be worse by more than one, both as far as the interval of the paired difference says. All rules
-of all step counts must hold. A conjunction of tests, each at its own level, errs no more often than
-one of them (Berger 1982, intersection-union tests), so more rules never make a promotion by chance
-likelier.
+A limit is absolute, and judges the value as it stands. A target must be better than the champion's
+by more than a margin, a guard must not be worse by more than one, both as far as the interval of
+the paired difference says. All rules of all step counts must hold. A conjunction of tests, each at
+its own level, errs no more often than one of them (Berger 1982, intersection-union tests), so more
+rules never make a promotion by chance likelier; and a rule's interval is that of its own difference
+alone, so that a cell which is painted only to be looked at changes no decision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import NormalDist
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Table
+from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.gate.decision import Decision, Rule, RuleKind, RuleVerdict
 from lcm_lora.gate.words import limit_words, pair_words, passed_words
 from lcm_lora.params.generate import ADAPTER
@@ -73,7 +74,7 @@ def _limit(table: Table, cell: CellRecord, metric: MetricRecord, limit: float) -
     if row is None:
         raise UserError(f"registry.gate: the table holds no {metric.name} of {cell.id}; {_MEND}")
     passes = row.value <= limit if metric.lower_is_better else row.value >= limit
-    half = NormalDist().inv_cdf((1 + table.protocol.level) / 2) * row.se
+    half = half_width(table.protocol.level) * row.se
     return Rule(
         kind="limit",
         cell=cell.id,
@@ -97,12 +98,12 @@ def _comparison(
     words = "nobody was champion to compare with"
     if table.champion is not None:
         pair = _pair(table, cell, metric)
-        value, low, high = pair.difference, pair.low, pair.high
-        # Of few pictures a biased metric concludes nothing, whatever its interval.
-        can_win = kind != "target" or pair.verdict == "better"
-        is_held = can_win and holds(kind, metric.lower_is_better, low, high, margin)
+        half = half_width(table.protocol.level) * pair.se
+        value, low, high = pair.difference, pair.difference - half, pair.difference + half
+        # From what decides nothing a guard cannot conclude either that nothing is worse.
+        is_held = pair.is_decisive and holds(kind, metric.lower_is_better, low, high, margin)
         verdict = "passed" if is_held else "failed"
-        words = pair_words(kind, metric, cell, pair, margin)
+        words = pair_words(kind, metric, cell, pair, (low, high), margin)
     return Rule(
         kind=kind,
         cell=cell.id,

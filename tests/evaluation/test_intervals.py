@@ -99,13 +99,26 @@ def estimates(case: Case, count: int) -> Iterator[FrechetEstimate]:
 
 
 def test_matched_rows_share_what_they_share() -> None:
-    """Rows of one prompt: of the means only what differs between both is bias."""
+    """Rows of one prompt: of the means only what differs is bias, and nothing else is corrected."""
     rng = np.random.default_rng(0)
     common = 3 * rng.normal(size=(200, 10))
     near, far = common + rng.normal(size=common.shape), common + rng.normal(size=common.shape)
     apart, together = (
-        frechet_estimate(Law.of(near), Law.of(far), matched, 0).bias for matched in (False, True)
+        frechet_estimate(Law.of(near), Law.of(far), matched, 0) for matched in (False, True)
     )
-    own = 2 * 10 * 10 / 200
-    shared = 2 * 10 * 1 / 200
-    assert apart - together == pytest.approx(own - shared, rel=0.2)
+    assert together.bias == pytest.approx(2 * 10 * 1 / 200, rel=0.2)
+    assert apart.bias > 2 * 10 * 10 / 200
+    assert apart.value == together.value
+
+
+@pytest.mark.parametrize("alike", [0.5, 0.9])
+def test_matched_rows_of_equal_distance_are_never_called_apart(alike: float) -> None:
+    """Simulated rows of a reference drawn apart would overcorrect these, to a false verdict."""
+    rng = np.random.default_rng(1)
+    reference = rng.normal(size=(120, 24))
+    rows = alike * reference + np.sqrt(1 - alike**2) * rng.normal(size=reference.shape)
+    small, large = (
+        frechet_estimate(Law.of(scale * rows), Law.of(reference), True, 0) for scale in (0.8, 1.2)
+    )
+    assert not small.is_decisive
+    assert not large.is_decisive

@@ -14,7 +14,10 @@ from lcm_lora.evaluation.scores import (
     Table,
     Verdict,
 )
+from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.params.generate import Cell, cell_id
+
+LEVEL = 0.95
 
 CHAMPION = Champion(version="toy version 1", weights_sha256="champion")
 
@@ -65,19 +68,26 @@ def cell_of(painter: str, cell: Cell) -> CellRecord:
 
 
 def pair_of(
-    metric: str, low: float, high: float, cell: Cell = CELL, verdict: Verdict | None = None
+    metric: str, low: float, high: float, cell: Cell = CELL, is_decisive: bool = True
 ) -> Pair:
-    """Return the adapter minus the champion in a metric, by its interval."""
+    """Return the adapter minus the champion in a metric, by the interval of it alone.
+
+    In the table, where seven are compared at once, intervals are wider.
+    """
+    middle, se = (low + high) / 2, (high - low) / 2 / half_width(LEVEL)
+    wide = half_width(LEVEL, 7) * se
+    told = "level" if low <= 0 <= high or not is_decisive else _better(metric, low)
     return Pair(
         metric=metric,
         a=cell_id("adapter", cell),
         b=cell_id("champion", cell),
         against="champion",
-        difference=(low + high) / 2,
-        se=(high - low) / 4,
-        low=low,
-        high=high,
-        verdict=verdict or ("level" if low <= 0 <= high else _better(metric, low)),
+        difference=middle,
+        se=se,
+        low=middle - wide,
+        high=middle + wide,
+        is_decisive=is_decisive,
+        verdict=told,
     )
 
 
@@ -106,7 +116,7 @@ def table_of(
         real_sha256="real",
         teacher_sha256="teacher",
         teacher="teacher/steps-50_guidance-3_seeds-1",
-        level=0.95,
+        level=LEVEL,
         code_sha256="code",
         sha256="protocol",
     )

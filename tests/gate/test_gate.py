@@ -159,9 +159,21 @@ def test_the_champions_own_weights_are_not_promoted_again() -> None:
 def test_what_a_biased_metric_says_of_few_pictures_promotes_nobody() -> None:
     gate = Gate(steps=4, target={"fd:real": 0})
     assert judged(table_of({}, pair_of("fd:real", -2, -1)), gate).promote
-    undecided = judged(table_of({}, pair_of("fd:real", -2, -1, verdict="level")), gate)
-    assert not undecided.promote
-    assert "of so few pictures it does not tell" in undecided.reason
+    for rules in (gate, Gate(steps=4, guards={"fd:real": 9})):
+        undecided = judged(table_of({}, pair_of("fd:real", -2, -1, is_decisive=False)), rules)
+        assert not undecided.promote
+        assert "of so few pictures it does not tell" in undecided.reason
+
+
+def test_what_is_painted_only_to_be_looked_at_changes_no_decision() -> None:
+    """The table widens its intervals with each comparison; a rule has its own."""
+    gate = Gate(steps=4, target={"attributes": 0})
+    pair = pair_of("attributes", 0.001, 0.2)
+    assert pair.low < 0, "not told apart among seven"
+    narrow = pair.model_copy(update={"low": 0.001, "high": 0.2, "verdict": "better"})
+    decisions = {judged(table_of({}, one), gate).model_dump_json() for one in (pair, narrow)}
+    assert len(decisions) == 1
+    assert "true" in decisions.pop()
 
 
 def test_rules_are_about_their_own_cell_and_no_other() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from lcm_lora.errors import UserError
@@ -25,3 +27,10 @@ def pick_device(hardware: Hardware, number: int = 0) -> torch.device:
     if hardware.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", number % torch.cuda.device_count())
+
+
+def decides(device: torch.device) -> dict[str, Any]:
+    """Return what of a device decides the last bits: a GPU's name, or how many CPU threads."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device)}
+    return {"device": device.type, "threads": torch.get_num_threads()}

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lcm_lora.locks import hold, is_held
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,9 +82,14 @@ def _sorted_header(content: bytes) -> bytes:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` if the block ends well, and vanishes otherwise."""
+    """Yield an empty folder that becomes `path` if the block ends well, and vanishes otherwise.
+
+    What a killed process left of the same folder vanishes first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(path)
     made = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    held = hold(made)
     try:
         yield made
         for entry in [made, *made.rglob("*")]:  # some writers let the owner alone read
@@ -94,6 +102,33 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the half-made folders of `path` whose makers are dead: those hold them no more."""
+    half_made = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")  # as tempfile names them
+    for entry in path.parent.iterdir():
+        if half_made.fullmatch(entry.name) and entry.is_dir() and not is_held(entry):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def clear_others(place: Path, names: Collection[str]) -> list[Path]:
+    """Remove the folders in `place` with other names, and what killed runs left; return the first.
+
+    Files stay, such as DVC's .gitignore.
+    """
+    gone = []
+    for entry in sorted(place.iterdir()) if place.is_dir() else ():
+        if entry.name.startswith("."):
+            if entry.is_dir() and not is_held(entry):
+                shutil.rmtree(entry, ignore_errors=True)
+        elif entry.is_dir() and entry.name not in names:
+            shutil.rmtree(entry)
+            gone.append(entry)
+    return gone
 
 
 def link(source: Path, target: Path) -> None:

@@ -5,6 +5,9 @@ next goes on. Outputs are put together from links to them, each file named by it
 is made anew to the same bytes is the same output. The store lies outside DVC's outputs, which DVC
 removes before a stage runs; DVC's own way to keep an output (`persist`) would shut the stage out of
 its run cache, and copies every linked byte before each run.
+
+Stages that run side by side may share a store: each claims what it needs before it makes any, and
+holds the lock of a piece while it makes it.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ from typing import Any
 from lcm_lora import files
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
+from lcm_lora.locks import is_held, locked, remove_unless_held
 from lcm_lora.records import Record, read_record, write_record
 
 SUMS = "sums.json"
 
-_USERS = "users"
+_USERS, _LOCKS = "users", "locks"
+_CLAIMS = "claims"
+"""The lock of all claims."""
 
 _LENGTH = 24
 
@@ -82,6 +88,18 @@ class Pieces:
             sums = {path.name: files.sha256(path) for path in sorted(made.iterdir())}
             write_record(made / SUMS, Sums(files=sums))
 
+    @contextlib.contextmanager
+    def locked(self, key: str) -> Iterator[None]:
+        """Let nobody else make the piece `key` while the block runs; wait while another does."""
+        with locked(self._store / _LOCKS / key, "another stage that makes the same"):
+            yield
+
+    def clear(self, key: str) -> None:
+        """Remove what was kept on the way to a piece that is whole now; its lock must be held."""
+        for pattern in (f"{key}.*", f".{key}.*"):
+            for entry in self._store.glob(pattern):
+                shutil.rmtree(entry, ignore_errors=True)
+
     def path(self, key: str) -> Path:
         """Return the folder of the piece `key`."""
         return self._store / key
@@ -116,19 +134,47 @@ class Pieces:
         """Note that `user` needs these pieces, and remove those that nobody has needed lately.
 
         Of each user, what it needed before stays too: the adapter of yesterday is the champion of
-        today. Call it before making any, so that no other user takes them for leftovers.
+        today. One that needs nothing is forgotten. Call it before making any, so that no other
+        user takes them for leftovers.
         """
         path = self._store / _USERS / f"{user}.json"
-        claim, now = _claim_of(path), tuple(sorted(keys))
-        if now != claim.now:
-            write_record(path, Claim(now=now, before=claim.now))
+        now = tuple(sorted(keys))
+        with self._claiming():
+            claim = _claim_of(path)
+            if not now:
+                path.unlink(missing_ok=True)
+            elif now != claim.now:
+                write_record(path, Claim(now=now, before=claim.now))
+            self._sweep()
+
+    def forget_all_but(self, users: Iterable[str]) -> None:
+        """Forget what any other user needed, and remove what nobody else needs."""
+        known = set(users)
+        claims = (self._store / _USERS).glob("*.json")
+        if others := [path for path in claims if path.stem not in known]:
+            with self._claiming():
+                for path in others:
+                    path.unlink(missing_ok=True)
+                self._sweep()
+
+    @contextlib.contextmanager
+    def _claiming(self) -> Iterator[None]:
+        with locked(self._store / _LOCKS / _CLAIMS, "another stage that clears up"):
+            yield
+
+    def _sweep(self) -> None:
+        """Remove what no claim names, and the locks of it, but nothing that is under way."""
         claims = [_claim_of(file) for file in (self._store / _USERS).glob("*.json")]
         kept = {key for claim in claims for key in (*claim.now, *claim.before)}
+        locks = self._store / _LOCKS
         for entry in self._store.iterdir():
             key = entry.name.removeprefix(".").partition(".")[0]
-            is_half_made = entry.name.startswith(".") and key in now
-            if entry.name != _USERS and (key not in kept or is_half_made):
+            is_own = key in {_USERS, _LOCKS}
+            if not is_own and key not in kept and not is_held(locks / key):
                 shutil.rmtree(entry, ignore_errors=True)
+        for lock in locks.iterdir():
+            if lock.name not in kept:
+                remove_unless_held(lock)
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove every other piece, and what a killed run left half made."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from lcm_lora.files import new_folder, sha256, sort_header, write_bytes, write_json
+from lcm_lora.files import clear_others, new_folder, sha256, sort_header, write_bytes, write_json
 
 
 def test_a_failed_folder_leaves_the_old_one_and_no_litter(tmp_path: Path) -> None:
@@ -69,3 +69,15 @@ def test_a_sorted_header_is_stable_and_keeps_the_tensors(tmp_path: Path) -> None
         assert np.array_equal(load_file(path)["x"], value)
         seen.add(path.read_bytes())
     assert len(seen) == 1
+
+
+def test_folders_of_other_names_go_and_what_killed_runs_left_but_no_files(tmp_path: Path) -> None:
+    for name in ("kept", "gone", ".kept.abcdefgh"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").touch()
+    (tmp_path / ".gitignore").touch()
+    with new_folder(tmp_path / "made"):  # by a process that lives
+        assert clear_others(tmp_path, {"kept"}) == [tmp_path / "gone"]
+        assert len(list(tmp_path.glob(".made.*"))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"kept", "made", ".gitignore"}
+    assert clear_others(tmp_path / "nowhere", {"kept"}) == []

@@ -8,7 +8,6 @@ Legend: N pictures, D dimensions.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from safetensors.numpy import load_file
 
 from lcm_lora.code import code_sha256, versions
 from lcm_lora.data.threads import in_order
+from lcm_lora.device import decides
 from lcm_lora.files import new_folder, sha256, write_tensors
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Score
@@ -86,10 +86,7 @@ class Job:
     @cached_property
     def how(self) -> dict[str, Any]:
         """What decides all arrays, besides who makes them."""
-        where = self.device.type
-        threads = torch.get_num_threads() if where == "cpu" else None
-        code = code_sha256(__name__)
-        return {"code": code, "versions": versions(), "device": where, "threads": threads}
+        return {"code": code_sha256(__name__), "versions": versions(), **decides(self.device)}
 
 
 def features(job: Job, name: str, sets: list[ImageSet], out: Path) -> None:
@@ -110,8 +107,7 @@ def features(job: Job, name: str, sets: list[ImageSet], out: Path) -> None:
             attributes_of_captions(captions)
     total = sum(len(images.captions) for images in sets)
     with new_folder(out) as made, progress(f"features {name}", total, "pictures") as advance:
-        if sets:
-            job.pieces.claim(name, [key for images in sets for key in _keys(job, images)])
+        job.pieces.claim(name, [key for images in sets for key in _keys(job, images)])
         for images in sets:
             images.check()
             chunks = list(_chunks(job, images, advance))
@@ -212,22 +208,18 @@ def _plugin(job: Job, images: ImageSet, name: str) -> NDArray[np.float32]:
 
 
 def _kept(job: Job, key: str) -> Arrays | None:
-    """Return what a piece holds; None where there is none, or it vanishes while it is read."""
-    try:
-        folder = job.pieces.find(key)
-        return load_file(folder / _ARRAYS) if folder else None
-    except OSError:
-        return None
+    """Return what a piece holds; None where there is none."""
+    folder = job.pieces.find(key)
+    return load_file(folder / _ARRAYS) if folder else None
 
 
 def _keep(job: Job, key: str, arrays: Arrays) -> None:
-    """Keep arrays; where another stage keeps or clears the same at the same moment, let it be."""
-    try:
-        with job.pieces.make(key) as made:
-            _write_arrays(made / _ARRAYS, arrays)
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY}:
-            raise
+    """Keep arrays, unless another stage that looked at the same pictures has kept them."""
+    with job.pieces.locked(key):
+        if job.pieces.find(key) is None:
+            with job.pieces.make(key) as made:
+                _write_arrays(made / _ARRAYS, arrays)
+        job.pieces.clear(key)
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:

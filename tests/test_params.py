@@ -117,6 +117,14 @@ WRONG: list[tuple[Callable[[Any], object], str]] = [
     (lambda p: p["distill"].update(foo=1), "distill.foo: no such parameter; .*lists all"),
     (lambda p: p["generate"]["adapter"].update(sampler="lmc"), "adapter.sampler: .*'lcm'"),
     (
+        lambda p: p["generate"]["adapter"].update(base="team/fine-tune"),
+        r"generate\.adapter\.base: no such parameter",
+    ),
+    (
+        lambda p: p["generate"]["adapter"].update(adapters={"style": 1.0}),
+        r"generate\.adapter\.adapters: no such section",
+    ),
+    (
         lambda p: p["generate"]["painters"]["ddim"].update(eta=1.5),
         r"painters\.ddim\.eta: .*less than or equal to 1",
     ),

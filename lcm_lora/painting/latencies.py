@@ -15,6 +15,8 @@ class CellLatency(Record):
     """Two evaluations of the denoiser a step."""
     ms: float
     """Median over repeats, from caption to pixels, divided by the batch."""
+    repeats: int
+    """After one that is not counted; long ones are repeated less."""
 
 
 class Latency(Record):
@@ -26,7 +28,7 @@ class Latency(Record):
     batch: int
     resolution: int
     repeats: int
-    """After one that is not counted."""
+    """The least of all numbers here."""
     denoiser_ms: float
     """One evaluation of the denoiser, divided by the batch."""
     decoder_ms: float

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -49,14 +50,13 @@ def measure_latency(params: Generate, base: Base, evaluation: Path, out: Path) -
     cells = []
     with progress("latency", len(kinds), "step counts") as advance:
         for steps, is_guided in kinds:
-            seconds = _of_cell(base, captions, steps, is_guided, real.resolution, params.seed)
-            ms = round(1000 * seconds / len(captions), 3)
-            cells.append(CellLatency(steps=steps, is_guided=is_guided, ms=ms))
+            took = _of_cell(base, captions, steps, is_guided, real.resolution, params.seed)
+            ms = round(1000 * took.median / len(captions), 3)
+            cell = CellLatency(steps=steps, is_guided=is_guided, ms=ms, repeats=took.repeats)
+            cells.append(cell)
             advance(1, f"{steps} steps")
-    denoiser, decoder, text = (
-        round(1000 * seconds / len(captions), 4)
-        for seconds in _of_parts(base, captions, real.resolution)
-    )
+    parts = _of_parts(base, captions, real.resolution)
+    denoiser, decoder, text = (round(1000 * p.median / len(captions), 4) for p in parts)
     write_record(
         out,
         Latency(
@@ -64,7 +64,7 @@ def measure_latency(params: Generate, base: Base, evaluation: Path, out: Path) -
             dtype=str(base.dtype).removeprefix("torch."),
             batch=len(captions),
             resolution=real.resolution,
-            repeats=_REPEATS,
+            repeats=min(*(cell.repeats for cell in cells), *(part.repeats for part in parts)),
             denoiser_ms=denoiser,
             decoder_ms=decoder,
             text_ms=text,
@@ -73,21 +73,29 @@ def measure_latency(params: Generate, base: Base, evaluation: Path, out: Path) -
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """How long some work takes, in seconds, and from how many timings that is known."""
+
+    median: float
+    repeats: int
+
+
 def _cells(params: Generate) -> list[Cell]:
     return [cell for name in params.names for cell in params.painter(name).cells]
 
 
 def _of_cell(
     base: Base, captions: Sequence[str], steps: int, is_guided: bool, size: int, seed: int
-) -> float:
+) -> _Took:
     cell = Cell(steps=steps, guidance=2.0 if is_guided else 1.0)
     base.pipeline.scheduler = scheduler_of("ddim", dict(base.pipeline.scheduler.config))
     return _median(lambda: paint(base, captions, cell, size, seed), base.device)
 
 
 @torch.inference_mode()
-def _of_parts(base: Base, captions: Sequence[str], size: int) -> tuple[float, float, float]:
-    """Return the seconds of one pass of B through the denoiser, the decoder and the text parts."""
+def _of_parts(base: Base, captions: Sequence[str], size: int) -> tuple[_Took, _Took, _Took]:
+    """Time one pass of B through the denoiser, the decoder and the text parts."""
     count, side = len(captions), size // base.downsampling
     ids = torch.tensor([[size, size, 0, 0, size, size]]).repeat(count, 1)
     told = base.conditioning(list(captions), ids)
@@ -96,20 +104,21 @@ def _of_parts(base: Base, captions: Sequence[str], size: int) -> tuple[float, fl
     timesteps = torch.full((count,), 500, device=device)
     denoise = base.denoiser(base.unet)
     one = latents[:1, : base.vae.config.latent_channels]
+    decoding = _median(lambda: base.vae.decode(one), device)
     return (
         _median(lambda: denoise(latents, timesteps, told), device),
-        count * _median(lambda: base.vae.decode(one), device),
+        _Took(count * decoding.median, decoding.repeats),
         _median(lambda: base.conditioning(list(captions), ids), device),
     )
 
 
-def _median(work: Callable[[], object], device: torch.device) -> float:
-    """Return the median seconds of `work`, after one run that is not counted."""
+def _median(work: Callable[[], object], device: torch.device) -> _Took:
+    """Time `work` some times, after one run that is not counted."""
     _timed(work, device)
     times: list[float] = []
     while len(times) < _REPEATS and (not times or sum(times) + times[-1] < _BUDGET):
         times.append(_timed(work, device))
-    return statistics.median(times)
+    return _Took(statistics.median(times), len(times))
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ from lcm_lora.data.picture_sets import PictureSet, read_set
 from lcm_lora.data.shards import read_tar_members, write_tar
 from lcm_lora.files import link, new_folder, sha256
 from lcm_lora.hashes import Hashes
-from lcm_lora.painting.subject import Subject
-from lcm_lora.params.generate import Cell, Generate, Painter
+from lcm_lora.params.generate import Cell, Generate, Sampling
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.pieces import Pieces, key_of
 from lcm_lora.progress import Advance, progress
@@ -34,6 +33,7 @@ from lcm_lora.seeing.set_records import Painted, SetRecord, SetScheduler
 
 if TYPE_CHECKING:
     from lcm_lora.bases import Base
+    from lcm_lora.painting.subject import Subject
 
 _TAR, _SCHEDULER = "pictures.tar", "scheduler.json"
 
@@ -46,6 +46,13 @@ class Studio:
     hardware: Hardware
 
     @cached_property
+    def where(self) -> dict[str, Any]:
+        """What of the hardware decides the last bits, as it is here."""
+        from lcm_lora.device import decides, pick_device
+
+        return {"precision": self.hardware.precision, **decides(pick_device(self.hardware))}
+
+    @cached_property
     def base(self) -> Base:
         """The base, with the subject's adapters in its weights."""
         from lcm_lora.bases import load_base  # heavy, and needless where all is painted
@@ -55,7 +62,7 @@ class Studio:
         fuse(base, self.subject)
         return base
 
-    def take(self, painter: Painter) -> Base:
+    def take(self, painter: Sampling) -> Base:
         """Return the base with a fresh scheduler of the painter."""
         from lcm_lora.painting.schedulers import scheduler_of
 
@@ -94,17 +101,18 @@ def generate(
     with new_folder(out) as made:
         names = tuple(cell.name for cell in cells)
         write_record(made / PAINTED, Painted(captions=real.captions, cells=names))
-        if studio is None:
-            return
         pieces = Pieces(store, hashes)
+        if studio is None:
+            pieces.claim(name, ())
+            return
         keys = {cell: _key(params, painter, cell, studio, real) for cell in cells}
         pieces.claim(name, keys.values())
         total = len(cells) * len(real.captions)
         with progress(f"generate {name}", total, "pictures") as advance:
             for cell, key in keys.items():
                 job = _Job(params, painter, cell, studio, real)
-                folder = pieces.find(key) or _painted(job, pieces, key, hashes, advance)
-                _put(job, name, folder, made)
+                _make(job, pieces, key, hashes, advance)
+                _put(job, name, pieces.path(key), made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +120,13 @@ class _Job:
     """One cell to paint."""
 
     params: Generate
-    painter: Painter
+    painter: Sampling
     cell: Cell
     studio: Studio
     real: PictureSet
 
 
-def _key(params: Generate, painter: Painter, cell: Cell, studio: Studio, real: PictureSet) -> str:
+def _key(params: Generate, painter: Sampling, cell: Cell, studio: Studio, real: PictureSet) -> str:
     """Return what decides a cell's bytes; the painter's name does not."""
     return key_of(
         code=code_sha256(__name__),
@@ -132,12 +140,22 @@ def _key(params: Generate, painter: Painter, cell: Cell, studio: Studio, real: P
         batch=params.batch,
         size=real.resolution,
         captions=captions_sha256(real.captions),
-        hardware=studio.hardware.model_dump(mode="json"),
+        where=studio.where,
     )
 
 
-def _painted(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance) -> Path:
-    """Paint a cell batch by batch, each kept when it is done; return the cell's folder."""
+def _make(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance) -> None:
+    """Paint a cell unless it is there, or another painter's stage is just making the same."""
+    with pieces.locked(key):
+        if pieces.find(key) is None:
+            _paint(job, pieces, key, hashes, advance)
+        else:
+            advance(len(job.real.captions), job.cell.name)
+        pieces.clear(key)
+
+
+def _paint(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance) -> None:
+    """Paint a cell batch by batch, each kept when it is done."""
     parts = pieces.path(f"{key}.parts")
     done = Pieces(parts, hashes)
     captions, batch = job.real.captions, job.params.batch
@@ -148,8 +166,6 @@ def _painted(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advan
     with pieces.make(key) as made:
         write_tar(made / _TAR, _members(done, names))
         shutil.copyfile(done.path(names[0]) / _SCHEDULER, made / _SCHEDULER)
-    shutil.rmtree(parts)
-    return pieces.path(key)
 
 
 def _batch(job: _Job, done: Pieces, first: int, captions: Sequence[str], advance: Advance) -> str:

@@ -55,18 +55,23 @@ class Cell(Section):
         return f"steps-{self.steps}_guidance-{self.guidance:g}{seeds}"
 
 
-class Painter(Section):
-    """A subject (a base and weighted adapters), a sampler, and the image sets they make."""
+class Sampling(Section):
+    """A sampler, and the image sets that it makes."""
 
-    base: Text | None = None
-    """Another base than `base.model`, named as that is: a fine-tune."""
-    adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = Field(default_factory=dict)
-    """Adapters and their weights: LoRA files, folders or hub ids."""
     sampler: Sampler
     eta: float = Field(0.0, ge=0, le=1)
     """Share of fresh noise in each step, of ddim and tcd."""
     cells: Annotated[tuple[Cell, ...], Field(min_length=1, max_length=80)]
     """No more than fit into a parameter of an MLflow run."""
+
+
+class Painter(Sampling):
+    """A subject (a base and weighted adapters), and how it paints."""
+
+    base: Text | None = None
+    """Another base than `base.model`, named as that is: a fine-tune."""
+    adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = Field(default_factory=dict)
+    """Adapters and their weights: LoRA files, folders or hub ids."""
 
 
 class Generate(Section):
@@ -75,8 +80,8 @@ class Generate(Section):
     batch: int = Field(64, ge=1, le=65536)
     """Pictures that are made at a time."""
     seed: Seed = 0
-    adapter: Painter
-    """The new adapter; the champion paints the same cells with its own."""
+    adapter: Sampling
+    """How the new adapter paints, and how the champion paints the same cells with its own."""
     painters: dict[PainterName, Painter]
     """All that can paint without the new adapter: the teacher, and whom it is compared with."""
     transfers: dict[PainterName, Painter] = Field(default_factory=dict)
@@ -90,8 +95,8 @@ class Generate(Section):
             raise ValueError(f"transfers: {twice[0]} is among the painters too; rename one")
         return self
 
-    def painter(self, name: str) -> Painter:
-        """Return a painter by its name; the champion paints as the adapter does."""
+    def painter(self, name: str) -> Sampling:
+        """Return how a painter paints, by its name; the champion paints as the adapter does."""
         if name in {ADAPTER, CHAMPION}:
             return self.adapter
         return {**self.painters, **self.transfers}[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lcm_lora.errors import UserError, one_of
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.subject import Places, Subject, subject_of
-from lcm_lora.params.generate import TEACHER, Cell, Generate, Painter
+from lcm_lora.params.generate import TEACHER, Cell, Generate, Sampling
 
 _PUBLISHED_POINTS = 50
 """Of the LCM scheduler, where no recipe says how many were trained."""
@@ -64,7 +64,7 @@ def asked_of(
 
 
 def _of_painter(
-    name: str, steps: Sequence[int], painter: Painter, subject: Subject, guidance: float | None
+    name: str, steps: Sequence[int], painter: Sampling, subject: Subject, guidance: float | None
 ) -> Iterator[Asked]:
     if name == TEACHER:
         # Its own noises would be others than those of the rest.
@@ -78,13 +78,13 @@ def _of_painter(
         yield Asked(name, Cell(steps=count, guidance=own))
 
 
-def own_guidance(painter: Painter) -> float:
+def own_guidance(painter: Sampling) -> float:
     """Return the guidance that suits a painter, of those that it is measured with."""
     pick = min if painter.sampler in _CONSISTENT else max
     return pick(cell.guidance for cell in painter.cells)
 
 
-def most_steps(painter: Painter, subject: Subject) -> int:
+def most_steps(painter: Sampling, subject: Subject) -> int:
     """Return over how many points a painter can step: the trained grid, or the whole schedule."""
     if painter.sampler != "lcm":
         return subject.base.structure.training_steps

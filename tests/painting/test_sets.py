@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from making import CPU, make_adapter, shapes_inventory
 
 from lcm_lora.data.picture_sets import read_set
@@ -18,6 +22,7 @@ from lcm_lora.painting.latencies import read_latency
 from lcm_lora.painting.sets import Studio, generate
 from lcm_lora.painting.subject import Subject, with_adapter
 from lcm_lora.params.generate import Cell, Generate, Painter
+from lcm_lora.params.hardware import Hardware
 from lcm_lora.seeing.image_sets import captions_of, generated_sets
 
 TWO = Cell(steps=2, guidance=1.0)
@@ -137,7 +142,8 @@ def test_what_nobody_has_needed_lately_is_removed(project: Project) -> None:
     store = project.folder / "store"
     for steps in (1, 2, 3, 4):
         project.paint(params(Cell(steps=steps, guidance=1.0)))
-        assert len([path for path in store.iterdir() if path.name != "users"]) == min(steps, 2)
+        assert len(list(store.glob("*/pictures.tar"))) == min(steps, 2)
+        assert len(list(store.iterdir())) == min(steps, 2) + 2, "and who needs them, and locks"
 
 
 def test_a_damaged_picture_in_the_store_is_painted_again(
@@ -170,20 +176,111 @@ def test_a_missing_evaluation_set_is_said(project: Project, tmp_path: Path) -> N
     assert not (project.folder / "adapter").exists()
 
 
-def test_latency_has_every_step_count_once_and_grows_with_them(
-    evaluation: Path, tmp_path: Path
+SECOND = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:3]
+from test_sets import Project, TEACHER, counted_in, params
+from making import shapes_inventory
+from lcm_lora.hashes import Hashes
+from lcm_lora.painting.subject import Subject
+folder, evaluation = Path(sys.argv[3]), Path(sys.argv[4])
+firsts = counted_in()
+project = Project(folder, evaluation, Hashes(folder / "hashes"), Subject(shapes_inventory()))
+project.paint(params(), "teacher", "second")
+print(firsts)
+"""
+
+
+def counted_in() -> list[int]:
+    """Count what this process paints, to its end."""
+    return painted_batches(pytest.MonkeyPatch())
+
+
+def test_of_two_stages_that_need_the_same_cell_at_once_one_paints_it_and_one_waits(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second starts between two batches of the first, under another painter's name."""
+    project.subject = Subject(project.subject.base)
+    how = params(batch=2).model_copy(update={"painters": {"teacher": TEACHER, "ddim": TEACHER}})
+    real, firsts, second = painting.paint, [], []
+    here = Path(__file__).parent
+    places = [here, here.parent, project.folder, project.evaluation]
+
+    def painted(*args, **kwargs):  # type: ignore[no-untyped-def]
+        if firsts:
+            command = [sys.executable, "-c", SECOND.replace("params()", "params(batch=2)")]
+            process = subprocess.Popen(
+                [*command, *map(str, places)], stdout=-1, stderr=-1, text=True
+            )
+            assert process.stderr
+            second.append((process, process.stderr.readline()))
+        firsts.append(args[5])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(painting, "paint", painted)
+    first = project.paint(how, "ddim")
+    ((process, said),) = second
+    out, errors = process.communicate()
+    assert said == "waiting for another stage that makes the same\n"
+    assert (process.returncode, out) == (0, "[]\n"), errors
+    assert firsts == [0, 2]
+    tar = "steps-2_guidance-1_seeds-1.tar"
+    assert sha256(first / tar) == sha256(project.folder / "second" / tar)
+
+
+def test_what_a_kill_left_beside_a_whole_cell_goes_and_kept_cells_count_as_done(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.paint(params())
+    (piece,) = (project.folder / "store").glob("*/pictures.tar")
+    for name in (f"{piece.parent.name}.parts", f".{piece.parent.name}.abcdefgh"):
+        (project.folder / "store" / name / "some").mkdir(parents=True)
+    capsys.readouterr()
+    project.paint(params())
+    assert {path.name for path in (project.folder / "store").iterdir()} == {
+        piece.parent.name,
+        "locks",
+        "users",
+    }
+    assert "generate adapter: 4/4 pictures" in capsys.readouterr().err
+
+
+def test_what_decides_the_last_bits_is_what_the_machine_has_and_not_what_was_asked(
+    project: Project,
+) -> None:
+    def where(**asked: Any) -> dict[str, Any]:
+        return Studio(project.subject, Hardware(precision="fp32", **asked)).where
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = where(device="cpu")
+        torch.set_num_threads(2)
+        two = where(device="cpu")
+        assert where(device="cpu", threads=1) == one != two
+    finally:
+        torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        assert where(device="auto") == where(device="cpu")
+
+
+def test_latency_has_every_step_count_once_and_says_from_how_many_timings(
+    evaluation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from making import shapes_base
 
+    from lcm_lora.painting import latency
     from lcm_lora.painting.latency import measure_latency
 
+    monkeypatch.setattr(latency, "_BUDGET", 0.0)  # however quick the machine
     how = params(TWO, Cell(steps=16, guidance=1.0), Cell(steps=2, guidance=3.0))
     measure_latency(how, shapes_base(), evaluation, tmp_path / "latency.json")
     found = read_latency(tmp_path / "latency.json")
     assert [(c.steps, c.is_guided) for c in found.cells] == [(2, False), (2, True), (16, False)]
-    two, sixteen = found.of(2, 1.0), found.of(16, 1.0)
-    assert two is not None
-    assert sixteen is not None
-    assert 0 < two < sixteen
-    assert 0 < found.denoiser_ms < sixteen
+    assert found.repeats == 1
+    assert {cell.repeats for cell in found.cells} == {1}
+    assert all(cell.ms > 0 for cell in found.cells)
+    assert found.of(16, 1.0) == found.cells[-1].ms
+    assert found.of(16, 3.0) is None
     assert (found.batch, found.resolution) == (3, 32)

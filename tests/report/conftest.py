@@ -358,7 +358,7 @@ def _latency() -> Latency:
         decoder_ms=1.0,
         text_ms=0.5,
         cells=tuple(
-            CellLatency(steps=steps, is_guided=guided, ms=1.5 + 2.5 * nfe)
+            CellLatency(steps=steps, is_guided=guided, ms=1.5 + 2.5 * nfe, repeats=5)
             for (steps, guided), nfe in cells.items()
         ),
     )

@@ -6,12 +6,15 @@ a user can mend ends in one line on stderr and exit code 1.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, ParamSpec
 
@@ -39,7 +42,8 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
         def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
             _quiet()
             try:
-                body(*args, **kwargs)
+                with _ended_by_sigterm() if panel == _STAGE else contextlib.nullcontext():
+                    body(*args, **kwargs)
             except UserError as error:
                 _fail(str(error))
             except OSError as error:
@@ -229,6 +233,28 @@ def shapes_teacher(
     from lcm_lora.shapes.teacher import make_weights
 
     make_weights(out, effort)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, so that nothing half made stays; not in processes forked off."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != process:
+            os.kill(os.getpid(), number)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _words_in(text: str) -> tuple[str, ...]:

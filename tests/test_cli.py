@@ -3,6 +3,7 @@
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,3 +207,30 @@ def test_a_picture_on_demand(project: Path, cache: Path) -> None:
     (project / "full.png").symlink_to("/dev/full")
     complains(call("image", "a ring", *of, "--out", "full.png", cwd=project), "no space left")
     complains(call("image", "a ring", *of, "--out", "image.xyz", cwd=project), "image.xyz", "png")
+
+
+ENDED = """
+import signal
+from pathlib import Path
+from lcm_lora.cli import _STAGE, _command, app
+from lcm_lora.files import new_folder
+
+@_command(_STAGE)
+def wait() -> None:
+    with new_folder(Path("out")):
+        print("in", flush=True)
+        signal.pause()
+
+app(["wait"])
+"""
+
+
+def test_a_stage_that_is_ended_leaves_nothing_half_made(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENDED]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "in\n"
+        process.terminate()
+        assert process.communicate() == ("", "")
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lcm_lora import layout
 from lcm_lora.champion import take_over
 from lcm_lora.data.prepared import Prepared, first_units
 from lcm_lora.errors import UserError
+from lcm_lora.files import clear_others
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.look import Look, check_look, look
 from lcm_lora.inventory.source import changes, touches_first
 from lcm_lora.params.file import Params, load_params
+from lcm_lora.params.generate import REAL
 from lcm_lora.pieces import Ledger, Pieces
 from lcm_lora.records import read_record, write_record
 
@@ -31,6 +33,7 @@ def run() -> None:
     sys.stderr.write(f"champion: {champion.version if champion else 'none'}\n")
     with Hashes(layout.HASHES) as hashes:
         _adopt(hashes)
+        forget(params.generate.names, hashes)
     for name, record in now.records().items():
         write_record(layout.INVENTORY / f"{name}.json", record)
     for file in (layout.INVENTORY / "painters").glob("*.json"):
@@ -65,6 +68,19 @@ def _noticed(params: Params, before: Look, now: Look) -> Iterator[str]:
                 "evaluation set: the source begins otherwise than before, so it may change, and"
                 " teacher and solvers be painted anew; evaluation.source names a fixed one"
             )
+
+
+def forget(painters: Sequence[str], hashes: Hashes) -> None:
+    """Remove what was made of painters that are none any more, of which DVC knows nothing."""
+    known = {*painters, REAL}
+    for stage in ("generate", "features"):
+        Pieces(layout.CHECKPOINTS / stage, hashes).forget_all_but(known)
+    gone = [
+        path for place in (layout.IMAGES, layout.FEATURES) for path in clear_others(place, known)
+    ]
+    if gone:
+        names = ", ".join(sorted({path.name for path in gone}))
+        sys.stderr.write(f"no painters any more: {names}; their pictures are removed\n")
 
 
 def _adopt(hashes: Hashes) -> None:

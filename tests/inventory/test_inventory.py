@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lcm_lora import layout
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
@@ -26,8 +27,10 @@ from lcm_lora.inventory.source import changes, look_at_source
 from lcm_lora.params.base import Base
 from lcm_lora.params.score import Score
 from lcm_lora.params.sources import FolderSource, ShapesSource, WebdatasetSource
+from lcm_lora.pieces import Pieces
 from lcm_lora.records import write_record
 from lcm_lora.shapes import places
+from lcm_lora.stages.inventory import forget
 
 AN_HOUR_AGO = time.time_ns() - 3600 * 10**9
 
@@ -295,3 +298,28 @@ def test_looking_at_networks_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_was_made_of_painters_that_are_none_any_more_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hashes = Hashes(tmp_path / "hashes")
+    for name in ("teacher", "tcd", "real"):
+        for place in (layout.IMAGES, layout.FEATURES):
+            (place / name).mkdir(parents=True)
+        for stage in ("generate", "features"):
+            pieces = Pieces(layout.CHECKPOINTS / stage, hashes)
+            pieces.claim(name, [name])
+            with pieces.make(name) as made:
+                (made / "x").touch()
+    forget(["teacher"], hashes)
+    for place in (layout.IMAGES, layout.FEATURES):
+        assert {path.name for path in place.iterdir()} == {"teacher", "real"}
+    for stage in ("generate", "features"):
+        kept = {path.parent.name for path in (layout.CHECKPOINTS / stage).glob("*/x")}
+        assert kept == {"teacher", "real"}
+    said = "no painters any more: tcd; their pictures are removed\n"
+    assert capsys.readouterr().err == said
+    forget(["teacher"], hashes)
+    assert capsys.readouterr().err == "", "and it is said once"

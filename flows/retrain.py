@@ -10,6 +10,7 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain"))
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
 from tasks import champion, registry, tracking
-from tasks.graph import Stage, plan
+from tasks.graph import Stage, is_due, plan
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome, Workshop, combined, run_stage
 from tasks.tracking import Tracker
@@ -63,7 +64,7 @@ def retrain() -> State[Any]:
         judged, outcomes = run_until_settled(tracker, params, stages, console)
     except UserError as error:
         return Failed(message=str(error))
-    summary.show_scores(console, judged.table, judged.decision)
+    summary.show_scores(console, judged.table, judged.decision, judged.move)
     summary.show_stages(console, outcomes)
     summary.show_decision(console, root, judged.version, judged.decision, judged.move)
     return Completed()
@@ -80,11 +81,10 @@ def run_until_settled(
     workshop = Workshop(tracker.root, params.retrain.workers)
     outcomes: list[Outcome] = []
     for _ in range(_MOST_ROUNDS):
-        champion.bring(tracker, params.registry.name)
-        outcomes = combined(outcomes, run_stages(stages, workshop, tracker))
+        outcomes = combined(outcomes, run_beside_champion(tracker, params, stages, workshop))
         if judged := register_and_judge(tracker, params):
             return judged, outcomes
-        console.print("Another is champion by now; the adapter is judged again, against that one")
+        console.print("The champion is not the one compared; the adapter is judged again")
         stages = plan(tracker.root)
     raise UserError(
         f"registry.name {params.registry.name}: the champion changed {_MOST_ROUNDS} times while "
@@ -92,16 +92,49 @@ def run_until_settled(
     )
 
 
-def run_stages(stages: list[Stage], workshop: Workshop, tracker: Tracker) -> list[Outcome]:
+def run_beside_champion(
+    tracker: Tracker, params: Params, stages: list[Stage], workshop: Workshop
+) -> list[Outcome]:
+    """Bring the champion and run every stage.
+
+    The champion is left where it is only if it is the project's own adapter and no other one is to
+    be expected. Pictures that came in meanwhile show in the first look alone, so look first.
+
+    Raises:
+        UserError: A stage failed, or the champion cannot be had.
+    """
+    name = params.registry.name
+    if champion.bring(tracker, name, for_new=is_due(stages, layout.ADAPTER)):
+        return run_stages(stages, workshop, tracker)
+    looked = run_stages([stage for stage in stages if not stage.upstream], workshop, tracker)
+    stages = plan(tracker.root)
+    if is_due(stages, layout.ADAPTER):
+        champion.bring(tracker, name, for_new=True)
+        return combined(looked, run_stages(stages, workshop, tracker))
+    return run_stages(stages, workshop, tracker, looked)
+
+
+def run_stages(
+    stages: list[Stage], workshop: Workshop, tracker: Tracker, done: Sequence[Outcome] = ()
+) -> list[Outcome]:
     """Run every stage when those that it needs are done, side by side where it can be.
+
+    Args:
+        stages: In an order in which they can run.
+        workshop: Where to run them.
+        tracker: Follows the training.
+        done: What became of stages that have run already.
 
     Raises:
         UserError: A stage failed; the others went as far as they could.
     """
+    known = {outcome.name: outcome for outcome in done}
     futures: dict[str, PrefectFuture[Any]] = {}
     with workshop.no_survivors():
         for stage in stages:
-            upstream = [futures[name] for name in stage.upstream]
+            if stage.name in known:
+                continue
+            upstream = [known.get(name) or futures[name] for name in stage.upstream]
             watch = tracker.follow_training if layout.TRAINING in stage.outputs else None
             # Futures as arguments: Prefect waits for them, and passes what came of them.
             futures[stage.name] = run_stage.submit(stage, workshop, upstream, watch)  # type: ignore[arg-type]
@@ -110,7 +143,8 @@ def run_stages(stages: list[Stage], workshop: Workshop, tracker: Tracker) -> lis
     for name, future in futures.items():
         if not future.state.is_completed():
             raise UserError(f"{name}: {future.state.message}")
-    return [future.result() for future in futures.values()]
+    ran = {name: future.result() for name, future in futures.items()}
+    return [(known | ran)[stage.name] for stage in stages]
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
@@ -123,6 +157,8 @@ def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
     decision = read_decision(tracker.root / layout.DECISION)
     if champion.is_overtaken(tracker, params.registry.name, decision):
         return None
+    if version := registry.crowned(tracker, params.registry.name, decision):
+        return Judged(table, decision, version, "champion already")
     run_id = tracking.log_results(tracker, params, training, table, decision)
     version = registry.register(tracker, run_id, params, training, decision)
     move = registry.promote(tracker, version, decision)

@@ -14,6 +14,12 @@ from lcm_lora.gate.decision import Decision
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 
+_SETTLED: dict[Move, str] = {
+    "champion already": "Is champion",
+    "carried out before": "Promoted once",
+}
+"""What there is to say of a decision after which nothing was done."""
+
 
 def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
     """Print what became of each stage."""
@@ -26,10 +32,12 @@ def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
     console.print(table)
 
 
-def show_scores(console: Console, scores: Scores, decision: Decision) -> None:
+def show_scores(
+    console: Console, scores: Scores, decision: Decision, move: Move | None = None
+) -> None:
     """Print the adapter and the champion by step count, and how every rule came out."""
     terminal.show_standing(console, scores, decision)
-    terminal.show_rules(console, decision)
+    terminal.show_rules(console, decision, _SETTLED.get(move) if move else None)
     console.print("Every number: lcm-lora scores --all, or --csv", style="dim")
 
 
@@ -42,6 +50,11 @@ def show_decision(
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
     if move == "champion already":
         verdict = f"no new champion: {version} is the champion already"
+    elif move == "carried out before":
+        verdict = (
+            f"no new champion: {version} was promoted by this decision before, and the alias was "
+            "moved since; move it back by hand, or train anew"
+        )
     else:
         promoted = "new champion" if move == "promoted" else "no new champion"
         verdict = f"{promoted}: {decision.reason}"

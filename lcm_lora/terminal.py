@@ -51,10 +51,18 @@ def show_standing(console: Console, table: Table, decision: Decision) -> None:
     console.print(Text(f"± and ranges: intervals of {level(table)}", style="dim"))
 
 
-def show_rules(console: Console, decision: Decision) -> None:
-    """Print the verdict, and every rule with what came out."""
+def show_rules(console: Console, decision: Decision, outcome: str | None = None) -> None:
+    """Print the verdict, and every rule with what came out.
+
+    Args:
+        console: Where to.
+        decision: About the adapter.
+        outcome: What came of it, in at most 14 letters, where that is known.
+    """
     verdict = "Promote" if decision.promote else "Do not promote"
     style = "bold green" if decision.promote else "bold red"
+    if outcome:
+        verdict, style = outcome, "bold"
     console.print(_beside([(Text(verdict, style=style), Text(decision.reason))], 14))
     asked = [rule for rule in decision.rules if rule.verdict != "no champion"]
     console.print(_beside([(_mark(rule), Text(rule.words)) for rule in asked], 14))

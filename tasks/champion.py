@@ -18,12 +18,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.champion import ADAPTER, read_champion, write_champion
+from lcm_lora.champion import ADAPTER, write_champion
+from lcm_lora.champion_record import Champion, read_champion
 from lcm_lora.errors import UserError, reason
-from lcm_lora.evaluation.scores import Champion
 from lcm_lora.gate.decision import Decision
 from lcm_lora.recipe import RECIPE, Recipe, read_recipe
 from lcm_lora.records import read_record
+from tasks.graph import locked
 from tasks.tracking import Tracker
 
 ALIAS = "champion"
@@ -51,11 +52,19 @@ def is_overtaken(tracker: Tracker, name: str, decision: Decision) -> bool:
 
 
 @task(task_run_name="bring the champion", cache_policy=NO_CACHE)
-def bring(tracker: Tracker, name: str) -> None:
+def bring(tracker: Tracker, name: str, for_new: bool = False) -> bool:
     """Put the champion's adapter where the first look finds it, or a note that there is none.
 
-    Nothing is put there if it is the very adapter that lies in the project: its comparison with the
-    champion before it stands, and nothing has to run again.
+    Nothing is put there if it is the very adapter of the project: its comparison with the champion
+    before it stands, and nothing has to run again.
+
+    Args:
+        tracker: Of the project.
+        name: Of the registered model.
+        for_new: The project is about to get another adapter, so bring the champion in any case.
+
+    Returns:
+        Whether the champion, or the note, is there; False where it is the project's own adapter.
 
     Raises:
         UserError: The champion's adapter cannot be had, or is not what was registered.
@@ -64,13 +73,15 @@ def bring(tracker: Tracker, name: str) -> None:
     version = _holder(tracker, name)
     if version is None:
         write_champion(place, None, None)
-        return
+        return True
     champion = _record(version)
-    if champion.weights_sha256 == _own_weights(tracker.root):
+    if not for_new and _is_own(tracker.root, version):
         shutil.rmtree(place, ignore_errors=True)
-    elif not _is_here(place, champion):
+        return False
+    if not _is_here(place, champion):
         with tempfile.TemporaryDirectory(dir=_made(place.parent)) as folder:
             write_champion(place, champion, _downloaded(version, champion, Path(folder)))
+    return True
 
 
 def _holder(tracker: Tracker, name: str) -> ModelVersion | None:
@@ -94,10 +105,13 @@ def _weights(champion: Champion | None) -> str | None:
     return champion.weights_sha256 if champion else None
 
 
-def _own_weights(root: Path) -> str | None:
+def _is_own(root: Path, version: ModelVersion) -> bool:
+    """Tell whether a version is of the project's adapter, be that here or in DVC's storage only."""
     with contextlib.suppress(UserError):
-        return read_record(root / layout.ADAPTER / RECIPE, Recipe, _MEND).weights_sha256
-    return None
+        recipe = read_record(root / layout.ADAPTER / RECIPE, Recipe, _MEND)
+        return recipe.weights_sha256 == version.tags["adapter_sha256"]
+    pulled = locked(root).get(layout.ADAPTER)
+    return pulled is not None and pulled == version.tags.get("adapter_md5")
 
 
 def _is_here(place: Path, champion: Champion) -> bool:

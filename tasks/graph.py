@@ -15,6 +15,10 @@ from ruamel.yaml import YAML, YAMLError
 
 from lcm_lora.errors import UserError
 
+_ALWAYS = "always changed"
+_NOT_HERE = ("deleted", "not in cache")
+"""What DVC says of stages that always run, and of files that are known and not here."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -62,6 +66,24 @@ def plan(root: Path) -> list[Stage]:
         for stage in order
         if isinstance(stage, PipelineStage)
     ]
+
+
+def is_due(stages: list[Stage], output: Path) -> bool:
+    """Tell whether an output is about to be made anew, as far as can be told before a first look.
+
+    What is only not here, such as in a clone that has pulled nothing, is no change.
+
+    Args:
+        stages: As `plan` returns them.
+        output: A path that one of them makes.
+    """
+    missing = {f"{path} {how}" for s in stages for path in s.outputs for how in _NOT_HERE}
+    needed: set[str] = set()
+    for stage in reversed(stages):
+        if output in stage.outputs or stage.name in needed:
+            needed |= {stage.name, *stage.upstream}
+    changes = {why for stage in stages if stage.name in needed for why in stage.changes}
+    return bool(changes - missing - {_ALWAYS})
 
 
 def _ask_dvc(root: Path) -> tuple[Any, dict[str, list[Any]]]:

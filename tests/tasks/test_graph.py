@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lcm_lora.errors import UserError
-from tasks.graph import locked, plan
+from tasks.graph import is_due, locked, plan
 
 PIPELINE = """
 stages:
@@ -68,6 +68,30 @@ def test_plan_agrees_with_dvc_about_what_changed(root: Path) -> None:
     changes = {stage.name: stage.changes for stage in plan(root)}
     assert changes["middle@a"] == changes["middle@b"] == ("wanted.amount modified",)
     assert not changes["first"]
+
+
+def test_an_output_is_due_if_anything_before_it_changes(root: Path) -> None:
+    first, middle, last = (Path(name) for name in ("first", "middle-a", "last"))
+    assert is_due(plan(root), first)
+    dvc(root, "repro", "--quiet")
+    stages = plan(root)
+    assert not is_due(stages, last)
+    (root / "params.yaml").write_text("wanted: {amount: 2}\n")
+    found = plan(root)
+    assert [is_due(found, path) for path in (first, middle, last)] == [False, True, True]
+    (root / "given").write_text("other")
+    assert is_due(plan(root), first)
+
+
+def test_what_is_only_not_here_is_not_due(root: Path) -> None:
+    dvc(root, "repro", "--quiet")
+    for path in (root / name for name in ("first", "middle-a", "last")):
+        path.unlink()
+    stages = plan(root)
+    assert any(stage.changes for stage in stages)
+    assert not is_due(stages, Path("last"))
+    (root / "given").unlink()  # it is no output, so nothing brings it back
+    assert is_due(plan(root), Path("last"))
 
 
 def test_a_broken_graph_is_one_line(tmp_path: Path) -> None:

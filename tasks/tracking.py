@@ -40,6 +40,8 @@ LIVE_CURVE = layout.CHECKPOINTS / "distill" / CURVE
 
 _SECONDS_OF_DOUBT = 3.0
 """By so much a process's time of start, or that of a file, may seem to move."""
+_MADE_BY = {"hardware", "base", "prepare", "evaluation", "encode", "distill", "select"}
+"""Sections that an adapter depends on; how it is measured and judged may change afterwards."""
 _BATCH = 100
 """MLflow takes no more parameters in one call."""
 
@@ -254,7 +256,10 @@ def log_results(
         client.log_batch(run_id, metrics=[*score_metrics(table), *difference_metrics(table)])
         client.set_tag(run_id, "scores_md5", scored)
     decided, reported = (hash_of(hashes, path) for path in (layout.DECISION, layout.REPORT))
-    if (done.get("decision_md5"), done.get("report_md5")) == (decided, reported):
+    # A rival that comes in changes the scores alone; another title, the report alone.
+    parts = "-".join(md5[:12] for md5 in (scored, decided, reported))
+    own = f"scores/{decision.protocol_sha256[:12]}/{parts}"
+    if done.get("evaluation_at") == own:
         return run_id
     for name, value in {
         "decision": "promote" if decision.promote else "keep the champion",
@@ -262,11 +267,10 @@ def log_results(
         "decision_against": decision.champion.version if decision.champion else "nobody",
     }.items():
         client.set_tag(run_id, name, value)
-    _log_evaluation(tracker, run_id, f"scores/{decision.protocol_sha256[:12]}/{decided[:12]}")
+    _log_evaluation(tracker, run_id, own)
     _log_origin(tracker, run_id, params, hashes, set(found.data.params))
     # Last, so that an interrupted call is made good by the next.
-    client.set_tag(run_id, "decision_md5", decided)
-    client.set_tag(run_id, "report_md5", reported)
+    client.set_tag(run_id, "evaluation_at", own)
     return run_id
 
 
@@ -285,7 +289,8 @@ def _log_origin(
 ) -> None:
     client = tracker.client
     # Parameters of a run are written once; what an adapter was made with never changes.
-    flat = [Param(k, v) for k, v in flatten(params.model_dump(mode="json")) if k not in known]
+    made_by = params.model_dump(mode="json", include=_MADE_BY)
+    flat = [Param(k, v) for k, v in flatten(made_by) if k not in known]
     for start in range(0, len(flat), _BATCH):
         client.log_batch(run_id, params=flat[start : start + _BATCH])
     for name in (layout.PARAMS, Path("dvc.lock")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -10,12 +11,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
+from recipes import recipe_of
 
+from lcm_lora import layout
 from lcm_lora.champion_record import Champion
 from lcm_lora.evaluation.scores import Table
+from lcm_lora.evaluation.selection import JudgedCandidate, Selection
+from lcm_lora.gate.decision import Decision
+from lcm_lora.params.file import load_params
 from lcm_lora.params.generate import Cell
-from tasks.tracking import DvcSource, connect, difference_metrics, flatten, score_metrics
+from lcm_lora.recipe import Recipe
+from lcm_lora.training.origin import Origin
+from tasks.tracking import (
+    DvcSource,
+    Tracker,
+    connect,
+    difference_metrics,
+    flatten,
+    log_results,
+    score_metrics,
+)
+from tasks.training import Training
 
+PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 CELLS = {
     "adapter": [(1, 1, 0), (4, 1, 0)],
     "champion": [(1, 1, 0), (4, 1, 0)],
@@ -100,6 +119,80 @@ def test_a_failed_training_is_a_failed_run_that_is_no_adapters_run(root: Path) -
     (run,) = tracker.client.search_runs([tracker.experiment_id])
     assert run.info.status == "FAILED"
     assert tracker.find_run("anything") is None
+
+
+TRAINING = Training(
+    candidates_sha256="candidates",
+    origin=Origin(git_commit="abc", git_dirty=False, code_sha256=""),
+    curve=[],
+    recipe=Recipe.model_validate(recipe_of("own")),
+    selection=Selection(
+        metric="kid:real",
+        lower_is_better=True,
+        steps=4,
+        guidance=1.0,
+        prompts=8,
+        rows=(JudgedCandidate(step=1, value=1.0, se=0.1),),
+        chosen=1,
+    ),
+)
+DECISION = Decision(
+    promote=True,
+    reason="so it is",
+    champion=None,
+    adapter_sha256="own",
+    protocol_sha256="protocol",
+    rules=(),
+)
+
+
+def write_evaluation(root: Path, scores: str, report: str) -> None:
+    """Leave what an evaluation leaves, and dvc.lock with a hash of each."""
+    hashes = {"data/shards": "0" * 32, str(layout.SELECTED): "1", str(layout.DECISION): "decided"}
+    hashes |= {str(layout.SCORES): scores, str(layout.REPORT): report}
+    outs = [{"path": path, "md5": md5} for path, md5 in hashes.items()]
+    (root / "dvc.lock").write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
+    (root / layout.PARAMS).write_text("")
+    for folder in (layout.SCORES.parent, layout.REPORT):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / layout.SCORES).write_text(scores)
+    (root / layout.DECISION).write_text("decided")
+    (root / layout.REPORT / "index.html").write_text(report)
+
+
+def log(tracker: Tracker) -> Run:
+    """Log what lies there; return the run."""
+    params = load_params(PRESET)
+    run_id = log_results.fn(tracker, params, TRAINING, metrics_table(), DECISION)
+    return tracker.client.get_run(run_id)
+
+
+@pytest.fixture
+def tracker(root: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Tracker:
+    """A project folder and an experiment of their own."""
+    made = connect(root, request.node.name)
+    return Tracker(made.client, made.experiment_id, tmp_path)
+
+
+def test_scores_that_change_alone_replace_none(tracker: Tracker) -> None:
+    """Such as by a painter that is added: protocol and decision are what they were."""
+    for scores, report in (("two", "two"), ("three", "three"), ("four", "three"), ("two", "two")):
+        write_evaluation(tracker.root, scores, report)
+        run = log(tracker)
+    place = tracker.client.download_artifacts(run.info.run_id, "scores/protocol", str(tracker.root))
+    pages = [
+        (kept / "scores.json", kept / "report" / "index.html") for kept in Path(place).iterdir()
+    ]
+    found = {(scores.read_text(), page.read_text()) for scores, page in pages}
+    assert found == {("two", "two"), ("three", "three"), ("four", "three")}
+
+
+def test_parameters_of_a_run_are_those_that_made_its_adapter(tracker: Tracker) -> None:
+    """They are written once, and how the adapter is measured may change."""
+    write_evaluation(tracker.root, "two", "two")
+    sections = {name.partition(".")[0] for name in log(tracker).data.params}
+    made_by = {"hardware", "base", "prepare", "evaluation", "encode", "distill", "select"}
+    assert sections == made_by
 
 
 def die_training(root: Path) -> None:

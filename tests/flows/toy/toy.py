@@ -167,11 +167,12 @@ def pairs(painted):
     rival = measured(painted["champion"])
     for name, value in measured(painted["adapter"]).items():
         difference = value - rival[name]
-        low, high = (difference - 3.0, difference + 3.0) if name != "attributes" else (-0.01, 0.01)
+        half = 0.01 if name == "attributes" else 3.0
+        low, high = difference - half, difference + half
         surely = "worse" if low > 0 else "better" if high < 0 else "level"
         yield {
             **{"metric": name, "a": "adapter/steps-4_guidance-1", "against": "champion"},
-            **{"b": "champion/steps-4_guidance-1", "difference": difference, "se": 1.5},
+            **{"b": "champion/steps-4_guidance-1", "difference": difference, "se": half / 1.959964},
             **{"low": low, "high": high, "verdict": surely},
         }
 

@@ -56,6 +56,17 @@ def test_a_cell_is_one_line_and_no_line_is_longer_than_the_terminal(
     assert ("  -   3 rules need a champion" in lines) == (case == "first")
 
 
+def test_who_is_champion_is_not_to_be_promoted(artifacts: Path) -> None:
+    """After an unchanged run the decision of before still says that it should be."""
+    table = read_table(artifacts / "scores" / "scores.json")
+    decision = read_decision(artifacts / "decision.json").model_copy(update={"promote": True})
+    for move, says in (("champion already", "Is champion "), ("promoted", "Promote ")):
+        text = io.StringIO()
+        show_scores(Console(file=text, width=80, highlight=False), table, decision, move)
+        lines = text.getvalue().splitlines()
+        assert [line[: len(says)] for line in lines if line.startswith(("Promote", "Is"))] == [says]
+
+
 def test_every_number_has_a_line_of_its_own(artifacts: Path) -> None:
     table = read_table(artifacts / "scores" / "scores.json")
     lines = printed(artifacts, everything=True)

@@ -18,7 +18,7 @@ def foreign_base(table: Table, recipe: Recipe, champion: Path) -> RecipeBase | N
     """Return the base that the champion was distilled from, if it is not the adapter's.
 
     Args:
-        table: Scores; all painters of its first subjects are on the adapter's base.
+        table: Scores, for which the champion painted on the adapter's base.
         recipe: Of the adapter.
         champion: Folder of the champion as it was brought.
 

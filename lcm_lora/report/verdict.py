@@ -24,6 +24,8 @@ class Gain:
     """Adapter minus champion."""
     low: float
     high: float
+    is_rules: bool
+    """The interval is a rule's, of this cell; else of all step counts at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,12 @@ def best_gain(table: Table, decision: Decision) -> Gain | None:
     cell = judged_cell(table, decision)
     for rule in decision.rules:
         if (rule.kind, rule.cell) == ("target", cell.id) and rule.verdict != "no champion":
-            return Gain(cell, table.metric(rule.metric), rule.value, rule.low, rule.high)
+            return Gain(cell, table.metric(rule.metric), rule.value, rule.low, rule.high, True)
     other = table.counterpart(cell)
     pair = table.pair(table.headline.name, cell.id, other.id) if other else None
-    return Gain(cell, table.headline, pair.difference, pair.low, pair.high) if pair else None
+    if pair is None:
+        return None
+    return Gain(cell, table.headline, pair.difference, pair.low, pair.high, False)
 
 
 def standings(table: Table, metric: MetricRecord) -> list[Standing]:

@@ -215,7 +215,16 @@ def test_the_decision_and_its_rules_speak_of_the_judged_cell(
     pair = table.pair("kid_shapes:real", JUDGED, "champion/steps-4_guidance-1")
     assert found is not None
     assert pair is not None
-    assert (found.difference, found.low, found.high) == (pair.difference, pair.low, pair.high)
+    target = next(rule for rule in decision.rules if rule.kind == "target")
+    assert (found.difference, found.low, found.high) == (target.value, target.low, target.high)
+    assert found.difference == pair.difference
+    assert found.is_rules
+    unasked = verdict.best_gain(table, decision.model_copy(update={"rules": ()}))
+    assert unasked is not None
+    assert unasked.is_rules is False
+    other = table.pair("kid_shapes:real", unasked.cell.id, f"champion/{unasked.cell.id[8:]}")
+    assert other is not None
+    assert (unasked.low, unasked.high) == (other.low, other.high)
     telling = verdict.telling_rule(read_decision(worse / "decision.json"))
     assert telling is not None
     assert (telling.kind, telling.verdict) == ("target", "failed")

@@ -34,9 +34,9 @@ def project(tmp_path: Path) -> Path:
     for old, new in (
         ("count: 8192", "count: 100"),
         ("held_out: 0.14", "held_out: 0.3"),
-        ("selection: 0.01", "selection: 0.15"),
+        ("selection: 0.03", "selection: 0.15"),
         ("prompts: 320", "prompts: 8"),
-        ("selection: 64", "selection: 8"),
+        ("selection: 192", "selection: 8"),
         ("rows: 8", "rows: 4"),
         ("worst: 12", "worst: 4"),
     ):

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,8 @@ PROMPTS, METRICS = "prompts.jsonl", "metrics.json"
 
 _TAIL = 4096
 """Bytes at the end of what a command says, in which its last line is looked for."""
+_SHORTEST, _LONGEST = 0.001, 0.1
+"""Seconds between two looks whether a command has ended."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -90,7 +93,10 @@ def _unpack(images: ImageSet, folder: Path) -> None:
 
 
 def _run(where: str, plugin: Plugin, paths: list[str]) -> None:
-    """Run the command to its end; none of its processes is left, however it ends."""
+    """Run the command to its end; none of its process group is left, however it ends.
+
+    A process that it puts into a session of its own (`setsid`, a daemon) is out of reach.
+    """
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -106,26 +112,40 @@ def _run(where: str, plugin: Plugin, paths: list[str]) -> None:
                 f"{where}: {plugin.command[0]} cannot be run ({error.strerror}); mend the command"
             ) from None
         with _ended(process):
-            try:
-                status = process.wait(plugin.seconds)
-            except subprocess.TimeoutExpired:
+            if not _done(process, plugin.seconds):
                 raise UserError(
                     f"{where}: not done after {plugin.seconds:g} s; mend it, or raise its seconds"
-                ) from None
-        if status:
+                )
+        if status := process.returncode:
             said.seek(max(0, said.seek(0, os.SEEK_END) - _TAIL))
             raise UserError(f"{where}: {_status(status)}{_last_line(said.read())}; mend it")
 
 
 @contextlib.contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End a process and all of its group when the block ends."""
+    """End a process and all of its group when the block ends.
+
+    The process is reaped last: until then nobody else can get its number, so that the group that
+    is ended is its own.
+    """
     try:
         yield
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _done(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait until a process has ended, without reaping it; return whether it did in time."""
+    end, pause = time.monotonic() + seconds, _SHORTEST
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        left = end - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST)
+    return True
 
 
 def _status(status: int) -> str:

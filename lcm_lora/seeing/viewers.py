@@ -35,9 +35,18 @@ class Viewers:
     networks: Networks
     device: torch.device
     _embedded: dict[Captions, Tensor] = field(default_factory=dict)
+    _made: dict[Captions, dict[str, Viewer]] = field(default_factory=dict)
 
     def of(self, captions: Captions) -> dict[str, Viewer]:
-        """Return a viewer for each array of a file of features, by the array's name."""
+        """Return a viewer for each array of a file of features, by the array's name.
+
+        They are made once for all chunks of sets of the same captions, which are long to read.
+        """
+        if captions not in self._made:
+            self._made[captions] = self._make(captions)
+        return self._made[captions]
+
+    def _make(self, captions: Captions) -> dict[str, Viewer]:
         viewers = {f"features/{name}": self.features(name) for name in self.networks.features}
         viewers["clip"] = self.clip(captions)
         if self.networks.attributes is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import pickle
 import shutil
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.networks import look_at_networks, read_networks
 from lcm_lora.params.score import Score
 from lcm_lora.records import write_record
+from lcm_lora.seeing.exported import load_exported
 from lcm_lora.seeing.looking import look
 from lcm_lora.seeing.network_files import find_networks
 from lcm_lora.seeing.networks import load_clip_scorer, load_feature_network
@@ -342,39 +345,161 @@ def test_an_exported_file_is_never_unpickled(seen: Seen, tmp_path: Path) -> None
     assert trap.exists(), "the trap works where it is not taken out"
 
 
+SPRING = "open('sprung', 'w')"
+"""Writes a file in the working folder where it is run as Python."""
+
+
+def rewritten_text(path: Path, *changes: tuple[str, str]) -> Path:
+    """Replace text in the JSON of an archive, in JSON inside JSON too."""
+
+    def change(name: str, content: bytes) -> bytes:
+        text = content.decode() if name.endswith(".json") else ""
+        for old, new in changes:
+            quoted = (json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+            text = text.replace(old, new) if old in text else text.replace(*quoted)
+        return text.encode() or content
+
+    return rewritten(path, change)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("changes", "torch_runs_it"),
     [
-        ("Symbol('s", "__import__('os').system('touch sprung') or Symbol('s", "has a size of"),
-        ("torch.ops.aten.linear.default", "torch.ops.aten.from_file.default", "no operator"),
-        ("torch.ops.aten.linear.default", "torch.hub.load", "no operator of torch"),
-        ('"type": null', '"type": null, "__enum__": 1', "takes or gives more than tensors"),
-        ('"use_pickle": false', '"use_pickle": true', "is no plain tensor"),
-        ('"path_name": "weight_0"', '"path_name": "opaque_obj_0"', "is no plain tensor"),
+        ([('"x"', f'"x={SPRING}"')], True),  # the name of what it takes, wherever it is
+        ([('"forward_arg_names": ["x"]', f'"forward_arg_names": ["x={SPRING}"]')], False),
+        ([('"name": "linear"', f'"name": "linear = {SPRING}"')], False),
+        ([("p_layers_2_weight", f"w={SPRING}")], False),
+        ([("Symbol('s", f"{SPRING} or Symbol('s")], True),
+        ([('"guards_code": [', f'"guards_code": ["{SPRING}", ')], False),
+        ([('"nn_module_stack": "', '"nn_module_stack": "x,x,trap.Spring;')], False),
+        ([('"metadata": {', '"metadata": {"source_fn_stack": "x,trap.spring", ')], False),
+        ([('"metadata": {', '"metadata": {"torch_fn": "trap.spring;trap.spring", ')], False),
+        (
+            [
+                ('"builtins.tuple"', '"collections.defaultdict"'),
+                (
+                    '"context": "null"',
+                    '"context": "{\\"default_factory_module\\": \\"trap\\",'
+                    ' \\"default_factory_name\\": \\"x\\", \\"dict_context\\": []}"',
+                ),
+            ],
+            False,
+        ),
+        (
+            [
+                ('"builtins.dict"', '"collections.OrderedDict"'),
+                (
+                    '"context": "[]"',
+                    '"context": "[{\\"__enum__\\": true, \\"fqn\\": \\"trap:E\\",'
+                    ' \\"name\\": \\"x\\"}]"',
+                ),
+            ],
+            False,
+        ),
     ],
 )
-def test_an_exported_file_runs_nothing_but_operators(
+def test_no_text_of_an_exported_file_is_run(
     seen: Seen,
-    old: str,
-    new: str,
-    message: str,
+    changes: list[tuple[str, str]],
+    torch_runs_it: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "trap.py").write_text(SPRING)
     path = export(StandIn(4), tmp_path / "it.pt2", 32)
-    quoted = (json.dumps(old)[1:-1], json.dumps(new)[1:-1])
+    wrong = rewritten_text(path, *changes)
+    assert zipfile.ZipFile(wrong).read("it/models/model.json") != zipfile.ZipFile(path).read(
+        "it/models/model.json"
+    )
+    with contextlib.suppress(UserError):
+        found = seen(kind="export", path=str(wrong), pixels=32)
+        assert np.array_equal(found, seen(kind="export", path=str(path), pixels=32))
+    assert not (tmp_path / "sprung").exists()
+    assert "trap" not in sys.modules
+    with contextlib.suppress(Exception):
+        torch.export.load(wrong).module()(torch.zeros(2, 3, 32, 32))
+    if torch_runs_it:
+        assert (tmp_path / "sprung").exists(), "the trap works where torch reads it"
+    sys.modules.pop("trap", None)
 
-    def change(name: str, content: bytes) -> bytes:
-        if not name.endswith(".json"):
-            return content
-        text = content.decode().replace(old, new)
-        return (text if text.encode() != content else text.replace(*quoted)).encode()
 
-    wrong = rewritten(path, change)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("aten.linear.default", "aten.from_file.default", "no operator"),
+        ("aten.linear.default", "aten.save.default", "no operator"),
+        ("aten.linear.default", "aten.__class__.mro", "no operator"),
+        ("aten.linear.default", "aten._foreach_add.Scalar", "no operator"),
+        ("torch.ops.aten.linear.default", "torch.hub.load", "no operator of torch"),
+        ("torch.ops.aten.linear.default", "_operator.attrgetter", "no operator of torch"),
+        ("torch.ops.aten.linear.default", "torch.ops.higher_order.cond", "no operator of torch"),
+        (
+            '{"as_tensor": {"name": "p_layers_2_weight"}}, "kind"',
+            '{"as_graph": {"name": "x=1", "graph": {}}}, "kind"',
+            "calls an operator with as_graph",
+        ),
+        (
+            '{"as_tensor": {"name": "p_layers_2_weight"}}, "kind"',
+            '{"as_custom_obj": {"name": "x", "class_fqn": "trap.Spring"}}, "kind"',
+            "calls an operator with as_custom_obj",
+        ),
+        ('{"parameter":', '{"custom_obj":', "takes or gives more than tensors"),
+        ('{"user_output":', '{"buffer_mutation":', "changes itself"),
+        ('"use_pickle": false', '"use_pickle": true', "is no plain tensor"),
+        ('"path_name": "weight_0"', '"path_name": "opaque_obj_0"', "is no plain tensor"),
+        ('"path_name": "weight_0"', '"path_name": "../weight_0"', "is no plain tensor"),
+        ('"major": 8', '"major": 9', "is of another torch"),
+    ],
+)
+def test_an_exported_file_calls_nothing_but_operators(
+    seen: Seen, old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    wrong = rewritten_text(export(StandIn(4), tmp_path / "it.pt2", 32), (old, new))
     with pytest.raises(UserError, match=rf"changed\.pt2: not a network of kind export .*{message}"):
         seen(kind="export", path=str(wrong), pixels=32)
+
+
+def test_an_exported_file_names_arguments_as_the_operator_does(
+    seen: Seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = export(StandIn(4), tmp_path / "it.pt2", 32)
+    wrong = rewritten_text(path, ('"name": "bias"', f'"name": "bias={SPRING}"'))
+    with pytest.raises(UserError, match=r"changed\.pt2: fails at pictures of 32 px"):
+        seen(kind="export", path=str(wrong), pixels=32)
     assert not (tmp_path / "sprung").exists()
+
+
+class Convolved(nn.Module):
+    """Changes in place, takes sizes apart, makes tensors, and gives parts of a list back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.shift = torch.arange(4.0)  # a constant
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.layers(x).mean((2, 3)) + self.shift + torch.ones(1, device=x.device)
+        first, second = seen.reshape(x.shape[0], 2, 2).unbind(1)
+        return torch.cat([first, nn.functional.gelu(second, approximate="tanh")], 1) * x.shape[2]
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+def test_an_exported_network_computes_as_it_did(tmp_path: Path, decomposed: bool) -> None:
+    network, path = Convolved().eval(), tmp_path / "it.pt2"
+    example, batch = torch.zeros(2, 3, 16, 16), torch.export.Dim("batch", max=8)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
+    torch.export.save(program.run_decompositions() if decomposed else program, path)
+    exported = load_exported(path, CPU)
+    with torch.inference_mode():
+        for count in (1, 8):
+            pictures = torch.randn(count, 3, 16, 16)
+            assert torch.allclose(exported(pictures), network(pictures), atol=1e-5)
+        with pytest.raises(ValueError, match=r"was exported for sizes"):
+            exported(torch.zeros(9, 3, 16, 16))
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ def _again(cell: MeasuredSet) -> str:
 _MUST_AGREE: dict[str, Callable[[FeatureRecord], Any]] = {
     "networks": lambda record: record.arrays,
     "captions": lambda record: record.captions_sha256,
+    "code, libraries or device": lambda record: record.how_sha256,
 }
 
 

@@ -101,6 +101,9 @@ class Protocol(Record):
     seed: int = 0
     """Of what is simulated to estimate biases."""
     code_sha256: str
+    """Of what computes metrics."""
+    looked_sha256: str = ""
+    """Of what looked at pictures: code, libraries and device."""
     sha256: str
     """Over all the above."""
 

@@ -152,6 +152,7 @@ def _protocol(params: Score, measured: Measured) -> Protocol:
         "level": params.level,
         "seed": params.seed,
         "code_sha256": code_sha256(__name__),
+        "looked_sha256": measured.real.record.how_sha256,
     }
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Protocol.model_validate(content | {"sha256": identity})

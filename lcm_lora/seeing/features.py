@@ -239,6 +239,7 @@ def _write(job: Job, out: Path, images: ImageSet, arrays: Arrays, images_sha256:
         nfe=cell.nfe if cell else 0,
         captions_sha256=captions_sha256(images.captions),
         images_sha256=images_sha256,
+        how_sha256=key_of(**job.how),
         arrays=job.seen_by | {f"plugins/{name}": r for name, r in job.plugins.items()},
         sha256=sha256(path),
     )

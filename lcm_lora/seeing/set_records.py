@@ -77,4 +77,6 @@ class FeatureRecord(Record):
     """Over decoded pictures, which no PNG encoder's version changes."""
     arrays: dict[str, NetworkRecord]
     """Who saw each array."""
+    how_sha256: str = ""
+    """Over the code that looked, the libraries and the device."""
     sha256: str

@@ -300,6 +300,7 @@ def test_the_protocol_is_named_by_all_that_it_holds(made: tuple[Path, Table]) ->
         "teacher": "teacher/steps-50_guidance-3_seeds-1",
         "level": 0.95,
         "seed": 0,
+        "looked_sha256": "",
     }
 
 

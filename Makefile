@@ -1,7 +1,7 @@
 # make run: the whole pipeline on the embedded shapes world.   make test: all tests.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make demo: a page where one types a prompt and sees who paints what, after `make run`.
-# make bench: the measurements of docs/living-data.md, half an hour.
+# make bench: the measurements of docs/living-data.md and docs/intervals.md, and of features.
 # make rehearse PRESET=sd15 (ssd1b, sdxl): every stage at the published size, with random weights.
 PYTHON ?= python3
 PRESET ?= sd15

@@ -54,7 +54,10 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
             "lcm_lora/families",
             ("lcm_lora.inventory", "lcm_lora.bases", "lcm_lora.data", "lcm_lora.training"),
         ),
-        ("lcm_lora/inventory", ("lcm_lora.stages", "lcm_lora.bases", "lcm_lora.training")),
+        (
+            "lcm_lora/inventory",
+            ("lcm_lora.stages", "lcm_lora.bases", "lcm_lora.training", "lcm_lora.painting"),
+        ),
         ("lcm_lora/painting", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.stages")),
         ("lcm_lora/training", ("lcm_lora.painting", "lcm_lora.evaluation", "lcm_lora.report")),
     ],

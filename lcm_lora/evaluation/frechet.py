@@ -54,21 +54,13 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
         a: Features [N, D] with N >= 2; computed in float64.
         b: Features of the other set, same D.
     """
-    rows_a, rows_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    gap = rows_a.mean(0) - rows_b.mean(0)
-    root_a, root_b = covariance_factor(rows_a), covariance_factor(rows_b)
-    overlap = np.linalg.norm(root_a @ root_b.T, "nuc")
-    distance = gap @ gap + np.sum(root_a**2) + np.sum(root_b**2) - 2 * overlap
-    return max(0.0, float(distance))
+    one, other = Law.of(a), Law.of(b)
+    return _distance(one, other, float(np.linalg.norm(one.factor @ other.factor.T, "nuc")))
 
 
-def covariance_factor(rows: Array) -> Array:
-    """Return a factor F [r, D] of the unbiased covariance of rows [N, D]: F.T @ F."""
-    factor = (rows - rows.mean(0)) / np.sqrt(len(rows) - 1)
-    if factor.shape[0] > factor.shape[1]:
-        # A rotation of the rows leaves F.T @ F and every nuclear norm as they are.
-        return np.asarray(np.linalg.qr(factor, mode="r"))
-    return factor
+def _distance(a: Law, b: Law, overlap: float) -> float:
+    gap = a.mean - b.mean
+    return max(0.0, float(gap @ gap) + a.variance + b.variance - 2 * overlap)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +73,7 @@ class Law:
     turn: Array | None
     """Q [N, D] of centred = Q factor (N - 1)^(1/2); None where the factor is the rows."""
     factor: Array
-    """[r, D] of the covariance."""
+    """F [r, D] of the unbiased covariance: F.T @ F."""
 
     @classmethod
     def of(cls, features: ArrayLike) -> Self:
@@ -91,6 +83,7 @@ class Law:
         centred = rows - mean
         scaled = centred / np.sqrt(len(rows) - 1)
         if rows.shape[0] > rows.shape[1]:
+            # A rotation of the rows leaves F.T @ F and every nuclear norm as they are.
             return cls(mean, centred, *np.linalg.qr(scaled))
         return cls(mean, centred, None, scaled)
 
@@ -154,17 +147,17 @@ def frechet_estimate(a: Law, r: Law, matched: bool, seed: int) -> FrechetEstimat
     left, singular, right = _singular(a.factor @ r.factor.T)
     gap, width = a.mean - r.mean, a.centred.shape[1]
     total = float(singular.sum())
-    value = max(0.0, float(gap @ gap) + a.variance + r.variance - 2 * total)
     shape = Shape(a.count, r.count, width, seed)
     overlap = Overlap(1.0, 0.0) if matched else correct_overlap(singular, shape)
     bias = _bias_of_means(a, r, matched) + 2 * (overlap.ratio - 1) * total
     weights = overlap.ratio * singular
     rows = _lengths(a.centred) + 2 * a.centred @ gap - a.shares(left, weights)
     others = _lengths(r.centred) - 2 * r.centred @ gap - r.shares(right, weights)
+    value = _distance(a, r, total)
+    if matched:
+        return FrechetEstimate(value, bias, rows + others, None, 0.0, width, True)
     # Below, pairs are not told from rows, and their sum would cost as much as the distance.
     curvature = overlap.curvature + 4 * _squares(a) if a.count >= DECISIVE * width else 0.0
-    if matched:
-        return FrechetEstimate(value, bias, rows + others, None, curvature, width, True)
     return FrechetEstimate(value, bias, rows, others, curvature, width, False)
 
 

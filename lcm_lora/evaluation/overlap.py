@@ -151,17 +151,16 @@ def _loss(modes: Array) -> float:
 
     Times (1 / N + 1 / M) / 4 it is the share of the overlap that is lost, in second order.
     """
-    sums = np.add.outer(modes, modes)
-    pairs = np.divide(
-        np.multiply.outer(modes, modes), sums, where=sums > 0, out=np.zeros_like(sums)
-    )
-    return float((pairs.sum() + modes.sum() / 2) / modes.sum())
+    return float((_pairs(modes).sum() + modes.sum() / 2) / modes.sum())
 
 
 def _curvature(modes: Array) -> float:
     """Return sum (k_i k_j / (k_i + k_j))^2: for normal rows, half of E q^2."""
+    return float(np.sum(_pairs(modes) ** 2) + np.sum(modes**2) / 4)
+
+
+def _pairs(modes: Array) -> Array:
+    """Return k_i k_j / (k_i + k_j), [D, D]."""
     sums = np.add.outer(modes, modes)
-    pairs = np.divide(
-        np.multiply.outer(modes, modes), sums, where=sums > 0, out=np.zeros_like(sums)
-    )
-    return float(np.sum(pairs**2) + np.sum(modes**2) / 4)
+    products = np.multiply.outer(modes, modes)
+    return np.asarray(np.divide(products, sums, where=sums > 0, out=np.zeros_like(sums)))

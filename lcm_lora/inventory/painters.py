@@ -13,10 +13,10 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
-from lcm_lora.painting.found import AdapterFound, PainterInventory
 from lcm_lora.params.base import Base
 from lcm_lora.params.generate import Generate, Painter
 from lcm_lora.recipe import WEIGHTS
+from lcm_lora.records import Record
 
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _MARKS = ("lora", "lokr", "hada", "dora")
@@ -24,6 +24,24 @@ _MARKS = ("lora", "lokr", "hada", "dora")
 _CAPTION_KEYS = re.compile(r"attn2[._](processor\.)?to_k[._].*(lora_A|down)\.")
 """The half of a cross-attention key that takes captions: [rank, width] in PEFT's, diffusers' old
 and kohya's names."""
+
+
+class AdapterFound(Record):
+    """An adapter that a painter names: where from, the SHA-256 of its weights, and its weight."""
+
+    name: str
+    """As the parameters name it: a file, a folder or a hub id."""
+    commit: str | None
+    """Of a hub id."""
+    sha256: str
+    weight: float
+
+
+class PainterInventory(Record):
+    """What a painter names beside `base.model` and the new adapter."""
+
+    base: BaseInventory | None
+    adapters: tuple[AdapterFound, ...]
 
 
 def look_at_painters(

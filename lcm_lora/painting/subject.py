@@ -11,9 +11,8 @@ from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import check_base_stands, read_base
-from lcm_lora.inventory.painters import adapter_file
+from lcm_lora.inventory.painters import PainterInventory, adapter_file
 from lcm_lora.model_files import identity
-from lcm_lora.painting.found import PainterInventory
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
 from lcm_lora.recipe import RECIPE, WEIGHTS, read_recipe
 from lcm_lora.records import read_record

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from math import floor, log10
-from statistics import NormalDist
 
+from lcm_lora.evaluation import simultaneous
 from lcm_lora.evaluation.scores import MetricRecord, Row, Table
 
 _MINUS, _SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
@@ -33,7 +33,7 @@ def shown(metric: MetricRecord, value: float) -> str:
 
 def half_width(table: Table, row: Row) -> float:
     """Return half the width of a value's interval, of the table's level."""
-    return NormalDist().inv_cdf(0.5 + table.protocol.level / 2) * row.se
+    return simultaneous.half_width(table.protocol.level) * row.se
 
 
 def spread(table: Table, row: Row) -> str:

@@ -18,8 +18,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.files import write_tensors
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.painters import look_at_painters
-from lcm_lora.painting.found import PainterInventory
+from lcm_lora.inventory.painters import PainterInventory, look_at_painters
 from lcm_lora.painting.subject import Places, subject_of
 from lcm_lora.params.generate import Generate
 from lcm_lora.recipe import WEIGHTS

@@ -5,10 +5,12 @@ And what they ask every page that is open in it.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -23,6 +25,31 @@ def _found() -> str | None:
 
 
 CHROMIUM = _found()
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Yield a Chromium without a window."""
+    with sync_playwright() as playwright:
+        # The sandbox needs rights that a container seldom has, and the page is our own.
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@contextlib.contextmanager
+def quiet_page(browser: Browser, *own: str) -> Iterator[Page]:
+    """Yield a page that fails the test if it complains, or asks for what does not begin so."""
+    opened, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
+    opened.on("console", lambda message: heard.append(message.text))
+    opened.on("pageerror", lambda error: heard.append(str(error)))
+    opened.on(
+        "request", lambda asked: None if asked.url.startswith(own) else heard.append(asked.url[:99])
+    )
+    yield opened
+    opened.close()
+    assert heard == []
+
 
 CONTRASTS = """() => {
   const parse = (text) => text.match(/[\\d.]+/g).map(Number);

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pytest
-from browsers import CHROMIUM, CONTRASTS, UNSEEN_FOCUS
+from browsers import CONTRASTS, UNSEEN_FOCUS, chromium, quiet_page
 from demos import VERSION, Server
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from lcm_lora.demo.wish import MOST_PICTURES
 
@@ -22,37 +22,26 @@ _PATIENCE = 60_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that a container seldom has, and the page is our own.
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """The page, after its first pictures; it fails the test if it complains or asks elsewhere."""
-    opened, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
-    opened.on("console", lambda message: heard.append(message.text))
-    opened.on("pageerror", lambda error: heard.append(str(error)))
-    own = (f"{server.url}/", "data:")
-    opened.on(
-        "request", lambda asked: None if asked.url.startswith(own) else heard.append(asked.url)
-    )
-    opened.set_default_timeout(_PATIENCE)
-    # Nothing is painted until the slowest are left out.
-    opened.route("**/paint", lambda route: route.fulfill(body='{"event": "done"}\n'))
-    opened.goto(server.url)
-    opened.get_by_label("Teacher").uncheck()
-    opened.get_by_label("8", exact=True).uncheck()
-    finished(opened, "6 pictures")
-    opened.unroute("**/paint")
-    opened.get_by_role("button", name="Paint", exact=True).click()
-    expect(pictures(opened)).to_have_count(6, timeout=_PATIENCE)
-    finished(opened, "6 pictures")
-    yield opened
-    opened.close()
-    assert heard == []
+    with quiet_page(browser, f"{server.url}/", "data:") as opened:
+        opened.set_default_timeout(_PATIENCE)
+        # Nothing is painted until the slowest are left out.
+        opened.route("**/paint", lambda route: route.fulfill(body='{"event": "done"}\n'))
+        opened.goto(server.url)
+        opened.get_by_label("Teacher").uncheck()
+        opened.get_by_label("8", exact=True).uncheck()
+        finished(opened, "6 pictures")
+        opened.unroute("**/paint")
+        opened.get_by_role("button", name="Paint", exact=True).click()
+        expect(pictures(opened)).to_have_count(6, timeout=_PATIENCE)
+        finished(opened, "6 pictures")
+        yield opened
 
 
 def finished(page: Page, words: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsers import CHROMIUM, CONTRASTS, UNSEEN_FOCUS
-from playwright.sync_api import Browser, Page, sync_playwright
+from browsers import CONTRASTS, UNSEEN_FOCUS, chromium, quiet_page
+from playwright.sync_api import Browser, Page
 
 from lcm_lora.evaluation.scores import read_table
 
@@ -23,30 +23,15 @@ NUMBERS = "#numbers"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        # The sandbox needs rights that a container seldom has, and the page is our own.
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that fails the test if it says anything to the console or asks the network."""
-    opened, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
-    opened.on("console", lambda message: heard.append(message.text))
-    opened.on("pageerror", lambda error: heard.append(str(error)))
-    opened.on(
-        "request",
-        lambda request: (
-            heard.append(request.url[:99])
-            if not request.url.startswith(("file:", "data:"))
-            else None
-        ),
-    )
-    yield opened
-    opened.close()
-    assert heard == []
+    with quiet_page(browser, "file:", "data:") as opened:
+        yield opened
 
 
 def show(page: Page, report: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Looking
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from seen import Looking
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.estimates import estimator_of

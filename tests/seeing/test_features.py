@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import CELL, Looking, write_set
 from numpy.typing import NDArray
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors import safe_open
+from seen import CELL, Looking, write_set
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -357,7 +357,7 @@ KILLED = textwrap.dedent(
     import os, signal, sys
     from pathlib import Path
     sys.path[:0] = [sys.argv[5], sys.argv[6]]
-    from conftest import Looking
+    from seen import Looking
     from lcm_lora.seeing import features as module
     module.CHUNK = 4
     keep, seen = module._keep, []

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import torch
 from cleanfid.resize import make_resizer
-from conftest import Looking
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from seen import Looking
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
-from conftest import Looking
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from seen import Looking
 
 from lcm_lora.errors import UserError
 

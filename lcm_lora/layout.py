@@ -21,8 +21,12 @@ SCORES = Path("artifacts/scores/scores.json")
 DECISION = Path("artifacts/decision.json")
 LATENCY = Path("artifacts/latency.json")
 REPORT = Path("artifacts/report")
+TRANSFER = Path("artifacts/transfer")
+"""Of the new adapter elsewhere: images, features and scores of each subject, and their page."""
 CHECKPOINTS = Path(".checkpoints")
 """What a run needs to go on, and nobody else: no DVC output, safe to delete."""
 BROUGHT = CHECKPOINTS / "champion"
 """Where the flow leaves the registry's champion for the first look."""
+MODULES = CHECKPOINTS / "modules"
+"""And the registry's styles and fine-tunes that parameters name."""
 HASHES = CHECKPOINTS / "hashes.sqlite"

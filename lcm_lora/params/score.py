@@ -12,6 +12,9 @@ from lcm_lora.params.values import Seed, Text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 
+Look = Literal["ink", "dusk"]
+"""Of the shapes world: figures with an outline, and figures with a shadow on a darkening ground."""
+
 Colour = Annotated[tuple[float, float, float], Field(min_length=3, max_length=3)]
 
 
@@ -72,6 +75,9 @@ class Score(Section):
     """CLIP of the CLIP score: `shapes`, or a transformers CLIP folder."""
     attributes: bool = True
     """Judge shapes, colours and ground; for the shapes world only."""
+    looks: tuple[Look, ...] | None = None
+    """Judge that pictures have these looks and no others, beside their content; for the shapes
+    world only. Null judges content alone, as plain scenes show it."""
     plugins: Annotated[dict[Name, Plugin], Field(max_length=16)] = Field(default_factory=dict)
     level: float = Field(0.95, ge=0.5, le=0.9999)
     """Of every interval."""

@@ -1,0 +1,77 @@
+"""Where else the new adapter is tried: on fine-tunes that it never saw, and beside styles."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from lcm_lora.params.generate import TEACHER, Cell, PainterName, Sampling
+from lcm_lora.params.score import Look
+from lcm_lora.params.section import Section
+from lcm_lora.params.values import Text
+
+Weight = Annotated[float, Field(ge=-10, le=10)]
+
+
+class Subject(Section):
+    """Whom the new adapter is put on: a base, and adapters beside it."""
+
+    base: Text | None = None
+    """Another base than `base.model`, named as that is: a fine-tune."""
+    adapters: dict[Text, Weight] = Field(default_factory=dict)
+    """Styles and their weights: LoRA files, folders, hub ids, or `models:/NAME@ALIAS`."""
+    looks: tuple[Look, ...] | None = None
+    """Of the shapes world: what its pictures should look like, to be judged beside their content."""
+
+
+class Mix(NamedTuple):
+    """A point of the map: how much of the new adapter, and how much of the subject's styles."""
+
+    acceleration: float
+    style: float
+
+    @property
+    def name(self) -> str:
+        """Its painter, such as `mix-100-75`, in percent."""
+        return f"mix-{round(100 * self.acceleration)}-{round(100 * self.style)}"
+
+
+Share = Annotated[float, Field(ge=0, le=2, multiple_of=0.01)]
+
+
+class Map(Section):
+    """Weights that are tried together."""
+
+    cell: Cell
+    acceleration: Annotated[tuple[Share, ...], Field(min_length=1, max_length=11)]
+    """l1: of the new adapter."""
+    style: Annotated[tuple[Share, ...], Field(min_length=1, max_length=11)]
+    """l2: times the weights of the subject's own adapters."""
+
+
+class Transfer(Section):
+    """The new adapter elsewhere, against each subject's own pictures in many steps."""
+
+    prompts: int = Field(ge=3)
+    """So many of the evaluation set's captions, from the first."""
+    painters: dict[PainterName, Sampling]
+    """How each subject paints without the new adapter: its teacher, and classical solvers."""
+    adapter: Sampling
+    """And with it."""
+    map: Map | None = None
+    subjects: dict[PainterName, Subject] = Field(default_factory=dict)
+    """Empty tries nothing."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if TEACHER not in self.painters:
+            raise ValueError("painters: the teacher is missing; add one")
+        return self
+
+    def mixes(self, subject: str) -> tuple[Mix, ...]:
+        """Return the points of a subject's map; without styles, they lie on a line."""
+        if self.map is None:
+            return ()
+        styles = self.map.style if self.subjects[subject].adapters else (1.0,)
+        return tuple(Mix(a, s) for s in styles for a in self.map.acceleration)

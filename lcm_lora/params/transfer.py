@@ -22,7 +22,7 @@ class Subject(Section):
     adapters: dict[Text, Weight] = Field(default_factory=dict)
     """Styles and their weights: LoRA files, folders, hub ids, or `models:/NAME@ALIAS`."""
     looks: tuple[Look, ...] | None = None
-    """Of the shapes world: what its pictures should look like, to be judged beside their content."""
+    """Of the shapes world: which looks its pictures should have, judged beside their content."""
 
 
 class Mix(NamedTuple):

@@ -260,7 +260,6 @@ def painted(params: Params) -> tuple[Counts, Counts]:
     generate, prompts = params.generate, params.evaluation.prompts
     kept = [cell for painter in generate.painters.values() for cell in painter.cells]
     anew = [*generate.adapter.cells, *generate.adapter.cells]
-    anew += [cell for painter in generate.transfers.values() for cell in painter.cells]
     return Counts.of(prompts, kept), Counts.of(prompts, anew)
 
 

@@ -90,12 +90,6 @@ WRONG: list[tuple[Change, str]] = [
         r"^generate painter unipc: steps-4_guidance-3 is there more than once",
     ),
     (
-        lambda p: p["generate"]["transfers"].update(
-            style={"sampler": "lcm", "cells": [cell(4), cell(4)]}
-        ),
-        r"^generate painter style: steps-4_guidance-1 is there more than once",
-    ),
-    (
         lambda p: cells(p, "adapter").append(cell(3, seeds=1)),
         r"^generate\.adapter: steps-3_guidance-1_seeds-1 has no counterpart with seeds 0",
     ),

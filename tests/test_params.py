@@ -69,7 +69,6 @@ def test_dvc_paints_and_measures_every_painter_that_the_parameters_name() -> Non
         }
         assert groups == {
             "${generate.painters}": f"lcm-lora {command} ${{key}}",
-            "${generate.transfers}": f"lcm-lora {command} ${{key}}",
         }
 
 
@@ -91,9 +90,9 @@ def rename(old: str, new: str) -> Callable[[Any], object]:
     return lambda section: section.update({new: section.pop(old)})
 
 
-def reserved(name: str, group: str) -> Callable[[Any], object]:
+def reserved(name: str) -> Callable[[Any], object]:
     """Give the name of a painter to a copy of one."""
-    return lambda p: p["generate"][group].update({name: p["generate"]["painters"]["ddim"]})
+    return lambda p: p["generate"]["painters"].update({name: p["generate"]["painters"]["ddim"]})
 
 
 WRONG: list[tuple[Callable[[Any], object], str]] = [
@@ -137,17 +136,12 @@ WRONG: list[tuple[Callable[[Any], object], str]] = [
         r"painters\.ddim\.cells: .*at least 1",
     ),
     *(
-        (reserved(name, group), rf"generate\.{group}\.{name}.*: {name} has a role of its own; take")
+        (reserved(name), rf"generate\.painters\.{name}.*: {name} has a role of its own; take")
         for name in ("adapter", "champion", "real")
-        for group in ("painters", "transfers")
     ),
-    (reserved("DDIM", "painters"), r"painters\.DDIM.*is no name of a painter; take small letters"),
-    (reserved("../x", "transfers"), r"transfers\.\.\./x.*is no name of a painter"),
-    (reserved("x" * 41, "painters"), r"painters\.x.*at most 40"),
-    (
-        reserved("teacher", "transfers"),
-        r"^params.yaml: generate: transfers: teacher is among the painters too; rename one$",
-    ),
+    (reserved("DDIM"), r"painters\.DDIM.*is no name of a painter; take small letters"),
+    (reserved("../x"), r"painters\.\.\./x.*is no name of a painter"),
+    (reserved("x" * 41), r"painters\.x.*at most 40"),
     (
         lambda p: p["generate"]["painters"].pop("teacher"),
         r"^params.yaml: generate: painters: the teacher is missing; add one$",
@@ -473,8 +467,6 @@ def test_a_cell_has_one_name_everywhere_and_no_other_cell_has_it() -> None:
 
 def test_the_champion_paints_what_the_adapter_paints() -> None:
     raw = copy.deepcopy(RAW["generate"])
-    raw["transfers"] = {"style": raw["adapter"] | {"base": "team/fine-tune"}}
     generate = Generate.model_validate(raw)
     assert generate.painter(CHAMPION) is generate.painter(ADAPTER) is generate.adapter
-    assert generate.names == [*raw["painters"], ADAPTER, CHAMPION, "style"]
-    assert generate.painter("style").base == "team/fine-tune"
+    assert generate.names == [*raw["painters"], ADAPTER, CHAMPION]

@@ -194,4 +194,4 @@ _MUST_AGREE: dict[str, Callable[[FeatureRecord], Any]] = {
 
 def is_rival(cell: MeasuredSet, generate: Generate) -> bool:
     """Tell whether the adapter is to be compared with a cell at equal cost."""
-    return cell.record.painter not in {ADAPTER, CHAMPION, TEACHER, *generate.transfers}
+    return cell.record.painter not in {ADAPTER, CHAMPION, TEACHER}

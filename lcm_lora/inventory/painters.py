@@ -52,8 +52,7 @@ def look_at_painters(
     Raises:
         UserError: Something is missing, pickled, damaged, no adapter, or made for another family.
     """
-    painters = {**generate.painters, **generate.transfers}
-    return {name: _look(name, painter, base, hashes) for name, painter in painters.items()}
+    return {name: _look(name, painter, base, hashes) for name, painter in generate.painters.items()}
 
 
 def adapter_file(name: str, commit: str | None) -> Path:

@@ -69,15 +69,9 @@ def subject_of(name: str, params: Generate, places: Places, hashes: Hashes) -> S
         if read_champion(places.champion) is None:
             return None
         return _with_recipe(base, places.champion / "adapter")
-    own = Subject(base)
-    if name in params.painters or name in params.transfers:
-        own = _named(base, places.inventory / "painters" / f"{name}.json", hashes)
-    if name == ADAPTER or name in params.transfers:
-        new = _with_recipe(base, places.adapter)
-        if name == ADAPTER:
-            _check_made_for(base, places.adapter)
-        own = Subject(own.base, (*new.adapters, *own.adapters), new.lcm_config)
-    return own
+    if name == ADAPTER:
+        return with_adapter(base, places.adapter)
+    return _named(base, places.inventory / "painters" / f"{name}.json", hashes)
 
 
 def with_adapter(base: BaseInventory, folder: Path) -> Subject:

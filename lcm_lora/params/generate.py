@@ -84,27 +84,23 @@ class Generate(Section):
     """How the new adapter paints, and how the champion paints the same cells with its own."""
     painters: dict[PainterName, Painter]
     """All that can paint without the new adapter: the teacher, and whom it is compared with."""
-    transfers: dict[PainterName, Painter] = Field(default_factory=dict)
-    """The new adapter on other bases, or beside other adapters."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if TEACHER not in self.painters:
             raise ValueError("painters: the teacher is missing; add one")
-        if twice := sorted(self.painters.keys() & self.transfers.keys()):
-            raise ValueError(f"transfers: {twice[0]} is among the painters too; rename one")
         return self
 
     def painter(self, name: str) -> Sampling:
         """Return how a painter paints, by its name; the champion paints as the adapter does."""
         if name in {ADAPTER, CHAMPION}:
             return self.adapter
-        return {**self.painters, **self.transfers}[name]
+        return self.painters[name]
 
     @property
     def names(self) -> list[str]:
         """The names of all painters, in the order of tables."""
-        return [*self.painters, ADAPTER, CHAMPION, *self.transfers]
+        return [*self.painters, ADAPTER, CHAMPION]
 
 
 def cell_id(painter: str, cell: Cell) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -23,8 +21,9 @@ from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Row, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.painting.latencies import Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
+from lcm_lora.report.drawing import STYLE, single, svg
 from lcm_lora.report.numbers import half_width
-from lcm_lora.report.style import COLOURS, INK, PAPER, Look, looks, steps_title
+from lcm_lora.report.style import COLOURS, INK, Look, looks, steps_title
 from lcm_lora.report.verdict import teacher_cell
 from lcm_lora.training.curve import CurveRow
 
@@ -41,29 +40,6 @@ _LABELS = (
     (float("inf"), (1.0,)),
 )
 """What is labelled within a decade of a logarithmic axis that spans less than a factor."""
-
-_STYLE: Any = {
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "svg.hashsalt": "lcm-lora",  # else element ids are random
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.12,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-}
 
 
 Cost = Callable[[CellRecord], float | None]
@@ -105,6 +81,7 @@ class Axis:
 
 
 STEPS = Axis("Sampling steps", lambda cell: cell.steps)
+GUIDANCE = Axis("Guidance", lambda cell: cell.guidance)
 EVALUATIONS = Axis("Network evaluations a picture", lambda cell: cell.nfe)
 
 
@@ -114,17 +91,16 @@ def latency_axis(latency: Latency) -> Axis:
     return Axis(label, lambda cell: latency.of(cell.steps, cell.guidance))
 
 
-def quality(table: Table, metrics: Sequence[MetricRecord], axis: Axis, but: Sequence[str]) -> str:
+def quality(table: Table, metrics: Sequence[MetricRecord], axis: Axis) -> str:
     """Draw metrics against a cost, two panels a row, with a legend below.
 
     Args:
         table: Scores.
         metrics: What to draw.
         axis: The cost.
-        but: Painters to leave out, those of other subjects.
     """
-    lines = quality_lines(table, but)
-    with matplotlib.rc_context(_STYLE):
+    lines = quality_lines(table)
+    with matplotlib.rc_context(STYLE):
         rows = (len(metrics) + 1) // 2
         height = 3.1 * rows + 0.75
         figure = Figure(figsize=(_WIDTH, height))
@@ -135,33 +111,33 @@ def quality(table: Table, metrics: Sequence[MetricRecord], axis: Axis, but: Sequ
         for axes in grid[len(metrics) :]:
             axes.set_axis_off()
         figure.legend(handles=_legend(table, lines), loc="lower center", ncols=5, fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
-def quality_panel(table: Table, metric: MetricRecord, axis: Axis, but: Sequence[str]) -> str:
+def quality_panel(table: Table, metric: MetricRecord, axis: Axis) -> str:
     """Draw one metric against a cost, without a legend; see `quality`."""
-    return _single(lambda axes: _panel(axes, table, metric, quality_lines(table, but), axis))
+    return single(lambda axes: _panel(axes, table, metric, quality_lines(table), axis))
 
 
-def sweep_panel(table: Table, metric: MetricRecord, lines: Sequence[Line]) -> str:
-    """Draw one metric against the guidance, a line for each painter and number of steps."""
+def sweep_panel(table: Table, metric: MetricRecord, lines: Sequence[Line], axis: Axis) -> str:
+    """Draw one metric against what was varied, such as the guidance, all else being equal."""
 
     def draw(axes: Axes) -> None:
-        _draw_lines(axes, table, metric, lines, lambda cell: cell.guidance)
-        axes.set(xlabel="Guidance", xticks=sorted({c.guidance for li in lines for c in li.cells}))
+        cells = _draw_lines(axes, table, metric, lines, axis.cost)
+        axes.set(xlabel=axis.label, xticks=sorted({axis.cost(cell) for cell in cells}))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _finish(axes, table, metric, lines)
 
-    return _single(draw)
+    return single(draw)
 
 
-def quality_lines(table: Table, but: Sequence[str]) -> list[Line]:
+def quality_lines(table: Table) -> list[Line]:
     """Return the lines of the quality figures: the adapter last, above all others.
 
     A guidance of which a painter has one cell belongs to its sweep, where it has others with more.
     """
     look, found = looks(table), []
-    for painter in _drawn(table, but):
+    for painter in _drawn(table):
         groups = _groups(table, painter, lambda cell: cell.guidance)
         most = max(len(cells) for cells in groups.values())
         groups = {g: cells for g, cells in groups.items() if len(cells) > 1 or most == 1}
@@ -192,7 +168,7 @@ def training_curve(curve: Sequence[CurveRow]) -> str:
     """
     steps = np.array([row.step for row in curve])
     window = max(1, len(steps) // 30)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 2.9))
         figure.subplots_adjust(**_SIDES, top=0.88, bottom=0.18)
         for axes, (key, title) in zip(
@@ -207,7 +183,7 @@ def training_curve(curve: Sequence[CurveRow]) -> str:
             axes.set(title=title, xlabel="Optimiser step", yscale="log")
             _plain_numbers(axes)
             axes.grid(axis="y")
-        return _svg(figure)
+        return svg(figure)
 
 
 def candidates_by_step(selection: Selection) -> str:
@@ -216,7 +192,7 @@ def candidates_by_step(selection: Selection) -> str:
     values = [row.value for row in selection.rows]
     errors = [_Z * row.se for row in selection.rows]
     taken = steps.index(selection.chosen)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 2.7))
         figure.subplots_adjust(**_SIDES, top=0.87, bottom=0.19)
         axes = figure.subplots()
@@ -230,7 +206,7 @@ def candidates_by_step(selection: Selection) -> str:
         is_share = selection.metric == "attributes"
         _say_direction(axes, selection.lower_is_better, is_share)
         axes.grid(axis="y")
-        return _svg(figure)
+        return svg(figure)
 
 
 def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -239,15 +215,6 @@ def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float
     sums = np.convolve(np.where(known, values, 0.0), ones, "valid")
     counts = np.convolve(known, ones, "valid")
     return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-
-
-def _single(draw: Callable[[Axes], None]) -> str:
-    """Draw one panel as wide as a phone."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.9, 2.9))
-        figure.subplots_adjust(left=0.19, right=0.97, top=0.9, bottom=0.17)
-        draw(figure.subplots())
-        return _svg(figure)
 
 
 def _panel(
@@ -339,10 +306,10 @@ def _apart(ticks: Sequence[float]) -> list[float]:
     return kept
 
 
-def _drawn(table: Table, but: Sequence[str]) -> list[str]:
+def _drawn(table: Table) -> list[str]:
     """Return the painters of the quality figures, the champion and the adapter last."""
     others = dict.fromkeys(cell.painter for cell in table.cells)
-    names = [name for name in others if name not in {TEACHER, REAL, ADAPTER, CHAMPION, *but}]
+    names = [name for name in others if name not in {TEACHER, REAL, ADAPTER, CHAMPION}]
     return [*names, *(name for name in (CHAMPION, ADAPTER) if name in others)]
 
 
@@ -374,9 +341,3 @@ def _plain_numbers(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
-    return text.getvalue()

@@ -1,14 +1,10 @@
-"""Which pictures a page shows, and how they stand in it: as data of its own, in small."""
+"""Which pictures the report shows."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from PIL import Image
 
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.gate.decision import Decision
@@ -16,7 +12,7 @@ from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.grids import by_steps
 from lcm_lora.report.numbers import shown
 from lcm_lora.report.pictures import Pictures
-from lcm_lora.report.style import TINY, Look, how_title, looks
+from lcm_lora.report.thumbs import SheetColumn, Thumb, columns, thumb
 from lcm_lora.report.values import (
     Values,
     most_different,
@@ -25,37 +21,6 @@ from lcm_lora.report.values import (
     worst,
 )
 from lcm_lora.report.verdict import judged_cell, teacher_cell
-
-_LARGEST = 288
-"""Pixels of a side, at most; tiny pictures are kept exactly."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thumb:
-    """A picture in the page."""
-
-    url: str
-    width: int
-    height: int
-    caption: str
-    notes: tuple[str, ...] = ()
-    """What single metrics say of it."""
-
-    @property
-    def is_tiny(self) -> bool:
-        """Enlarged without smoothing."""
-        return max(self.width, self.height) <= TINY
-
-
-@dataclass(frozen=True, slots=True)
-class SheetColumn:
-    """One cell's pictures in a sheet."""
-
-    look: Look
-    how: str
-    steps: int
-    """0 for the teacher, who stands beside all."""
-    thumbs: tuple[Thumb, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +37,16 @@ def side_by_side(pictures: Pictures, rows: int) -> list[SheetColumn]:
     cells = [teacher_cell(table)]
     for cell in by_steps(table, ADAPTER, min):
         cells += [found for found in (cell, table.counterpart(cell)) if found]
-    return _columns(pictures, cells, range(min(rows, table.protocol.n)))
+    return columns(pictures, cells, range(min(rows, table.protocol.n)))
 
 
-def rivals(pictures: Pictures, rows: int, but: Sequence[str]) -> list[SheetColumn]:
+def rivals(pictures: Pictures, rows: int) -> list[SheetColumn]:
     """Return the pictures of all other painters, each at its highest guidance."""
     table = pictures.table
-    known = {TEACHER, REAL, ADAPTER, CHAMPION, *but}
+    known = {TEACHER, REAL, ADAPTER, CHAMPION}
     names = dict.fromkeys(cell.painter for cell in table.cells if cell.painter not in known)
     cells = [cell for name in names for cell in by_steps(table, name, max)]
-    return _columns(pictures, cells, range(min(rows, table.protocol.n)))
-
-
-def transfers(pictures: Pictures, rows: int, painters: Sequence[str]) -> list[SheetColumn]:
-    """Return the adapter on its own base at the judged steps, and on other subjects."""
-    table = pictures.table
-    cells = [cell for name in painters for cell in table.cells_of(name, seeds=0)]
-    steps = {cell.steps for cell in cells}
-    own = [cell for cell in by_steps(table, ADAPTER, min) if cell.steps in steps]
-    return _columns(pictures, own + cells, range(min(rows, table.protocol.n))) if cells else []
+    return columns(pictures, cells, range(min(rows, table.protocol.n)))
 
 
 def noises(pictures: Pictures, rows: int) -> list[SheetColumn]:
@@ -105,7 +61,7 @@ def noises(pictures: Pictures, rows: int) -> list[SheetColumn]:
     if not any(group[0].painter == ADAPTER for group in several):
         return []
     cells = [cell for group in several for cell in sorted(group, key=lambda cell: cell.seeds)]
-    return _columns(pictures, cells, range(min(rows, table.protocol.n)))
+    return columns(pictures, cells, range(min(rows, table.protocol.n)))
 
 
 def worst_pictures(
@@ -167,36 +123,3 @@ def _notes(table: Table, values: Values, index: int) -> tuple[str, ...]:
             plain = -value if metric.lower_is_better else value
             notes.append(f"{metric.title} {shown(metric, plain)}")
     return tuple(notes)
-
-
-def _columns(
-    pictures: Pictures, cells: Sequence[CellRecord], indices: Sequence[int]
-) -> list[SheetColumn]:
-    look = looks(pictures.table)
-    return [
-        SheetColumn(
-            look[cell.painter],
-            how_title(cell),
-            0 if cell.painter == TEACHER else cell.steps,
-            tuple(
-                thumb(picture, pictures.captions[i])
-                for i, picture in zip(indices, pictures.read(cell, indices), strict=True)
-            ),
-        )
-        for cell in cells
-    ]
-
-
-def thumb(picture: Image.Image, caption: str, notes: tuple[str, ...] = ()) -> Thumb:
-    """Return a picture as it stands in a page: tiny ones exactly, others shrunk, as JPEG."""
-    content = io.BytesIO()
-    if max(picture.size) <= TINY:
-        picture.save(content, "PNG")
-        kind = "png"
-    else:
-        picture = picture.copy()
-        picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
-        picture.save(content, "JPEG", quality=88)
-        kind = "jpeg"
-    url = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-    return Thumb(url, picture.width, picture.height, caption, notes)

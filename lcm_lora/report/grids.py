@@ -33,18 +33,14 @@ class Column:
     pictures: list[Image.Image]
 
 
-def compared_cells(table: Table, but: Sequence[str]) -> list[CellRecord]:
+def compared_cells(table: Table) -> list[CellRecord]:
     """Return the cells of the comparison: the teacher, the adapter, the champion and the rivals.
 
     Each painter at every number of steps, of its first noises: adapter and champion at their least
     guidance, rivals at their highest.
-
-    Args:
-        table: Scores.
-        but: Painters to leave out, those of other subjects.
     """
     others = dict.fromkeys(cell.painter for cell in table.cells)
-    rivals = [name for name in others if name not in {TEACHER, REAL, ADAPTER, CHAMPION, *but}]
+    rivals = [name for name in others if name not in {TEACHER, REAL, ADAPTER, CHAMPION}]
     return [
         teacher_cell(table),
         *(cell for name in (ADAPTER, CHAMPION) for cell in by_steps(table, name, min)),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from lcm_lora.recipe import Recipe, RecipeBase, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.report import figures, galleries, numbers, style, verdict
 from lcm_lora.report.card import model_card
+from lcm_lora.report.drawing import inline
 from lcm_lora.report.foreign import foreign_base
 from lcm_lora.report.grids import columns_of, compared_cells, comparison_grid
 from lcm_lora.report.judged import read_judged
@@ -71,12 +70,11 @@ class _Found:
     selected: Selection
 
 
-def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path) -> None:
+def report(params: Report, sources: Sources, out: Path) -> None:
     """Write the folder `out` from the table and what stands behind it.
 
     Args:
         params: Title and how many pictures.
-        transfers: Painters of other subjects with the new adapter.
         sources: What to read.
         out: Folder to write.
 
@@ -86,10 +84,10 @@ def report(params: Report, transfers: Sequence[str], sources: Sources, out: Path
     found = _read(sources)
     table = found.table
     # First the pictures: what is missing is said before what takes seconds.
-    columns = columns_of(found.pictures, compared_cells(table, transfers), params.rows)
-    shown = _galleries(params, transfers, sources, found)
-    drawn = _figures(found, transfers)
-    page = render("page.html.j2", **shown, **_words(params, transfers, found, drawn))
+    columns = columns_of(found.pictures, compared_cells(table), params.rows)
+    shown = _galleries(params, sources, found)
+    drawn = _figures(found)
+    page = render("page.html.j2", **shown, **_words(params, found, drawn))
     grid = comparison_grid(columns, found.pictures.captions)
     prompt = found.pictures.captions[0]
     about = (table, found.decision, found.recipe, found.origin, found.selected)
@@ -119,17 +117,14 @@ def _read(sources: Sources) -> _Found:
     )
 
 
-def _galleries(
-    params: Report, transfers: Sequence[str], sources: Sources, found: _Found
-) -> dict[str, Any]:
+def _galleries(params: Report, sources: Sources, found: _Found) -> dict[str, Any]:
     """Return the pictures that the page's template takes."""
     pictures, decision = found.pictures, found.decision
     half = max(1, params.worst // 2)
     better, worse = galleries.contrasts(pictures, sources.features, decision, half)
     return {
         "side_by_side": galleries.side_by_side(pictures, params.rows),
-        "rivals": galleries.rivals(pictures, params.rows, transfers),
-        "transferred": galleries.transfers(pictures, params.rows, transfers),
+        "rivals": galleries.rivals(pictures, params.rows),
         "noises": galleries.noises(pictures, params.rows),
         "worst": galleries.worst_pictures(pictures, sources.features, decision, params.worst),
         "better": better,
@@ -137,13 +132,13 @@ def _galleries(
     }
 
 
-def _figures(found: _Found, transfers: Sequence[str]) -> dict[str, str]:
+def _figures(found: _Found) -> dict[str, str]:
     """Return the figures that are files of their own."""
     table, metrics = found.table, verdict.drawn_metrics(found.table, found.decision)
     axes = {"steps": figures.STEPS, "evaluations": figures.EVALUATIONS}
     return {
         **{
-            f"quality_by_{name}": figures.quality(table, metrics, axis, transfers)
+            f"quality_by_{name}": figures.quality(table, metrics, axis)
             for name, axis in axes.items()
         },
         "training": figures.training_curve(found.curve),
@@ -151,9 +146,7 @@ def _figures(found: _Found, transfers: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _words(
-    params: Report, transfers: Sequence[str], found: _Found, drawn: dict[str, str]
-) -> dict[str, Any]:
+def _words(params: Report, found: _Found, drawn: dict[str, str]) -> dict[str, Any]:
     """Return all else that the page's template takes."""
     table, decision = found.table, found.decision
     return {
@@ -175,18 +168,17 @@ def _words(
         "teacher": verdict.teacher_cell(table),
         "rules": shown_rules(table, decision),
         "judged": verdict.judged_metrics(table, decision),
-        "transfers": transfers,
-        "legend": legend(figures.quality_lines(table, transfers)),
-        "panels_of": _panels(found, transfers),
+        "legend": legend(figures.quality_lines(table)),
+        "panels_of": _panels(found),
         "sweep_legend": legend(figures.sweep_lines(table)),
         "sweep": _sweep(found),
-        "training": {name: _inline(drawn[name], name) for name in ("training", "candidates")},
+        "training": {name: inline(drawn[name], name) for name in ("training", "candidates")},
         "rows": list(tidy(table)),
         "csv": base64.b64encode(as_csv(table, found.latency).encode()).decode(),
     }
 
 
-def _panels(found: _Found, transfers: Sequence[str]) -> dict[str, list[tuple[str, Markup]]]:
+def _panels(found: _Found) -> dict[str, list[tuple[str, Markup]]]:
     """Return (title, figure) of each metric, by what it is drawn against."""
     axes = {
         "steps": figures.STEPS,
@@ -198,7 +190,7 @@ def _panels(found: _Found, transfers: Sequence[str]) -> dict[str, list[tuple[str
         name: [
             (
                 metric.title,
-                _inline(figures.quality_panel(found.table, metric, axis, transfers), f"{name}-{i}"),
+                inline(figures.quality_panel(found.table, metric, axis), f"{name}-{i}"),
             )
             for i, metric in enumerate(metrics)
         ]
@@ -211,19 +203,12 @@ def _sweep(found: _Found) -> list[tuple[str, Markup]]:
     lines = figures.sweep_lines(found.table)
     metrics = verdict.drawn_metrics(found.table, found.decision) if lines else []
     return [
-        (metric.title, _inline(figures.sweep_panel(found.table, metric, lines), f"sweep-{i}"))
+        (
+            metric.title,
+            inline(figures.sweep_panel(found.table, metric, lines, figures.GUIDANCE), f"sweep-{i}"),
+        )
         for i, metric in enumerate(metrics)
     ]
-
-
-def _inline(svg: str, name: str) -> Markup:
-    """Return an SVG for use within a page: in the page's colours, with ids of its own."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = svg.replace(style.INK, "currentColor").replace(f"fill: {style.PAPER}", "fill: none")
-    # Several figures in one page must not share ids.
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    return Markup(svg)
 
 
 def _png(picture: Image.Image) -> bytes:

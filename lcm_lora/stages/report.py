@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lcm_lora import layout
-from lcm_lora.params.generate import Generate
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.report import Report
 from lcm_lora.report.page import Sources, report
@@ -22,5 +21,4 @@ def run() -> None:
         layout.TRAINING,
         layout.SELECTED,
     )
-    transfers = list(load_section(layout.PARAMS, Generate).transfers)
-    report(load_section(layout.PARAMS, Report), transfers, sources, layout.REPORT)
+    report(load_section(layout.PARAMS, Report), sources, layout.REPORT)

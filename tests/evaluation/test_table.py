@@ -38,7 +38,6 @@ GENERATE = Generate.model_validate(
             name: {"sampler": "ddim", "cells": [{"steps": 2, "guidance": 1}]}
             for name in ("teacher", "ddim", "released")
         },
-        "transfers": {"style": {"sampler": "lcm", "cells": [{"steps": 2, "guidance": 1}]}},
     }
 )
 CELLS = [
@@ -56,7 +55,6 @@ CELLS = [
     ("champion", Cell(steps=2, guidance=1.5), 2.0),
     ("champion", Cell(steps=4, guidance=1), 0.8),
     ("champion", Cell(steps=4, guidance=1, seeds=1), 0.8),
-    ("style", Cell(steps=4, guidance=1), 0.1),
 ]
 CHAMPION = Champion(version="toy version 3", weights_sha256="w")
 ARRAYS = {
@@ -155,7 +153,7 @@ def test_every_cell_has_every_metric_that_says_something_of_it(made: tuple[Path,
 
 def test_cells_come_in_the_order_of_tables(made: tuple[Path, Table]) -> None:
     painters = list(dict.fromkeys(cell.painter for cell in made[1].cells))
-    assert painters == ["real", "teacher", "ddim", "released", "adapter", "champion", "style"]
+    assert painters == ["real", "teacher", "ddim", "released", "adapter", "champion"]
     places = [(c.steps, c.guidance, c.seeds) for c in made[1].cells_of("adapter")]
     assert places == sorted(places)
 
@@ -391,14 +389,14 @@ def test_a_set_of_which_half_is_missing_is_named(suffix: str, features: Path) ->
 
 
 def test_a_painter_without_features_is_named(features: Path) -> None:
-    shutil.rmtree(features / "style")
-    with pytest.raises(UserError, match=r"style: holds no features; run `lcm-lora features style`"):
+    shutil.rmtree(features / "released")
+    with pytest.raises(UserError, match="released: holds no features; run `lcm-lora features rel"):
         make(features)
 
 
 def test_features_of_another_painter_are_refused(features: Path) -> None:
-    shutil.copytree(features / "ddim", features / "style", dirs_exist_ok=True)
-    with pytest.raises(UserError, match=r"is of ddim, not of style; run `lcm-lora features style`"):
+    shutil.copytree(features / "ddim", features / "released", dirs_exist_ok=True)
+    with pytest.raises(UserError, match="is of ddim, not of released; run `lcm-lora features rel"):
         make(features)
 
 

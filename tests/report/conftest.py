@@ -53,7 +53,6 @@ from lcm_lora.training.origin import ORIGIN, Origin
 collect_ignore = [] if CHROMIUM else ["test_browser.py"]
 
 N = 24
-TRANSFERS = ("pixel-style",)
 
 _FEW = (1, 2, 4, 8)
 _PLAIN = [Cell(steps=s, guidance=1.0) for s in _FEW]
@@ -73,9 +72,8 @@ PAINTERS: dict[str, tuple[Sampler, list[Cell]]] = {
     "released-lcm": ("lcm", _PLAIN),
     ADAPTER: ("lcm", _OWN),
     CHAMPION: ("lcm", _OWN),
-    "pixel-style": ("lcm", [Cell(steps=4, guidance=1.0)]),
 }
-_FLAW = {TEACHER: 0.0, "ddim": 1.5, "dpmpp": 1.1, "released-lcm": 0.6, "pixel-style": 0.7}
+_FLAW = {TEACHER: 0.0, "ddim": 1.5, "dpmpp": 1.1, "released-lcm": 0.6}
 
 METRICS = tuple(
     MetricRecord(
@@ -165,7 +163,7 @@ def write_report() -> Callable[..., Path]:
             artifacts / "training",
             artifacts / "selection" / "selection.json",
         )
-        report(Report(title="A <small> test", rows=3, worst=6), TRANSFERS, sources, out)
+        report(Report(title="A <small> test", rows=3, worst=6), sources, out)
         return out
 
     return write
@@ -291,7 +289,7 @@ def _pairs(cells: list[CellRecord], rows: list[Row]) -> list[Pair]:
             same = (a.steps, a.guidance) == (b.steps, b.guidance)
             against = "champion" if b.painter == CHAMPION else "rival"
             fits = same if against == "champion" else a.nfe == b.nfe
-            if not fits or b.painter in {ADAPTER, TEACHER, REAL, *TRANSFERS}:
+            if not fits or b.painter in {ADAPTER, TEACHER, REAL}:
                 continue
             for metric in METRICS:
                 one, other = by[a.id, metric.name], by[b.id, metric.name]

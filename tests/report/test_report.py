@@ -35,11 +35,11 @@ from lcm_lora.report.numbers import gain_interval, gain_words, number, spread
 from lcm_lora.report.pictures import open_pictures
 from lcm_lora.report.rules import shown_rules
 from lcm_lora.report.style import looks
+from lcm_lora.report.thumbs import thumb
 from lcm_lora.report.values import most_different, worst
-from lcm_lora.seeing.image_sets import read_pictures
+from lcm_lora.seeing.image_sets import painting, read_pictures
 from lcm_lora.training.curve import CurveRow
 
-TRANSFERS = ("pixel-style",)
 Write = Callable[..., Path]
 JUDGED = "adapter/steps-4_guidance-1"
 
@@ -245,7 +245,7 @@ def test_neither_guidance_nor_noise_confuses_a_comparison(table: Table) -> None:
 
 
 def test_a_painters_line_is_of_one_guidance(table: Table) -> None:
-    lines = figures.quality_lines(table, TRANSFERS)
+    lines = figures.quality_lines(table)
     assert len(lines) == 7
     for line in lines:
         assert len({cell.guidance for cell in line.cells}) == 1
@@ -277,7 +277,7 @@ def test_directions_come_from_the_metric_and_not_from_its_name(table: Table) -> 
     other = table.model_copy(update={"metrics": metrics})
     for have, says in ((table, "higher is better"), (other, "lower is better")):
         metric = have.metric("clip_score")
-        assert says in figures.quality_panel(have, metric, figures.STEPS, TRANSFERS)
+        assert says in figures.quality_panel(have, metric, figures.STEPS)
     assert gain_words(turned, 0.5) == "0.500 worse"
     assert gain_words(table.metric("clip_score"), 0.5) == "0.500 better"
 
@@ -424,7 +424,7 @@ def test_the_grid_holds_the_pictures_themselves(made: Path, artifacts: Path) -> 
     grid = np.asarray(Image.open(made / "grid.png").convert("RGB"))
     for painter in ("adapter", "champion"):
         tar = artifacts / "images" / painter / "steps-8_guidance-1.tar"
-        for picture in read_pictures(tar, [0, 2]):
+        for picture in read_pictures(tar, [0, 2], painting("ddim")):
             large = np.asarray(picture.resize((96, 96), Image.Resampling.NEAREST))
             windows = np.flatnonzero((grid == large[0, 0]).all(2))
             places = (divmod(int(flat), grid.shape[1]) for flat in windows)
@@ -432,17 +432,17 @@ def test_the_grid_holds_the_pictures_themselves(made: Path, artifacts: Path) -> 
 
 
 def test_large_pictures_are_shrunk_and_tiny_ones_are_kept_as_they_are() -> None:
-    large = galleries.thumb(Image.new("RGB", (1024, 512), "red"), "a caption")
+    large = thumb(Image.new("RGB", (1024, 512), "red"), "a caption")
     assert (large.width, large.height, large.is_tiny) == (288, 144, False)
     assert large.url.startswith("data:image/jpeg;base64,")
     tiny = Image.effect_noise((32, 32), 60).convert("RGB")
-    kept = galleries.thumb(tiny, "a caption")
+    kept = thumb(tiny, "a caption")
     content = base64.b64decode(kept.url.removeprefix("data:image/png;base64,"))
     assert Image.open(io.BytesIO(content)).tobytes() == tiny.tobytes()
 
 
 def test_a_row_of_pictures_starts_from_one_noise(table: Table) -> None:
-    cells = compared_cells(table, TRANSFERS)
+    cells = compared_cells(table)
     assert {cell.seeds for cell in cells} == {0}
     assert len({cell.id for cell in cells}) == len(cells)
     assert {cell.painter for cell in cells} == {
@@ -468,11 +468,6 @@ def test_other_subjects_and_noises_are_shown_where_there_are_some(
     artifacts: Path, table: Table
 ) -> None:
     opened = open_pictures(artifacts / "images", table)
-    assert [c.look.title for c in galleries.transfers(opened, 1, TRANSFERS)] == [
-        "New adapter",
-        "pixel-style",
-    ]
-    assert galleries.transfers(opened, 1, ()) == []
     noises = [column.how for column in galleries.noises(opened, 1)]
     assert noises == [
         "50 steps, guidance 3",
@@ -495,7 +490,7 @@ def test_pictures_differ_most_by_the_first_metric_then_by_the_next() -> None:
 
 
 def test_the_page_shows_as_many_worst_pictures_as_asked_for(page: str) -> None:
-    section = page[page.index('id="worst"') : page.index('id="transfer"')]
+    section = page[page.index('id="worst"') : page.index('id="variety"')]
     assert section.count("<figcaption>") == 6
 
 
@@ -512,12 +507,12 @@ def test_only_pictures_that_are_shown_are_read(
         content[start : start + size] = bytes(size)
     tar.write_bytes(content)
     opened = open_pictures(images, table)
-    assert columns_of(opened, compared_cells(table, TRANSFERS), 3)
-    assert galleries.rivals(opened, 3, TRANSFERS)
+    assert columns_of(opened, compared_cells(table), 3)
+    assert galleries.rivals(opened, 3)
     content[spans[0][0] + 40] ^= 1
     tar.write_bytes(content)
     with pytest.raises(UserError, match=r"steps-4_guidance-3.tar.*run `lcm-lora generate ddim`"):
-        galleries.rivals(opened, 3, TRANSFERS)
+        galleries.rivals(opened, 3)
 
 
 def test_the_headline_follows_the_table(table: Table) -> None:
@@ -664,5 +659,4 @@ def test_it_reports_a_bare_table(first: Path, tmp_path: Path, write_report: Writ
     page = (made / "index.html").read_text()
     assert "No rules" in page
     assert "Pictures that show" not in page
-    assert 'id="transfer"' not in page
     assert "No other painter was compared" in page

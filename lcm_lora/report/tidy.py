@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lcm_lora.evaluation.scores import CellRecord, Row, Table
@@ -38,14 +38,24 @@ def tidy(table: Table) -> Iterator[tuple[CellRecord, Row]]:
 
 def as_csv(table: Table, latency: Latency | None = None) -> str:
     """Return every number as CSV; with latencies, milliseconds a picture as the last column."""
-    text = io.StringIO()
     columns = [*COLUMNS, *(["ms"] if latency else [])]
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
+    return csv_of(columns, lines_of(table, latency))
+
+
+def lines_of(table: Table, latency: Latency | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every number of a table with all that is known of it, by the names of columns."""
     for cell, row in tidy(table):
         line: dict[str, Any] = row.model_dump() | cell.model_dump() | {"cell": cell.id}
         line["half_interval"] = half_width(table, row)
         if latency:
             line["ms"] = latency.of(cell.steps, cell.guidance) if cell.steps else None
-        writer.writerow(line)
+        yield line
+
+
+def csv_of(columns: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
+    """Return lines as CSV, of these columns alone."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(lines)
     return text.getvalue()

@@ -88,7 +88,7 @@ def generated_sets(folder: Path, painter: str) -> list[ImageSet]:
     Raises:
         UserError: A file of theirs is missing, damaged or of other sets.
     """
-    mend = f"run `{_command(painter)}`"
+    mend = f"run `{painting(painter)}`"
     painted = read_record(folder / PAINTED, Painted, mend)
     if unlisted := {tar.stem for tar in folder.glob("*.tar")} - set(painted.cells):
         raise UserError(f"{folder / PAINTED}: does not list {min(unlisted)}; {mend}")
@@ -96,7 +96,7 @@ def generated_sets(folder: Path, painter: str) -> list[ImageSet]:
 
 
 def _generated(folder: Path, painter: str, name: str, captions: tuple[str, ...]) -> ImageSet:
-    about, mend = folder / f"{name}.json", f"run `{_command(painter)}`"
+    about, mend = folder / f"{name}.json", f"run `{painting(painter)}`"
     record = read_record(about, SetRecord, mend)
     if record.painter != painter:
         raise UserError(f"{about}: is of {record.painter}, not of {painter}; {mend}")
@@ -111,7 +111,7 @@ def _generated(folder: Path, painter: str, name: str, captions: tuple[str, ...])
         captions=captions,
         tar=about.with_suffix(".tar"),
         tar_sha256=record.tar_sha256,
-        mend=_command(painter),
+        mend=painting(painter),
     )
 
 
@@ -135,15 +135,20 @@ def real_set(folder: Path, name: str) -> ImageSet:
     return ImageSet(name, REAL, None, None, None, *place, "lcm-lora prepare")
 
 
-def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
+def read_pictures(tar: Path, indices: list[int], command: str) -> list[Image.Image]:
     """Return the pictures at `indices` of an image set's tar, RGB, in the order of `indices`.
 
     Only these are read, so the tar's hash is not checked; each PNG carries sums of its own.
 
+    Args:
+        tar: Its file.
+        indices: Which, each once or more.
+        command: What makes the set anew.
+
     Raises:
         UserError: The tar is missing or damaged, or holds fewer pictures.
     """
-    command, wanted = _command(tar.parent.name), set(indices)
+    wanted = set(indices)
     found = {
         index: _decoded(tar, index, content, command)
         for index, content in _members(tar, wanted, command)
@@ -154,9 +159,17 @@ def read_pictures(tar: Path, indices: list[int]) -> list[Image.Image]:
     return [found[index] for index in indices]
 
 
-def captions_of(folder: Path) -> tuple[str, ...]:
-    """Return the captions of a painter's image sets, in the order of the pictures."""
-    return read_record(folder / PAINTED, Painted, f"run `{_command(folder.name)}`").captions
+def captions_of(folder: Path, command: str) -> tuple[str, ...]:
+    """Return the captions of a painter's image sets, in the order of the pictures.
+
+    Args:
+        folder: Of the painter.
+        command: What makes the sets anew.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    return read_record(folder / PAINTED, Painted, f"run `{command}`").captions
 
 
 def captions_sha256(captions: tuple[str, ...]) -> str:
@@ -164,7 +177,8 @@ def captions_sha256(captions: tuple[str, ...]) -> str:
     return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
 
 
-def _command(painter: str) -> str:
+def painting(painter: str) -> str:
+    """Return the command that paints a painter's image sets."""
     return f"lcm-lora generate {painter}"
 
 

@@ -91,7 +91,7 @@ def test_an_image_set_is_whole_and_read_back_with_its_captions(project: Project)
     assert record["scheduler"] == {"class": "LCMScheduler", "timesteps": [999, 499]}
     assert record["tar_sha256"] == sha256(tar)
     captions = read_set(project.evaluation, "real").captions
-    assert captions_of(folder) == captions
+    assert captions_of(folder, "lcm-lora generate adapter") == captions
     (found,) = generated_sets(folder, "adapter")
     assert (found.captions, found.painter, found.cell) == (captions, "adapter", TWO)
 
@@ -166,7 +166,10 @@ def test_without_a_champion_there_is_nothing_and_it_says_so(
     out, store = tmp_path / "champion", tmp_path / "store"
     generate(params(), "champion", None, project.evaluation, store, project.hashes, out)
     assert generated_sets(out, "champion") == []
-    assert captions_of(out) == read_set(project.evaluation, "real").captions
+    assert (
+        captions_of(out, "lcm-lora generate adapter")
+        == read_set(project.evaluation, "real").captions
+    )
 
 
 def test_a_missing_evaluation_set_is_said(project: Project, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from lcm_lora.training.curve import read_curve
 from lcm_lora.training.origin import Origin
 
 MEND = "run `lcm-lora distill`"
-CELL = "steps-4_guidance-1"
+CELL, PAINT = "steps-4_guidance-1", "lcm-lora generate adapter"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ KINDS = [
         Kind("images/adapter", file, read_generated)
         for file in ("painted.json", f"{CELL}.json", f"{CELL}.tar")
     ),
-    Kind("images/adapter", "painted.json", captions_of),
+    Kind("images/adapter", "painted.json", lambda folder: captions_of(folder, PAINT)),
     *(
         Kind("features/adapter", file, lambda folder: read_features(folder / f"{CELL}.safetensors"))
         for file in (f"{CELL}.json", f"{CELL}.safetensors")

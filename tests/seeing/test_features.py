@@ -40,7 +40,7 @@ from lcm_lora.seeing import features as module
 from lcm_lora.seeing import viewers as viewers_module
 from lcm_lora.seeing.attributes import attributes_of_captions
 from lcm_lora.seeing.features import features
-from lcm_lora.seeing.image_sets import generated_sets, read_pictures, real_sets
+from lcm_lora.seeing.image_sets import generated_sets, painting, read_pictures, real_sets
 from lcm_lora.seeing.looking import BATCH, exactly, look
 from lcm_lora.seeing.viewers import Viewers
 from lcm_lora.shapes import places
@@ -496,12 +496,12 @@ def test_a_broken_picture_is_named(
 
 def test_the_report_reads_only_what_it_shows(scenes: list[Scene], tmp_path: Path) -> None:
     folder = damaged_set(tmp_path, tuple(scene.caption for scene in scenes), flip)
-    shown = read_pictures(folder / f"{CELL}.tar", [9, 0])
+    shown = read_pictures(folder / f"{CELL}.tar", [9, 0], painting("adapter"))
     assert np.array_equal(np.stack(shown), render(draw_scenes(11, range(24)), 32)[[9, 0]])
     with pytest.raises(UserError, match=r"00000007\.png is damaged"):
-        read_pictures(folder / f"{CELL}.tar", [7])
+        read_pictures(folder / f"{CELL}.tar", [7], painting("adapter"))
     with pytest.raises(UserError, match="holds no picture 24; run `lcm-lora generate adapter`"):
-        read_pictures(folder / f"{CELL}.tar", [3, 24])
+        read_pictures(folder / f"{CELL}.tar", [3, 24], painting("adapter"))
 
 
 def test_sets_that_do_not_belong_together_are_refused(image_sets: Any, tmp_path: Path) -> None:

@@ -7,16 +7,20 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_HERE = Path(__file__).parent
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a template of this folder with its values filled in; HTML is escaped."""
-    return _TEMPLATES.get_template(template).render(**values)
+def render(template: str, folder: Path = _HERE, **values: Any) -> str:
+    """Return a template of a folder with its values filled in; HTML is escaped.
+
+    What it includes may lie in the folder or here.
+    """
+    templates = Environment(
+        loader=FileSystemLoader([folder, _HERE]),
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return templates.get_template(template).render(**values)

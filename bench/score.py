@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lcm_lora.evaluation.cells import Compared
 from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256, write_tensors
@@ -39,7 +40,9 @@ def main() -> None:
         networks = {"large": {"kind": "torchscript", "path": "large.pt", "pixels": 64}}
         params = Score.model_validate({"networks": networks, "attributes": False})
         table = seconds(
-            lambda: score(params, painters(), features, None, Path(folder) / "scores" / "it.json")
+            lambda: score(
+                params, Compared.of(painters(), features), None, Path(folder) / "scores" / "it.json"
+            )
         )
         print(f"{sets} cells, {PICTURES} pictures, {WIDTH} features: {table:.0f} s", flush=True)
     a, b = (rows(seed, 1.0) for seed in (1, 2))

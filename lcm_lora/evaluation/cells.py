@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,39 @@ from safetensors import safe_open
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import FEWEST
 from lcm_lora.evaluation.scores import CellRecord
-from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
+from lcm_lora.params.generate import CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
 from lcm_lora.records import check_file, read_record
 from lcm_lora.seeing.set_records import FeatureRecord
 
 SUFFIX = ".safetensors"
+
+
+Looking = Callable[[str], str]
+"""Gives the command that looks at a painter's pictures, or at `real` ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a table compares, and where its features are."""
+
+    features: Path
+    """A folder for each painter, and one of real pictures."""
+    painters: tuple[str, ...]
+    """In the table's order."""
+    rivals: frozenset[str]
+    """Those of them with whom the adapter is compared at equal cost."""
+    looking: Looking
+
+    @classmethod
+    def of(cls, generate: Generate, features: Path) -> Self:
+        """Return what the table of all painters of the parameters compares."""
+        rivals = frozenset(generate.painters.keys() - {TEACHER})
+        return cls(features, tuple(generate.names), rivals, looking_at)
+
+
+def looking_at(painter: str) -> str:
+    """Return the command that looks at a painter's pictures."""
+    return f"lcm-lora features {painter}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +117,34 @@ class Measured:
         return [cell, *others]
 
 
-def read_measured(folder: Path, generate: Generate) -> Measured:
-    """Read the records of all features in `folder`.
+def read_measured(compared: Compared) -> Measured:
+    """Read the records of all features of what is compared.
 
     Raises:
         UserError: Some are missing, broken, or made with other networks or captions; or the
             teacher has no pictures of other noises to compare with.
     """
-    real = read_features(folder / REAL / f"real{SUFFIX}")
-    reference = read_features(folder / REAL / f"reference{SUFFIX}")
-    cells = tuple(cell for name in generate.names for cell in _read_cells(folder / name))
+    folder, looking = compared.features, compared.looking
+    real = read_features(folder / REAL / f"real{SUFFIX}", looking)
+    reference = read_features(folder / REAL / f"reference{SUFFIX}", looking)
+    cells = tuple(c for name in compared.painters for c in _read_cells(folder / name, looking))
     measured = Measured(reference, real, _teacher_of(cells), cells)
-    _check_comparable(measured)
+    _check_comparable(measured, looking)
     return measured
 
 
-def read_features(path: Path) -> MeasuredSet:
+def read_features(path: Path, looking: Looking = looking_at) -> MeasuredSet:
     """Read the record beside a file of features, and check the file.
+
+    Args:
+        path: The file.
+        looking: What makes it anew.
 
     Raises:
         UserError: One is missing, damaged, or of another painter than its folder.
     """
     name, about = path.parent.name, path.with_suffix(".json")
-    mend = f"run `lcm-lora features {name}`"
+    mend = f"run `{looking(name)}`"
     record = read_record(about, FeatureRecord, mend)
     if record.painter != name:
         raise UserError(f"{about}: is of {record.painter}, not of {name}; {mend}")
@@ -119,7 +152,7 @@ def read_features(path: Path) -> MeasuredSet:
     return MeasuredSet(path, record)
 
 
-def _read_cells(folder: Path) -> list[MeasuredSet]:
+def _read_cells(folder: Path, looking: Looking) -> list[MeasuredSet]:
     """Return a painter's sets by steps, guidance and noise.
 
     Raises:
@@ -128,8 +161,8 @@ def _read_cells(folder: Path) -> list[MeasuredSet]:
     # Either file names a set, so that neither can be missing unseen.
     names = {path.stem for suffix in (".json", SUFFIX) for path in folder.glob(f"*{suffix}")}
     if not names and folder.name != CHAMPION:
-        raise UserError(f"{folder}: holds no features; run `lcm-lora features {folder.name}`")
-    cells = [read_features(folder / f"{name}{SUFFIX}") for name in names]
+        raise UserError(f"{folder}: holds no features; run `{looking(folder.name)}`")
+    cells = [read_features(folder / f"{name}{SUFFIX}", looking) for name in names]
     return sorted(cells, key=lambda c: (c.record.steps, c.record.guidance, c.record.seeds))
 
 
@@ -142,8 +175,8 @@ def _teacher_of(cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
     others = [c for c in cells if c.record.painter == TEACHER and c.record.seeds != 0]
     if not others:
         raise UserError(
-            "generate.painters.teacher.cells: none of other noises, with which all are compared; "
-            "add the best one again with seeds 1"
+            "painters.teacher.cells: none of other noises, with which all are compared; add the "
+            "best one again with seeds 1"
         )
     return max(others, key=lambda cell: (cell.record.nfe, -cell.record.seeds))
 
@@ -152,17 +185,18 @@ def _but_noise(cell: MeasuredSet) -> tuple[str, int, float]:
     return cell.record.painter, cell.record.steps, cell.record.guidance
 
 
-def _check_comparable(measured: Measured) -> None:
+def _check_comparable(measured: Measured, looking: Looking) -> None:
     count = measured.real.count
     for cell in (measured.reference, *measured.cells):
         if cell.count != count:
             raise UserError(
                 f"{_title(cell)}: {cell.count} pictures, and the real ones are {count}; run "
-                f"{_again(cell)}"
+                f"{_again(cell, looking)}"
             )
         for what in _differing(cell, measured.real, cell is measured.reference):
             raise UserError(
-                f"{_title(cell)}: its {what} are not those of the real pictures; run {_again(cell)}"
+                f"{_title(cell)}: its {what} are not those of the real pictures; run "
+                f"{_again(cell, looking)}"
             )
     if count < FEWEST:
         raise UserError(
@@ -180,9 +214,10 @@ def _title(cell: MeasuredSet) -> str:
     return cell.id if cell.record.painter != REAL else f"{REAL}/{cell.path.stem}"
 
 
-def _again(cell: MeasuredSet) -> str:
+def _again(cell: MeasuredSet, looking: Looking) -> str:
     names = sorted({REAL, cell.record.painter}, reverse=True)
-    return " and ".join(f"`lcm-lora features {name}`" for name in names) + " again"
+    commands = dict.fromkeys(looking(name) for name in names)
+    return " and ".join(f"`{command}`" for command in commands) + " again"
 
 
 _MUST_AGREE: dict[str, Callable[[FeatureRecord], Any]] = {
@@ -190,8 +225,3 @@ _MUST_AGREE: dict[str, Callable[[FeatureRecord], Any]] = {
     "captions": lambda record: record.captions_sha256,
     "code, libraries or device": lambda record: record.how_sha256,
 }
-
-
-def is_rival(cell: MeasuredSet, generate: Generate) -> bool:
-    """Tell whether the adapter is to be compared with a cell at equal cost."""
-    return cell.record.painter not in {ADAPTER, CHAMPION, TEACHER}

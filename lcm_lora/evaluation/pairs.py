@@ -10,14 +10,14 @@ Source: Dunn 1961.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from lcm_lora.evaluation.cells import Measured, MeasuredSet, is_rival
+from lcm_lora.evaluation.cells import Measured, MeasuredSet
 from lcm_lora.evaluation.metrics import AT_ONCE, Difference, Instrument, applies
 from lcm_lora.evaluation.scores import Against, MetricRecord, Pair, Verdict
 from lcm_lora.evaluation.simultaneous import half_width
-from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
+from lcm_lora.params.generate import ADAPTER, CHAMPION
 
 Partner = tuple[Against, MeasuredSet]
 
@@ -26,7 +26,7 @@ def pairs_of(
     metric: MetricRecord,
     instrument: Instrument,
     measured: Measured,
-    generate: Generate,
+    rivals: Collection[str],
     level: float,
 ) -> list[Pair]:
     """Return all comparisons of the adapter by a metric.
@@ -35,10 +35,10 @@ def pairs_of(
         metric: By which.
         instrument: That measures it.
         measured: All sets.
-        generate: Who is a rival.
+        rivals: Painters with whom it is compared at equal cost.
         level: Of a family's intervals together.
     """
-    everyone = ((c, list(_partners(metric, c, measured, generate))) for c in measured.cells)
+    everyone = ((c, list(_partners(metric, c, measured, rivals))) for c in measured.cells)
     compared = [(cell, others) for cell, others in everyone if others]
 
     def compare(one: tuple[MeasuredSet, list[Partner]]) -> list[Difference]:
@@ -57,7 +57,7 @@ def pairs_of(
 
 
 def _partners(
-    metric: MetricRecord, cell: MeasuredSet, measured: Measured, generate: Generate
+    metric: MetricRecord, cell: MeasuredSet, measured: Measured, rivals: Collection[str]
 ) -> Iterator[Partner]:
     """Yield the champion's cell of equal steps and guidance, and rivals' of equal evaluations."""
     if cell.record.painter != ADAPTER or not applies(metric, cell, measured):
@@ -65,9 +65,8 @@ def _partners(
     same_noise = [c for c in measured.cells if c.record.seeds == cell.record.seeds]
     able = [c for c in same_noise if applies(metric, c, measured)]
     yield from (("champion", c) for c in able if _is_counterpart(c, cell))
-    yield from (
-        ("rival", c) for c in able if is_rival(c, generate) and c.record.nfe == cell.record.nfe
-    )
+    equal = (c for c in able if c.record.nfe == cell.record.nfe)
+    yield from (("rival", c) for c in equal if c.record.painter in rivals)
 
 
 def _is_counterpart(other: MeasuredSet, cell: MeasuredSet) -> bool:

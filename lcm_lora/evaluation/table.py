@@ -13,14 +13,13 @@ from typing import Any
 from lcm_lora.champion_record import Champion
 from lcm_lora.code import code_sha256
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.cells import Measured, MeasuredSet, read_measured
+from lcm_lora.evaluation.cells import Compared, Measured, MeasuredSet, read_measured
 from lcm_lora.evaluation.metrics import AT_ONCE, Estimate, Instrument, applies, instrument_of
 from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.evaluation.pairs import pairs_of
 from lcm_lora.evaluation.scores import MetricRecord, Pair, Protocol, Row, Table
 from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.files import new_folder, write_json
-from lcm_lora.params.generate import Generate
 from lcm_lora.params.score import Score
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import write_record
@@ -32,30 +31,27 @@ _ROWS_A_DIMENSION = 10
 """From which on a Fréchet distance is a headline: below, most of it may be bias."""
 
 
-def score(
-    params: Score, generate: Generate, features: Path, champion: Champion | None, out: Path
-) -> None:
+def score(params: Score, compared: Compared, champion: Champion | None, out: Path) -> None:
     """Write the table of all features to the file `out`, and two views of it beside.
 
     Args:
         params: What was measured.
-        generate: Who painted.
-        features: Folder of features, a folder for each painter.
+        compared: Who painted, and where their features are.
         champion: Who painted the champion's cells, if there is one.
         out: The table's file, in a folder of its own.
 
     Raises:
         UserError: As `read_measured` does; or a metric was not measured.
     """
-    measured = read_measured(features, generate)
-    metrics = _metrics(params, measured)
+    measured = read_measured(compared)
+    metrics = _metrics(params, measured, compared)
     rows: list[Row] = []
     pairs: list[Pair] = []
     with progress("score", len(metrics) * len(measured.sets), "metrics of image sets") as advance:
         for metric in metrics:
             instrument = instrument_of(metric, measured, params.seed)
             rows.extend(_rows(metric, instrument, measured, advance))
-            pairs.extend(pairs_of(metric, instrument, measured, generate, params.level))
+            pairs.extend(pairs_of(metric, instrument, measured, compared.rivals, params.level))
     table = Table(
         protocol=_protocol(params, measured),
         champion=champion,
@@ -94,7 +90,7 @@ def write_curves(path: Path, table: Table) -> None:
             lines.writerow([*(getattr(cells[row.cell], name) for name in about), row.metric, *ends])
 
 
-def _metrics(params: Score, measured: Measured) -> tuple[MetricRecord, ...]:
+def _metrics(params: Score, measured: Measured, compared: Compared) -> tuple[MetricRecord, ...]:
     """Return the table's metrics, the headline first.
 
     Raises:
@@ -105,8 +101,8 @@ def _metrics(params: Score, measured: Measured) -> tuple[MetricRecord, ...]:
     for metric in metrics:
         if metric.array not in measured.real.record.arrays:
             raise UserError(
-                f"score: {metric.name} was not measured; run `lcm-lora features` of every painter "
-                "again"
+                f"score: {metric.name} was not measured; run `{compared.looking('real')}` and of "
+                "every painter again"
             )
     headline = _headline(metrics, measured)
     return (headline, *(metric for metric in metrics if metric is not headline))

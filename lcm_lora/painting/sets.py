@@ -10,21 +10,20 @@ import io
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lcm_lora.code import code_sha256, versions
-from lcm_lora.data.picture_sets import PictureSet, read_set
+from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.shards import read_tar_members, write_tar
 from lcm_lora.files import link, new_folder, sha256
 from lcm_lora.hashes import Hashes
-from lcm_lora.params.generate import Cell, Generate, Sampling
-from lcm_lora.params.hardware import Hardware
+from lcm_lora.painting.studio import Studio
+from lcm_lora.params.generate import Cell, Generate, Sampling, cell_id
 from lcm_lora.pieces import Pieces, key_of
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import read_record, write_record
@@ -33,113 +32,143 @@ from lcm_lora.seeing.set_records import Painted, SetRecord, SetScheduler
 
 if TYPE_CHECKING:
     from lcm_lora.bases import Base
-    from lcm_lora.painting.subject import Subject
 
 _TAR, _SCHEDULER = "pictures.tar", "scheduler.json"
 
 
-@dataclass
-class Studio:
-    """What paints: a subject on its base, which is loaded when the first picture needs it."""
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """What all painters are given: captions, how large, and the noise that pictures start from."""
 
-    subject: Subject
-    hardware: Hardware
+    captions: tuple[str, ...]
+    size: int
+    """H = W."""
+    seed: int
+    """Of all noise."""
+    batch: int
+    """Pictures that are made at a time."""
 
-    @cached_property
-    def where(self) -> dict[str, Any]:
-        """What of the hardware decides the last bits, as it is here."""
-        from lcm_lora.device import decides, pick_device
 
-        return {"precision": self.hardware.precision, **decides(pick_device(self.hardware))}
+def read_theme(params: Generate, evaluation: Path, prompts: int | None = None) -> Theme:
+    """Return what the evaluation set gives to painters.
 
-    @cached_property
-    def base(self) -> Base:
-        """The base, with the subject's adapters in its weights."""
-        from lcm_lora.bases import load_base  # heavy, and needless where all is painted
-        from lcm_lora.painting.dressed import fuse
+    Args:
+        params: Which seed, how many pictures at a time.
+        evaluation: What `prepare` wrote.
+        prompts: So many captions, from the first; None for all.
 
-        base = load_base(self.subject.base, self.hardware)
-        fuse(base, self.subject)
-        return base
+    Raises:
+        UserError: The evaluation set is missing.
+    """
+    real = read_set(evaluation, "real")
+    return Theme(real.captions[:prompts], real.resolution, params.seed, params.batch)
 
-    def take(self, painter: Sampling) -> Base:
-        """Return the base with a fresh scheduler of the painter."""
-        from lcm_lora.painting.schedulers import scheduler_of
 
-        pipeline = self.base.pipeline
-        config = dict(pipeline.scheduler.config)
-        pipeline.scheduler = scheduler_of(painter.sampler, config, self.subject.lcm_config)
-        return self.base
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The image sets of a painter, one for each of its cells."""
+
+    name: str
+    painter: Sampling
+    studio: Studio
+    theme: Theme
+
+    @property
+    def count(self) -> int:
+        """All their pictures."""
+        return len(self.painter.cells) * len(self.theme.captions)
+
+    def keys(self) -> list[str]:
+        """Return the names of the pieces that they are kept in, in the order of the cells."""
+        return [_key(self, cell) for cell in self.painter.cells]
+
+    def make(self, pieces: Pieces, hashes: Hashes, advance: Advance, out: Path) -> None:
+        """Put the sets into the folder `out`, and paint those that are not there yet.
+
+        Args:
+            pieces: Keeps what was painted.
+            hashes: Of files that were read before.
+            advance: Told of every batch.
+            out: Folder that is there.
+
+        Raises:
+            UserError: An adapter does not fit.
+        """
+        _list(self.theme, self.painter.cells, out)
+        for cell, key in zip(self.painter.cells, self.keys(), strict=True):
+            job = _Job(self, cell)
+            _make(job, pieces, key, hashes, advance)
+            _put(job, pieces.path(key), out)
 
 
 def generate(
-    params: Generate,
     name: str,
+    painter: Sampling,
+    theme: Theme,
     studio: Studio | None,
-    evaluation: Path,
-    store: Path,
+    pieces: Pieces,
     hashes: Hashes,
     out: Path,
 ) -> None:
-    """Make every image set of the painter `name` for the captions of the evaluation set.
+    """Make every image set of the painter `name`.
 
     Args:
-        params: Which cells, which seed.
         name: Of the painter.
+        painter: Which cells.
+        theme: What is painted.
         studio: What it paints with; None where there is no champion, and nothing to paint.
-        evaluation: What `prepare` wrote.
-        store: Folder that keeps what was painted.
+        pieces: Keeps what was painted.
         hashes: Of files that were read before.
         out: Folder to write.
 
     Raises:
-        UserError: The evaluation set is missing, or an adapter does not fit.
+        UserError: An adapter does not fit.
     """
-    real = read_set(evaluation, "real")
-    painter = params.painter(name)
-    cells = painter.cells if studio else ()
     with new_folder(out) as made:
-        names = tuple(cell.name for cell in cells)
-        write_record(made / PAINTED, Painted(captions=real.captions, cells=names))
-        pieces = Pieces(store, hashes)
         if studio is None:
             pieces.claim(name, ())
+            _list(theme, (), made)
             return
-        keys = {cell: _key(params, painter, cell, studio, real) for cell in cells}
-        pieces.claim(name, keys.values())
-        total = len(cells) * len(real.captions)
-        with progress(f"generate {name}", total, "pictures") as advance:
-            for cell, key in keys.items():
-                job = _Job(params, painter, cell, studio, real)
-                _make(job, pieces, key, hashes, advance)
-                _put(job, name, pieces.path(key), made)
+        sets = Sets(name, painter, studio, theme)
+        pieces.claim(name, sets.keys())
+        with progress(f"generate {name}", sets.count, "pictures") as advance:
+            sets.make(pieces, hashes, advance, made)
+
+
+def _list(theme: Theme, cells: Sequence[Cell], out: Path) -> None:
+    names = tuple(cell.name for cell in cells)
+    write_record(out / PAINTED, Painted(captions=theme.captions, cells=names))
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One cell to paint."""
 
-    params: Generate
-    painter: Sampling
+    sets: Sets
     cell: Cell
-    studio: Studio
-    real: PictureSet
+
+    @property
+    def name(self) -> str:
+        """What progress says of it."""
+        return cell_id(self.sets.name, self.cell)
 
 
-def _key(params: Generate, painter: Sampling, cell: Cell, studio: Studio, real: PictureSet) -> str:
+def _key(sets: Sets, cell: Cell) -> str:
     """Return what decides a cell's bytes; the painter's name does not."""
+    painter, studio, theme = sets.painter, sets.studio, sets.theme
     return key_of(
         code=code_sha256(__name__),
         versions=versions(),
         subject=studio.subject.sha256,
+        worn=studio.wears,
         lcm=studio.subject.lcm_config if painter.sampler == "lcm" else None,
         sampler=painter.sampler,
         eta=painter.eta,
         cell=cell.model_dump(),
-        seed=params.seed,
-        batch=params.batch,
-        size=real.resolution,
-        captions=captions_sha256(real.captions),
+        seed=theme.seed,
+        batch=theme.batch,
+        size=theme.size,
+        captions=captions_sha256(theme.captions),
         where=studio.where,
     )
 
@@ -150,7 +179,7 @@ def _make(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance)
         if pieces.find(key) is None:
             _paint(job, pieces, key, hashes, advance)
         else:
-            advance(len(job.real.captions), job.cell.name)
+            advance(len(job.sets.theme.captions), job.name)
         pieces.clear(key)
 
 
@@ -158,7 +187,7 @@ def _paint(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance
     """Paint a cell batch by batch, each kept when it is done."""
     parts = pieces.path(f"{key}.parts")
     done = Pieces(parts, hashes)
-    captions, batch = job.real.captions, job.params.batch
+    captions, batch = job.sets.theme.captions, job.sets.theme.batch
     names = [
         _batch(job, done, first, captions[first : first + batch], advance)
         for first in range(0, len(captions), batch)
@@ -173,13 +202,14 @@ def _batch(job: _Job, done: Pieces, first: int, captions: Sequence[str], advance
     if done.find(name) is None:
         from lcm_lora.painting.paint import paint
 
-        base, size = job.studio.take(job.painter), job.real.resolution
-        how = (job.cell, size, job.params.seed, first, job.painter.eta)
+        painter, theme = job.sets.painter, job.sets.theme
+        base = job.sets.studio.take(painter)
+        how = (job.cell, theme.size, theme.seed, first, painter.eta)
         pictures = paint(base, captions, *how)
         with done.make(name) as made:
             write_tar(made / _TAR, _as_png(pictures, first))
             write_record(made / _SCHEDULER, _scheduler_of(base))
-    advance(len(captions), job.cell.name)
+    advance(len(captions), job.name)
     return name
 
 
@@ -188,23 +218,24 @@ def _members(done: Pieces, names: list[str]) -> Iterator[tuple[str, bytes]]:
         yield from read_tar_members(done.path(name) / _TAR)
 
 
-def _put(job: _Job, name: str, folder: Path, out: Path) -> None:
+def _put(job: _Job, folder: Path, out: Path) -> None:
     """Link a cell's pictures into the output, with the record beside them."""
-    tar, cell = out / f"{job.cell.name}.tar", job.cell
+    sets, cell = job.sets, job.cell
+    tar, theme = out / f"{cell.name}.tar", sets.theme
     link(folder / _TAR, tar)
     record = SetRecord(
-        painter=name,
-        subject_sha256=job.studio.subject.sha256,
-        sampler=job.painter.sampler,
+        painter=sets.name,
+        subject_sha256=sets.studio.subject.sha256,
+        sampler=sets.painter.sampler,
         steps=cell.steps,
         guidance=cell.guidance,
         seeds=cell.seeds,
         nfe=cell.nfe,
-        count=len(job.real.captions),
+        count=len(theme.captions),
         scheduler=read_record(folder / _SCHEDULER, SetScheduler, "remove it"),
-        prompts_sha256=captions_sha256(job.real.captions),
-        height=job.real.resolution,
-        width=job.real.resolution,
+        prompts_sha256=captions_sha256(theme.captions),
+        height=theme.size,
+        width=theme.size,
         tar_sha256=sha256(tar),
     )
     write_record(tar.with_suffix(".json"), record)

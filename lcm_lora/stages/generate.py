@@ -10,6 +10,7 @@ from lcm_lora.painting.subject import Places, subject_of
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
+from lcm_lora.pieces import Pieces
 
 PLACES = Places(layout.INVENTORY, layout.ADAPTER, layout.CHAMPION)
 
@@ -22,8 +23,11 @@ def run(name: str) -> None:
     read_set(layout.EVALUATION, "real")
     with Hashes(layout.HASHES) as hashes:
         subject = subject_of(name, params, PLACES, hashes)
-        from lcm_lora.painting.sets import Studio, generate
+        from lcm_lora.painting.sets import generate, read_theme
+        from lcm_lora.painting.studio import Studio
 
         studio = Studio(subject, hardware) if subject else None
-        store = layout.CHECKPOINTS / "generate"
-        generate(params, name, studio, layout.EVALUATION, store, hashes, layout.IMAGES / name)
+        pieces = Pieces(layout.CHECKPOINTS / "generate", hashes)
+        theme = read_theme(params, layout.EVALUATION)
+        out = layout.IMAGES / name
+        generate(name, params.painter(name), theme, studio, pieces, hashes, out)

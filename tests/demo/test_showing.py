@@ -14,7 +14,7 @@ from lcm_lora.champion import write_champion
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.paint import paint
-from lcm_lora.painting.sets import Studio
+from lcm_lora.painting.studio import Studio
 from lcm_lora.painting.subject import Subject
 from lcm_lora.params.generate import Cell, Generate
 from lcm_lora.showing.asked import Asked, asked_of, most_steps, subjects_of

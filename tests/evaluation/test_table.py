@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 from lcm_lora.champion_record import Champion
 from lcm_lora.errors import UserError
+from lcm_lora.evaluation.cells import Compared
 from lcm_lora.evaluation.diversity import diversity
 from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.kernel import kernel_distance
@@ -116,7 +117,7 @@ def features(tmp_path: Path) -> Path:
 
 def make(features: Path, champion: Champion | None = CHAMPION, **params: Any) -> Table:
     out = features.parent / "scores" / "scores.json"
-    score(SCORE.model_copy(update=params), GENERATE, features, champion, out)
+    score(SCORE.model_copy(update=params), Compared.of(GENERATE, features), champion, out)
     return read_table(out)
 
 

@@ -19,10 +19,12 @@ from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting import paint as painting
 from lcm_lora.painting.latencies import read_latency
-from lcm_lora.painting.sets import Studio, generate
+from lcm_lora.painting.sets import generate, read_theme
+from lcm_lora.painting.studio import Studio
 from lcm_lora.painting.subject import Subject, with_adapter
 from lcm_lora.params.generate import Cell, Generate, Painter
 from lcm_lora.params.hardware import Hardware
+from lcm_lora.pieces import Pieces
 from lcm_lora.seeing.image_sets import captions_of, generated_sets
 
 TWO = Cell(steps=2, guidance=1.0)
@@ -54,8 +56,9 @@ class Project:
 
     def paint(self, how: Generate, name: str = "adapter", out: str | None = None) -> Path:
         place = self.folder / (out or name)
+        pieces, theme = Pieces(self.folder / "store", self.hashes), read_theme(how, self.evaluation)
         studio = Studio(self.subject, CPU)
-        generate(how, name, studio, self.evaluation, self.folder / "store", self.hashes, place)
+        generate(name, how.painter(name), theme, studio, pieces, self.hashes, place)
         return place
 
 
@@ -163,8 +166,9 @@ def test_a_damaged_picture_in_the_store_is_painted_again(
 def test_without_a_champion_there_is_nothing_and_it_says_so(
     project: Project, tmp_path: Path
 ) -> None:
-    out, store = tmp_path / "champion", tmp_path / "store"
-    generate(params(), "champion", None, project.evaluation, store, project.hashes, out)
+    out, pieces = tmp_path / "champion", Pieces(tmp_path / "store", project.hashes)
+    how, theme = params().adapter, read_theme(params(), project.evaluation)
+    generate("champion", how, theme, None, pieces, project.hashes, out)
     assert generated_sets(out, "champion") == []
     assert (
         captions_of(out, "lcm-lora generate adapter")

@@ -195,7 +195,7 @@ def _log_model(tracker: Tracker, run_id: str, recipe: Recipe) -> str:
                 for name, path in carried(tracker.root, recipe.base, Path(folder)).items()
             },
             # What may be said when loading has to be known here.
-            model_config={"base": None, "vae": None},
+            model_config={"base": None, "vae": None, "styles": None},
             signature=signature(recipe.recommended),
             pip_requirements=[f"{part}=={importlib.metadata.version(part)}" for part in _NEEDED],
         )
@@ -213,6 +213,9 @@ def signature(recommended: Recommended) -> ModelSignature:
                 ParamSpec("num_inference_steps", DataType.long, steps),
                 ParamSpec("seed", DataType.long, 0),
                 ParamSpec("guidance_scale", DataType.double, recommended.guidance),
+                ParamSpec("styles", DataType.string, ""),
+                ParamSpec("acceleration", DataType.double, 1.0),
+                ParamSpec("negative_prompt", DataType.string, ""),
             ]
         ),
     )

@@ -2,7 +2,8 @@
 
 It imports nothing of this project, so that a version loads wherever torch and diffusers are. The
 base is not inside, unless it is small: it is found by the reference in the adapter's recipe, and
-checked file by file.
+checked file by file. Styles are not inside either: who loads the model says which it has, and a
+request chooses among those.
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
+import re
+import tempfile
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 import pandas as pd
@@ -29,6 +35,7 @@ from diffusers import (
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from mlflow.pyfunc import PythonModel, PythonModelContext
+from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 _MOST_STEPS = 8
@@ -36,6 +43,31 @@ _WEIGHTS = "pytorch_lora_weights.safetensors"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PLACES = {"base": "LCM_LORA_BASE", "vae": "LCM_LORA_VAE"}
 """Keys of the model's configuration, and environment variables, that name where a part lies."""
+_ALLOWED = "LCM_LORA_STYLES"
+"""The same of styles: JSON, where each lies by its name."""
+_STYLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ACCELERATION = "acceleration"
+_LARGEST_WEIGHT = 2.0
+"""Of an adapter, in size; what is beyond it paints noise."""
+_LARGEST_GUIDANCE = 100.0
+
+
+class _Style(NamedTuple):
+    """A style's file, and how many numbers it holds."""
+
+    file: Path
+    size: int
+
+
+class _Wish(NamedTuple):
+    """What a request asks for, the prompts aside."""
+
+    steps: int
+    seed: int
+    guidance: float
+    negative: str | None
+    weights: dict[str, float]
+    """Of the adapters, by their names in the pipeline."""
 
 
 class FewStepPictures(PythonModel):
@@ -45,21 +77,22 @@ class FewStepPictures(PythonModel):
         """Build the pipeline, in the precision that was scored; on a CPU everything is float32.
 
         Raises:
-            FileNotFoundError: The base is not here.
-            ValueError: What is here is not the base that the adapter was distilled from.
+            FileNotFoundError: The base, or a style, is not here.
+            ValueError: What is here is not the base that the adapter was distilled from, or no
+                style for it.
         """
         logging.disable_progress_bar()
         adapter = Path(context.artifacts["adapter"])
         recipe = json.loads((adapter / "recipe.json").read_text())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        precision = recipe["hardware"].get("precision", "fp32") if device == "cuda" else "fp32"
-        pipeline = _pipeline(context, recipe["base"], _DTYPES[precision])
-        pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.to(device)
-        compute_in(pipeline.unet, _DTYPES[precision])
-        pipeline.load_lora_weights(str(adapter), weight_name=_WEIGHTS)
+        with tempfile.TemporaryDirectory() as folder:
+            styles = _styles(context.model_config or {}, Path(folder))
+            pipeline = _dressed(context, adapter, recipe)
+            for name, style in styles.items():
+                _put_on(pipeline, name, style, recipe["base"]["family"])
+        self._styles = list(styles)
         self._pipeline = pipeline
+        # Servers predict in several threads, and which adapters act is said to the pipeline itself.
+        self._alone = threading.Lock()
 
     def predict(
         self,
@@ -72,36 +105,229 @@ class FewStepPictures(PythonModel):
         Args:
             context: Unused; MLflow passes it.
             model_input: Column `prompt`.
-            params: `num_inference_steps` (1 to 8), `seed`, `guidance_scale`; MLflow fills in the
-                defaults of the signature.
+            params: `num_inference_steps` (1 to 8), `seed`, `guidance_scale`; `styles`, such as
+                `ink:0.8, grain`, of those that the model was loaded with; `acceleration`, the
+                weight of the LCM-LoRA; weights are in -2..2, and 1 where a style names none;
+                `negative_prompt`, with a guidance above 1. MLflow fills in the defaults of the
+                signature.
 
         Returns:
-            Column `image`: base64 of a PNG. Equal prompt, steps, guidance and seed give an equal
-            picture, whatever else is asked for in the same call.
+            Column `image`: base64 of a PNG. Equal prompt and params give an equal picture, whatever
+            else is asked for in the same call, or was before.
+
+        Raises:
+            ValueError: The request asks for what there is not.
         """
-        asked = params or {}
-        steps = int(asked.get("num_inference_steps", 4))
-        if not 1 <= steps <= _MOST_STEPS:
-            raise ValueError(f"num_inference_steps is {steps}; this model samples in 1 to 8 steps")
+        wish = _wish(params or {}, self._styles)
         prompts = [str(prompt).strip() for prompt in model_input["prompt"]]
         if not all(prompts):
             raise ValueError(
                 f"prompt {prompts.index('') + 1} of {len(prompts)} is empty; say what to draw"
             )
-        seed, guidance = int(asked.get("seed", 0)), float(asked.get("guidance_scale", 1.0))
-        return pd.DataFrame({"image": [self._draw(p, steps, guidance, seed) for p in prompts]})
+        with self._alone:
+            self._pipeline.set_adapters(list(wish.weights), list(wish.weights.values()))
+            return pd.DataFrame({"image": [self._draw(prompt, wish) for prompt in prompts]})
 
-    def _draw(self, prompt: str, steps: int, guidance: float, seed: int) -> str:
+    def _draw(self, prompt: str, wish: _Wish) -> str:
         picture = self._pipeline(
             prompt,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            negative_prompt=wish.negative,
+            num_inference_steps=wish.steps,
+            guidance_scale=wish.guidance,
             # On the CPU, so that a seed means the same noise on every machine.
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=torch.Generator("cpu").manual_seed(wish.seed),
         ).images[0]
         png = io.BytesIO()
         picture.save(png, "PNG")
         return base64.b64encode(png.getvalue()).decode("ascii")
+
+
+def _dressed(context: PythonModelContext, adapter: Path, recipe: dict[str, Any]) -> Any:
+    """Return the pipeline of the adapter's base, and the adapter on it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = recipe["hardware"].get("precision", "fp32") if device == "cuda" else "fp32"
+    pipeline = _pipeline(context, recipe["base"], _DTYPES[precision])
+    pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    compute_in(pipeline.unet, _DTYPES[precision])
+    pipeline.load_lora_weights(str(adapter), weight_name=_WEIGHTS, adapter_name=_ACCELERATION)
+    return pipeline
+
+
+def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
+    """Return what a request asks for; `styles` are the names of those that it may."""
+    steps = int(asked.get("num_inference_steps", 4))
+    if not 1 <= steps <= _MOST_STEPS:
+        raise ValueError(f"num_inference_steps is {steps}; this model samples in 1 to 8 steps")
+    guidance = _number("guidance_scale", asked.get("guidance_scale", 1.0), 0, _LARGEST_GUIDANCE)
+    negative = str(asked.get("negative_prompt", "")).strip() or None
+    if negative and guidance <= 1:
+        raise ValueError(
+            f"negative_prompt acts only where guidance_scale is above 1, and that is {guidance:g};"
+            " raise it, to 1.5 say, or leave the negative prompt out"
+        )
+    acceleration = _weight(_ACCELERATION, asked.get(_ACCELERATION, 1.0))
+    chosen = _chosen(str(asked.get("styles", "")), styles)
+    # In the order of the configuration, so that a mix is the same however it is written.
+    weights = {_adapter_name(name): chosen[name] for name in styles if chosen.get(name)}
+    seed = int(asked.get("seed", 0))
+    return _Wish(steps, seed, guidance, negative, {_ACCELERATION: acceleration} | weights)
+
+
+def _chosen(text: str, styles: list[str]) -> dict[str, float]:
+    """Return the weights of the styles that a text such as `ink:0.8, grain` names."""
+    chosen: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, colon, weight = (piece.strip() for piece in part.partition(":"))
+        if name not in styles:
+            known = (
+                f"choose of {', '.join(styles)}" if styles else "this model was loaded with none"
+            )
+            raise ValueError(f"styles: {name[:60]!r} is not allowed here; {known}")
+        if name in chosen:
+            raise ValueError(f"styles: {name} is named twice; name it once, with one weight")
+        chosen[name] = _weight(f"style {name}", weight if colon else 1.0)
+    return chosen
+
+
+def _weight(what: str, value: Any) -> float:
+    return _number(what, value, -_LARGEST_WEIGHT, _LARGEST_WEIGHT)
+
+
+def _number(what: str, value: Any, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low <= number <= high:  # NaN is not
+        raise ValueError(f"{what} is {str(value)[:60]!r}; take a number from {low:g} to {high:g}")
+    return number
+
+
+def _adapter_name(style: str) -> str:
+    """Return the name of a style in the pipeline, where it is apart from all others."""
+    return f"style_{style}"
+
+
+def _allowed_styles(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return where each style lies that requests may name: as the configuration says, by name."""
+    styles = config.get("styles")
+    if styles is None:
+        styles = _read_styles(os.environ.get(_ALLOWED) or "{}")
+    where = f"styles, of model_config or {_ALLOWED}"
+    if not isinstance(styles, dict) or not all(isinstance(p, str) for p in styles.values()):
+        raise ValueError(f"{where}: names no files; write {{'ink': PATH}}")
+    for name in styles:
+        if not _STYLE_NAME.fullmatch(name):
+            raise ValueError(f"{where}: {name!r} is no name; take small letters, digits and -")
+    return styles
+
+
+def _read_styles(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(
+            f'{_ALLOWED}: is no JSON; write {{"ink": "PATH"}}, such as {{"ink": "ink.safetensors"}}'
+        ) from None
+
+
+def _styles(config: Mapping[str, Any], folder: Path) -> dict[str, _Style]:
+    """Return the styles that requests may name, each looked at as far as its file alone tells.
+
+    Raises:
+        FileNotFoundError: One is not there.
+        ValueError: One is pickled, damaged or no LoRA.
+    """
+    found = {}
+    for name, place in _allowed_styles(config).items():
+        file = _style_file(f"style {name}", place, folder / name)
+        found[name] = _Style(file, _size_of_style(f"style {name}: {place}", file))
+    return found
+
+
+def _style_file(where: str, place: str, folder: Path) -> Path:
+    """Return the file of a style; one of the registry is fetched to `folder`."""
+    if place.startswith("models:/"):
+        return _from_registry(where, place, folder)
+    file = Path(place) / _WEIGHTS if Path(place).is_dir() else Path(place)
+    if not file.is_file():
+        raise FileNotFoundError(f"{where}: {place}: no such file; name where it lies")
+    return file
+
+
+def _size_of_style(where: str, file: Path) -> int:
+    """Return how many numbers a style's file holds, after looking at each."""
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{where}: only safetensors are read, pickles never; convert it")
+    try:
+        tensors = load_file(str(file))
+    except Exception as error:  # safetensors has several kinds
+        raise ValueError(f"{where}: no safetensors file ({type(error).__name__})") from None
+    parts = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
+    if not any("lora" in key for key in parts):
+        raise ValueError(f"{where}: holds no LoRA; name the file of one")
+    for key, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{where}: {key} holds NaN or infinity; fetch it again")
+    return sum(value.numel() for value in parts.values())
+
+
+def _put_on(pipeline: Any, name: str, style: _Style, family: str) -> None:
+    """Load a style beside what the pipeline has.
+
+    Raises:
+        ValueError: Not all of it has a place there, as when it is for another family.
+    """
+    try:
+        pipeline.load_lora_weights(
+            str(style.file.parent),
+            weight_name=style.file.name,
+            adapter_name=_adapter_name(name),
+            use_safetensors=True,
+        )
+        landed = _size_on(pipeline, _adapter_name(name))
+    except Exception as error:  # of keys, shapes, formats: no end to what loaders raise
+        landed, reason = 0, " ".join(f"{type(error).__name__}: {error}".split())[:160]
+    else:
+        reason = f"{landed} of {style.size} numbers have a place in it"
+    if landed != style.size:
+        raise ValueError(
+            f"style {name}: {style.file.name} does not fit {family} ({reason}); name a style for "
+            f"{family}"
+        )
+
+
+def _size_on(pipeline: Any, adapter: str) -> int:
+    """Return how many numbers of an adapter the pipeline's networks hold."""
+    networks = (getattr(pipeline, part, None) for part in pipeline._lora_loadable_modules)
+    return sum(
+        value.numel()
+        for network in networks
+        if network is not None
+        for key, value in network.named_parameters()
+        if f".{adapter}." in key
+    )
+
+
+def _from_registry(where: str, place: str, folder: Path) -> Path:
+    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched and checked."""
+    client, model = mlflow.MlflowClient(), place.removeprefix("models:/")
+    try:
+        if "@" in model:
+            version = client.get_model_version_by_alias(*model.split("@"))
+        else:
+            version = client.get_model_version(*model.split("/"))
+        source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
+        folder.mkdir()
+        file = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+    except Exception as error:  # whatever the registry, or the store of artifacts, raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise FileNotFoundError(f"{where}: {place}: not to be had ({reason})") from None
+    if _sha256(file) != version.tags.get("sha256"):
+        raise ValueError(f"{where}: {place}: not as it was published; publish it again")
+    return file
 
 
 def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dtype) -> Any:

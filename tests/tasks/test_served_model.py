@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import copy
-import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 import tiny_bases
 import torch
@@ -28,21 +24,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 from numpy.typing import NDArray
 from PIL import Image
-from recipes import recipe_of
+from serving import artifacts_of, base_of, drawn, looked_at, serve, write_project
 from single_files import save_single_file, save_vae
+from styles import write_style
 from tiny_bases import save_configs, tiny_pipeline
 
 from lcm_lora import layout
-from lcm_lora.adapter import attach, write_adapter
 from lcm_lora.bases import load_base
 from lcm_lora.candidates import candidate_name
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.families.family import FamilyName
-from lcm_lora.families.found import BaseInventory
-from lcm_lora.files import sha256, write_json
+from lcm_lora.files import write_json
 from lcm_lora.gate.decision import Decision
-from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.base import look_at_base
 from lcm_lora.painting.dressed import wearing
 from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
@@ -56,9 +49,7 @@ from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
 from tasks import served_model
-from tasks.carried import carried
 from tasks.registry import Registered, promote, register
-from tasks.served_model import FewStepPictures
 from tasks.tracking import Tracker, connect
 from tasks.training import read_training
 
@@ -75,66 +66,6 @@ SELECTION = Selection(
     chosen=1,
 )
 PROMPT = "a small red ring on a navy background"
-
-
-def write_project(root: Path, pipeline: Any, base: BaseParams) -> None:
-    """Write an adapter of a base that lies somewhere, and what the first look says of the base."""
-    found = looked_at(root, base)
-    write_record(root / layout.INVENTORY / "base.json", found)
-    for parameter in attach(pipeline.unet.requires_grad_(False), rank=2, alpha=7, seed=0):
-        torch.nn.init.normal_(parameter, std=0.1)
-    adapter = root / layout.ADAPTER
-    adapter.mkdir(parents=True)
-    write_adapter(pipeline.unet, adapter, torch.float16, {"ss_v2": "False"})
-    scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    recipe = recipe_of(
-        sha256(adapter / "pytorch_lora_weights.safetensors"),
-        scheduler={"class": "LCMScheduler", "config": dict(scheduler.config)},
-        hardware={"precision": "bf16"},
-        base=base_of(found),
-    )
-    write_json(adapter / "recipe.json", recipe)
-
-
-def looked_at(root: Path, base: BaseParams) -> BaseInventory:
-    with Hashes(root / ".checkpoints" / "hashes.sqlite") as hashes:
-        return look_at_base(base, hashes)
-
-
-def base_of(found: BaseInventory) -> dict[str, Any]:
-    """Return what a recipe says of the base that was found."""
-    return {
-        "model": found.model,
-        "revision": found.commit,
-        "family": found.structure.family,
-        "sha256": found.sha256,
-        "files": found.files,
-        "config": found.config,
-        "vae": found.vae,
-        "vae_revision": found.vae_commit,
-    }
-
-
-def artifacts_of(root: Path) -> dict[str, str]:
-    """Return what a version of a project's adapter carries."""
-    recipe = Recipe.model_validate_json((root / layout.ADAPTER / "recipe.json").read_text())
-    folder = Path(tempfile.mkdtemp(dir=root))
-    return {name: str(path) for name, path in carried(root, recipe.base, folder).items()}
-
-
-def serve(artifacts: dict[str, str], **config: str) -> FewStepPictures:
-    model = FewStepPictures()
-    model.load_context(PythonModelContext(artifacts, config))  # type: ignore[no-untyped-call]
-    return model
-
-
-def drawn(model: Any, prompts: list[str], **params: object) -> list[NDArray[np.uint8]]:
-    frame = pd.DataFrame({"prompt": prompts})
-    if isinstance(model, FewStepPictures):
-        images = model.predict(None, frame, dict(params))["image"]  # type: ignore[arg-type]
-    else:
-        images = model.predict(frame, params=params)["image"]
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(image)))) for image in images]
 
 
 # --- the registry ---
@@ -231,12 +162,27 @@ def test_an_empty_prompt_is_refused(model: Any) -> None:
         drawn(model, [PROMPT, "  "])
 
 
+def test_a_version_takes_styles_when_it_is_loaded(
+    registered: tuple[Tracker, list[Registered]], model: Any, tmp_path: Path
+) -> None:
+    ink = str(write_style(tmp_path / "ink.safetensors", "sd1", seed=1))
+    uri = f"models:/{registered[1][0].name}@champion"
+    dressed = mlflow.pyfunc.load_model(uri, model_config={"styles": {"ink": ink}})
+    (plain,) = drawn(model, [PROMPT], num_inference_steps=2)
+    (same,) = drawn(dressed, [PROMPT], num_inference_steps=2)
+    (inked,) = drawn(dressed, [PROMPT], num_inference_steps=2, styles="ink:0.8")
+    assert np.array_equal(plain, same)
+    assert not np.array_equal(plain, inked)
+    with pytest.raises((ValueError, MlflowException), match="'ink' is not allowed here"):
+        drawn(model, [PROMPT], styles="ink:0.8")
+
+
 # --- the base, by reference ---
 
 
 @pytest.fixture(autouse=True)
 def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LCM_LORA_BASE", "LCM_LORA_VAE"):
+    for name in ("LCM_LORA_BASE", "LCM_LORA_VAE", "LCM_LORA_STYLES"):
         monkeypatch.delenv(name, raising=False)
 
 

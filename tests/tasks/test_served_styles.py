@@ -1,0 +1,219 @@
+"""The registered model paints with styles: those of its configuration, and none other."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, LCMScheduler
+from safetensors.torch import load_file, save_file
+from serving import artifacts_of, drawn, serve, write_project
+from styles import write_style
+from tiny_bases import tiny_pipeline
+
+from lcm_lora import layout
+from lcm_lora.params.base import Base as BaseParams
+from lcm_lora.recipe import WEIGHTS
+from tasks.served_model import FewStepPictures
+
+PROMPT = "a small red ring on a navy background"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an adapter, and styles `ink.safetensors` and `grain/`; one tells texts too."""
+    root = tmp_path_factory.mktemp("styles")
+    tiny_pipeline("sd1").save_pretrained(root / "base")
+    write_project(root, tiny_pipeline("sd1"), BaseParams(model=str(root / "base")))
+    write_style(root / "ink.safetensors", "sd1", seed=1)
+    write_style(root / "grain" / WEIGHTS, "sd1", seed=2, texts=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def styles(project: Path) -> dict[str, str]:
+    return {"ink": str(project / "ink.safetensors"), "grain": str(project / "grain")}
+
+
+@pytest.fixture(scope="module")
+def model(project: Path, styles: dict[str, str]) -> FewStepPictures:
+    return serve(artifacts_of(project), styles=styles)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LCM_LORA_BASE", "LCM_LORA_VAE", "LCM_LORA_STYLES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+# --- the pictures ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "weights"),
+    [
+        ({"styles": "grain:0.3, ink:-0.8"}, {"adapter": 1.0, "ink": -0.8, "grain": 0.3}),
+        ({"styles": "grain", "acceleration": 0.5}, {"adapter": 0.5, "grain": 1.0}),
+        (
+            {"styles": "ink", "guidance_scale": 2.0, "negative_prompt": "a ring"},
+            {"adapter": 1.0, "ink": 1.0},
+        ),
+    ],
+)
+def test_a_mix_is_painted_as_diffusers_paints_it_by_hand(
+    model: FewStepPictures, project: Path, asked: dict[str, Any], weights: dict[str, float]
+) -> None:
+    pipe = DiffusionPipeline.from_pretrained(project / "base", torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    files = {
+        "adapter": project / layout.ADAPTER / WEIGHTS,
+        "ink": project / "ink.safetensors",
+        "grain": project / "grain" / WEIGHTS,
+    }
+    for name in weights:
+        file = files[name]
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
+    pipe.set_adapters(list(weights), list(weights.values()))
+    expected = pipe(
+        PROMPT,
+        negative_prompt=asked.get("negative_prompt"),
+        guidance_scale=asked.get("guidance_scale", 1.0),
+        num_inference_steps=2,
+        generator=torch.Generator("cpu").manual_seed(5),
+    ).images[0]
+    (picture,) = drawn(model, [PROMPT], num_inference_steps=2, seed=5, **asked)
+    assert np.array_equal(picture, np.asarray(expected))
+
+
+def test_without_styles_it_paints_as_if_there_were_none_whatever_was_asked_before(
+    model: FewStepPictures, project: Path
+) -> None:
+    (plain,) = drawn(serve(artifacts_of(project)), [PROMPT])
+    wishes: list[dict[str, object]] = [{"styles": "ink:2"}, {"styles": "grain"}, {}]
+    wishes += [{"acceleration": 0.0}, {"styles": "ink:0"}, {"styles": " "}]
+    pictures = [drawn(model, [PROMPT], **wish)[0] for wish in wishes]
+    again = [drawn(model, [PROMPT], **wish)[0] for wish in reversed(wishes)]
+    for picture, other in zip(pictures, reversed(again), strict=True):
+        assert np.array_equal(picture, other)
+    for same in (2, 4, 5):
+        assert np.array_equal(pictures[same], plain)
+    assert len({picture.tobytes() for picture in pictures}) == 4
+
+
+def test_a_mix_is_the_same_in_whatever_order_it_is_named(model: FewStepPictures) -> None:
+    (one,) = drawn(model, [PROMPT], styles="ink:0.7,grain:0.4")
+    (two,) = drawn(model, [PROMPT], styles=" grain : 0.4 , ink:.7, ")
+    assert np.array_equal(one, two)
+
+
+# --- what may be asked ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"styles": "wash:0.5"}, "'wash' is not allowed here; choose of ink, grain"),
+        ({"styles": "/etc/ink.safetensors"}, "'/etc/ink.safetensors' is not allowed here"),
+        ({"styles": "models:/ink@prod"}, "'models' is not allowed here"),
+        ({"styles": ":1"}, "'' is not allowed here"),
+        ({"styles": "ink:nan"}, "style ink is 'nan'; take a number from -2 to 2"),
+        ({"styles": "ink:inf"}, "style ink is 'inf'"),
+        ({"styles": "ink:2.01"}, "style ink is '2.01'"),
+        ({"styles": "ink:"}, "style ink is ''"),
+        ({"styles": "ink:1:1"}, "style ink is '1:1'"),
+        ({"styles": "ink, ink:0.5"}, "ink is named twice"),
+        ({"acceleration": float("nan")}, "acceleration is 'nan'"),
+        ({"acceleration": -3.0}, "acceleration is '-3.0'; take a number from -2 to 2"),
+        ({"guidance_scale": float("inf")}, "guidance_scale is 'inf'; take a number from 0 to 100"),
+        ({"negative_prompt": "a ring"}, "negative_prompt acts only where guidance_scale is above"),
+    ],
+)
+def test_what_there_is_not_is_refused_in_one_line(
+    model: FewStepPictures, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        drawn(model, [PROMPT], **asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_was_told_of_no_styles_says_so(project: Path) -> None:
+    with pytest.raises(ValueError, match="'ink' is not allowed here; this model was loaded with"):
+        drawn(serve(artifacts_of(project)), [PROMPT], styles="ink")
+
+
+# --- what may be configured ---
+
+
+def test_the_environment_names_styles_where_the_configuration_does_not(
+    project: Path, styles: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LCM_LORA_STYLES", json.dumps({"ink": styles["ink"]}))
+    artifacts = artifacts_of(project)
+    assert serve(artifacts)._styles == ["ink"]
+    assert serve(artifacts, styles={})._styles == []
+    monkeypatch.setenv("LCM_LORA_STYLES", "{ink: here}")
+    with pytest.raises(ValueError, match=r"^LCM_LORA_STYLES: is no JSON; write "):
+        serve(artifacts)
+
+
+def write_harm(harm: str, folder: Path, ink: Path) -> Path:
+    """Write a file that is no style of the model's family."""
+    file = folder / "harm.safetensors"
+    tensors = load_file(ink)
+    first = sorted(name for name in tensors if "down" in name)[0]
+    match harm:
+        case "nan":
+            save_file(tensors | {first: tensors[first] * float("nan")}, file)
+        case "no lora":
+            save_file({"conv.weight": torch.zeros(2)}, file)
+        case "empty":
+            save_file({}, file)
+        case "cut short":
+            file.write_bytes(ink.read_bytes()[:-9])
+        case "a pickle's content":
+            file.write_bytes(pickle.dumps({"lora": 1}))
+        case "a pickle's name":
+            file = file.with_suffix(".bin")
+            file.write_bytes(pickle.dumps({"lora": 1}))
+        case "dora":
+            save_file(
+                tensors | {first.replace("lora_down.weight", "dora_scale"): torch.ones(8)}, file
+            )
+        case "other family":
+            write_style(file, "sdxl", seed=1)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("gone", "no such file"),
+        ("nan", "holds NaN or infinity"),
+        ("no lora", "holds no LoRA"),
+        ("empty", "holds no LoRA"),
+        ("cut short", "no safetensors file"),
+        ("a pickle's content", "no safetensors file"),
+        ("a pickle's name", "pickles never"),
+        ("dora", "does not fit sd1"),
+        ("other family", "does not fit sd1"),
+    ],
+)
+def test_what_is_no_style_of_the_family_is_refused_by_name_when_loading(
+    harm: str, said: str, model: FewStepPictures, project: Path, tmp_path: Path
+) -> None:
+    file = write_harm(harm, tmp_path, project / "ink.safetensors")
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^style odd: .*{said}") as caught:
+        serve(artifacts_of(project), styles={"odd": str(file)})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("styles", [["ink"], {"ink": None}, {"Ink": "a"}, {"": "a"}, {"a.b": "a"}])
+def test_a_configuration_that_names_nothing_is_refused(project: Path, styles: object) -> None:
+    with pytest.raises(ValueError, match=r"^styles, of model_config or LCM_LORA_STYLES: "):
+        serve(artifacts_of(project), styles=styles)

@@ -148,6 +148,14 @@ def report() -> None:
     report.run()
 
 
+@_command(_STAGE)
+def transfer_report() -> None:
+    """The page of the transfer evaluation."""
+    from lcm_lora.stages import transfer_report
+
+    transfer_report.run()
+
+
 @_command(_PEOPLE)
 def doctor() -> None:
     """Say whether a run can end well here, and what it takes, before anything heavy."""

@@ -1,0 +1,123 @@
+"""The map of a subject as figures: a field for each pair of weights, or a line over one weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from lcm_lora.evaluation.scores import MetricRecord, Row
+from lcm_lora.mapping.standing import best_point
+from lcm_lora.mapping.subjects import WHOLE, Point, Tried
+from lcm_lora.params.generate import ADAPTER, REAL
+from lcm_lora.report import figures
+from lcm_lora.report.drawing import single
+from lcm_lora.report.numbers import half_width, number
+from lcm_lora.report.style import COLOURS, INK, looks
+
+FIELD = "#1b80c4"
+"""Of the best field; a page's text can be read on it, whether its paper is light or dark."""
+_FAINTEST, _STRONGEST = 0.03, 0.6
+_FLOOR = 0.01
+"""Share of the worst distance below which distances are shown as equally good."""
+_ROOMY = 6
+"""Up to so many columns, a field has room for the width of its interval."""
+
+
+def draw_map(tried: Tried, metric: MetricRecord) -> str:
+    """Draw a metric over the map: fields where there are styles, else a line, as SVG."""
+    return _fields(tried, metric) if tried.subject.adapters else _line(tried, metric)
+
+
+def strengths(metric: MetricRecord, values: Sequence[float]) -> NDArray[np.float64]:
+    """Return how good values are beside each other, float64 [P] in 0..1; 0.5 where all are equal.
+
+    Distances count by their logarithm: half of one is as much better everywhere.
+    """
+    found = np.asarray(values, np.float64)
+    if metric.unit == "distance" and metric.lower_is_better and found.max() > 0:
+        found = np.log(np.maximum(found, _FLOOR * found.max()))
+    found = -found if metric.lower_is_better else found
+    span = np.ptp(found)
+    return (found - found.min()) / span if span else np.full(len(found), 0.5)
+
+
+def _fields(tried: Tried, metric: MetricRecord) -> str:
+    found = tried.rows(metric)
+    across = sorted({point.mix.acceleration for point, _ in found})
+    up = sorted({point.mix.style for point, _ in found})
+
+    def draw(axes: Axes) -> None:
+        alphas = strengths(metric, [row.value for _, row in found])
+        for (point, row), alpha in zip(found, alphas, strict=True):
+            x, y = across.index(point.mix.acceleration), up.index(point.mix.style)
+            shade = _FAINTEST + (_STRONGEST - _FAINTEST) * alpha
+            axes.add_patch(_field(x, y, 0.5, facecolor=FIELD, alpha=shade))
+            _write(axes, tried, metric, row, (x, y), len(across))
+            for inset, style in _marks(tried, metric, point):
+                axes.add_patch(_field(x, y, inset, fill=False, **style))
+        axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
+        axes.set_xticks(range(len(across)), [f"{weight:g}" for weight in across])
+        axes.set_yticks(range(len(up)), [f"{weight:g}" for weight in up])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel="Weight of the new adapter, l1", ylabel="Weight of the style, l2")
+        axes.set_title(metric.title)
+
+    return single(draw)
+
+
+def _field(x: float, y: float, half: float, **style: Any) -> Rectangle:
+    return Rectangle((x - half, y - half), 2 * half, 2 * half, **{"linewidth": 0, **style})
+
+
+def _write(
+    axes: Axes,
+    tried: Tried,
+    metric: MetricRecord,
+    row: Row,
+    place: tuple[float, float],
+    columns: int,
+) -> None:
+    """Write a value into its field, with the width of its interval where there is room."""
+    scale = 100 if metric.unit == "share" else 1
+    x, y = place
+    is_roomy = columns <= _ROOMY
+    value = f"{scale * row.value:.0f}" if scale > 1 else number(row.value)
+    centred: Any = {"ha": "center", "va": "center"}
+    axes.text(x, y + 0.12 * is_roomy, value, fontsize=10 if is_roomy else 7, **centred)
+    if is_roomy:
+        half = number(scale * half_width(tried.table, row)) if scale == 1 else _points(tried, row)
+        axes.text(x, y - 0.22, f"±\N{NO-BREAK SPACE}{half}", fontsize=7, **centred)
+
+
+def _points(tried: Tried, row: Row) -> str:
+    return f"{100 * half_width(tried.table, row):.0f}"
+
+
+def _marks(tried: Tried, metric: MetricRecord, point: Point) -> list[tuple[float, dict[str, Any]]]:
+    """Return the frames of a field: of the weights that nobody turned, and of the best value."""
+    frames: list[tuple[float, dict[str, Any]]] = []
+    if point.mix == WHOLE:
+        frames.append((0.46, {"edgecolor": INK, "linewidth": 2.0}))
+    if point.cell.id == best_point(tried, metric):
+        dashes: Any = (0, (2.2, 1.6))
+        style = {"edgecolor": COLOURS[ADAPTER], "linewidth": 2.2, "linestyle": dashes}
+        frames.append((0.38, style))
+    return frames
+
+
+def _line(tried: Tried, metric: MetricRecord) -> str:
+    weights = {point.cell.id: point.mix.acceleration for point in tried.points}
+    cells = tuple(point.cell for point in tried.points)
+    # Real pictures are of another look, and no mark for these.
+    table = tried.table.model_copy(
+        update={"cells": tuple(cell for cell in tried.table.cells if cell.painter != REAL)}
+    )
+    line = figures.Line(looks(table)[ADAPTER], "New adapter", True, False, cells)
+    axis = figures.Axis("Weight of the new adapter, l1", lambda cell: weights[cell.id])
+    return figures.sweep_panel(table, metric, [line], axis)

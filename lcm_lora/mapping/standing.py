@@ -1,0 +1,108 @@
+"""How the adapter does on a subject: beside the subject in many steps, and solvers of its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table
+from lcm_lora.mapping.subjects import Tried
+from lcm_lora.report.numbers import half_width
+from lcm_lora.report.verdict import teacher_cell
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """Another painter's cell, in one metric."""
+
+    cell: CellRecord
+    row: Row
+    pair: Pair | None
+    """The adapter minus it; None where they were not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One metric of one of the adapter's cells on a subject."""
+
+    tried: Tried
+    metric: MetricRecord
+    cell: CellRecord
+    row: Row
+    teacher: Against | None
+    """The subject itself in many steps."""
+    solver: Against | None
+    """The best of equal cost; None where none was compared."""
+
+    @property
+    def verdict(self) -> str:
+        """Against the solver; `none` where there is none."""
+        return self.solver.pair.verdict if self.solver and self.solver.pair else "none"
+
+
+def standing(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Standing | None:
+    """Return how a cell of the adapter stands in a metric; None where it was not measured."""
+    row = tried.table.row(cell.id, metric.name)
+    if row is None:
+        return None
+    solvers = list(_solvers(tried, metric, cell))
+    best: Callable[..., Against | None] = min if metric.lower_is_better else max
+    return Standing(
+        tried,
+        metric,
+        cell,
+        row,
+        _against(tried.table, metric, cell, teacher_cell(tried.table)),
+        best(solvers, key=lambda other: other.row.value, default=None),
+    )
+
+
+def standings(tried: Tried) -> list[Standing]:
+    """Return how the adapter stands at the judged cell, in every metric that is shown."""
+    found = (standing(tried, metric, tried.cell) for metric in tried.metrics)
+    return [one for one in found if one]
+
+
+def compared(tried: Tried) -> list[Pair]:
+    """Return all comparisons with solvers in what is shown, in the order of metrics."""
+    order = [metric.name for metric in tried.metrics]
+    pairs = [p for p in tried.table.pairs if p.metric in order and _is_solver(tried, p.b)]
+    return sorted(pairs, key=lambda pair: order.index(pair.metric))
+
+
+def best_point(tried: Tried, metric: MetricRecord) -> str | None:
+    """Return the cell of the map's best point, of equal ones the first; None without a map."""
+    rows = [row for _, row in tried.rows(metric)]
+    sign = 1 if metric.lower_is_better else -1
+    return min(rows, key=lambda row: sign * row.value).cell if rows else None
+
+
+def near_best(tried: Tried, metric: MetricRecord) -> int:
+    """Return how many points of the map are within their own intervals of the best value."""
+    rows = [row for _, row in tried.rows(metric)]
+    sign = 1 if metric.lower_is_better else -1
+    best = min((sign * row.value for row in rows), default=0.0)
+    return sum(sign * row.value - best <= half_width(tried.table, row) for row in rows)
+
+
+def by_cost(table: Table, painters: Sequence[str]) -> list[CellRecord]:
+    """Return the cells of painters, of the first noises, those of equal cost side by side."""
+    cells = [cell for name in painters for cell in table.cells_of(name, seeds=0)]
+    return sorted(cells, key=lambda cell: cell.nfe)
+
+
+def _solvers(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Iterator[Against]:
+    for other in by_cost(tried.table, tried.solvers):
+        if other.nfe == cell.nfe and (found := _against(tried.table, metric, cell, other)):
+            yield found
+
+
+def _is_solver(tried: Tried, cell: str) -> bool:
+    return cell.rpartition("/")[0] in tried.solvers
+
+
+def _against(
+    table: Table, metric: MetricRecord, cell: CellRecord, other: CellRecord
+) -> Against | None:
+    row = table.row(other.id, metric.name)
+    return Against(other, row, table.pair(metric.name, cell.id, other.id)) if row else None

@@ -43,6 +43,10 @@ def _lowered(kwargs: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     for name in ("sample", "encoder_hidden_states"):
         if name in kwargs:
             kwargs[name] = kwargs[name].to(dtype)
+    if (middle := kwargs.get("mid_block_additional_residual")) is not None:  # of a ControlNet
+        down = kwargs["down_block_additional_residuals"]
+        kwargs["mid_block_additional_residual"] = middle.to(dtype)
+        kwargs["down_block_additional_residuals"] = [one.to(dtype) for one in down]
     if added := kwargs.get("added_cond_kwargs"):
         kwargs["added_cond_kwargs"] = added | {"text_embeds": added["text_embeds"].to(dtype)}
     return kwargs

@@ -33,6 +33,7 @@ def paint(
     first: int = 0,
     eta: float = 0.0,
     after_step: Callable[..., dict[str, Any]] | None = None,
+    negative: str | None = None,
 ) -> NDArray[np.uint8]:
     """Return pictures of B captions, uint8 [B, H, W, 3], with the base's present scheduler.
 
@@ -45,6 +46,7 @@ def paint(
         first: Index of the first of these pictures among all.
         eta: Share of fresh noise in each step, where the scheduler takes one.
         after_step: As diffusers calls it after each step.
+        negative: What guidance leads away from; it acts above 1 alone.
 
     Raises:
         UserError: A picture is not finite.
@@ -52,6 +54,7 @@ def paint(
     generators = [noise_of(seed, cell.seeds, first + i) for i in range(len(captions))]
     latents = base.pipeline(
         prompt=list(captions),
+        negative_prompt=None if negative is None else [negative] * len(captions),
         height=size,
         width=size,
         latents=_noise(base, size, generators),
@@ -63,7 +66,7 @@ def paint(
         callback_on_step_end=after_step,
     ).images
     at_once = max(1, _PIXELS_AT_ONCE // size**2)
-    return np.concatenate([_decoded(base, part, cell) for part in latents.split(at_once)])
+    return np.concatenate([decoded(base, part, cell) for part in latents.split(at_once)])
 
 
 def noise_of(seed: int, seeds: int, index: int) -> torch.Generator:
@@ -73,7 +76,12 @@ def noise_of(seed: int, seeds: int, index: int) -> torch.Generator:
 
 
 @torch.inference_mode()
-def _decoded(base: Base, latents: torch.Tensor, cell: Cell) -> NDArray[np.uint8]:
+def decoded(base: Base, latents: torch.Tensor, cell: Cell) -> NDArray[np.uint8]:
+    """Return the pictures of B latents, float32 [B, C, h, w], as uint8 [B, H, W, 3].
+
+    Raises:
+        UserError: A picture is not finite.
+    """
     raw = base.vae.decode(latents / base.vae.config.scaling_factor, return_dict=False)[0]
     pictures = base.pipeline.image_processor.postprocess(raw, output_type="np")
     if not np.isfinite(pictures).all():

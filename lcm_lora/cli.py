@@ -149,6 +149,36 @@ def report() -> None:
 
 
 @_command(_STAGE)
+def transfer(
+    subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
+) -> None:
+    """Image sets of all who paint in a subject of the transfer evaluation."""
+    from lcm_lora.stages import transfer
+
+    transfer.run(subject)
+
+
+@_command(_STAGE)
+def transfer_features(
+    subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
+) -> None:
+    """Feature vectors and per-picture scores of all image sets of a subject."""
+    from lcm_lora.stages import transfer_features
+
+    transfer_features.run(subject)
+
+
+@_command(_STAGE)
+def transfer_score(
+    subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
+) -> None:
+    """Features of a subject to its table, against its own pictures in many steps."""
+    from lcm_lora.stages import transfer_score
+
+    transfer_score.run(subject)
+
+
+@_command(_STAGE)
 def transfer_report() -> None:
     """The page of the transfer evaluation."""
     from lcm_lora.stages import transfer_report

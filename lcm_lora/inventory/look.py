@@ -17,11 +17,15 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
-from lcm_lora.inventory.painters import PainterInventory, look_at_painters
+from lcm_lora.inventory.painters import (
+    PainterInventory,
+    look_at_painters,
+    look_at_subjects,
+)
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params
 from lcm_lora.params.prepare import Prepare
-from lcm_lora.records import Record, read_record
+from lcm_lora.records import Record, RecordT, read_record
 
 _KINDS: dict[str, type[Record]] = {
     "source": SourceInventory,
@@ -29,6 +33,9 @@ _KINDS: dict[str, type[Record]] = {
     "base": BaseInventory,
     "networks": NetworkInventory,
 }
+
+PAINTERS, SUBJECTS, JUDGES = "painters", "transfer", "transfer-networks"
+"""Folders of records: of each painter, of each subject, and of who looks at its pictures."""
 
 _NONE = SourceInventory(kind="none", units=())
 """Of the evaluation set, where it comes from the held-out pictures."""
@@ -44,6 +51,10 @@ class Look:
     networks: NetworkInventory | None = None
     painters: Mapping[str, PainterInventory] = field(default_factory=dict)
     """Those that name a base or adapters of their own are in there too."""
+    subjects: Mapping[str, PainterInventory] = field(default_factory=dict)
+    """Of the transfer evaluation."""
+    judges: Mapping[str, NetworkInventory] = field(default_factory=dict)
+    """And who looks at the pictures of each, which may have looks of its own."""
 
     @classmethod
     def read(cls, folder: Path) -> Look:
@@ -52,13 +63,32 @@ class Look:
         for name, kind in _KINDS.items():
             with contextlib.suppress(UserError):
                 found[name] = read_record(folder / f"{name}.json", kind, "")
-        return cls(**found)
+        return cls(
+            painters=_read_all(folder / PAINTERS, PainterInventory),
+            subjects=_read_all(folder / SUBJECTS, PainterInventory),
+            judges=_read_all(folder / JUDGES, NetworkInventory),
+            **found,
+        )
 
     def records(self) -> dict[str, Record]:
         """Return what was seen, by name."""
         seen = {name: getattr(self, name) for name in _KINDS}
-        painters = {f"painters/{name}": record for name, record in self.painters.items()}
-        return {name: record for name, record in seen.items() if record is not None} | painters
+        found: dict[str, Record] = {n: record for n, record in seen.items() if record is not None}
+        for folder, records in self.folders().items():
+            found |= {f"{folder}/{name}": record for name, record in records.items()}
+        return found
+
+    def folders(self) -> dict[str, Mapping[str, Record]]:
+        """Return what was seen of many things of a kind, by the folder of their records."""
+        return {PAINTERS: self.painters, SUBJECTS: self.subjects, JUDGES: self.judges}
+
+
+def _read_all(folder: Path, kind: type[RecordT]) -> dict[str, RecordT]:
+    found: dict[str, RecordT] = {}
+    for file in sorted(folder.glob("*.json")):
+        with contextlib.suppress(UserError):
+            found[file.stem] = read_record(file, kind, "")
+    return found
 
 
 def look(params: Params, hashes: Hashes, before: Look) -> Look:
@@ -76,7 +106,21 @@ def look(params: Params, hashes: Hashes, before: Look) -> Look:
         base=base,
         networks=look_at_networks(params.score, hashes),
         painters=look_at_painters(params.generate, base, hashes),
+        subjects=look_at_subjects(params.transfer, base, hashes),
+        judges=look_at_judges(params, hashes),
     )
+
+
+def look_at_judges(params: Params, hashes: Hashes) -> dict[str, NetworkInventory]:
+    """Return who looks at the pictures of each subject, by the subject's name.
+
+    Raises:
+        UserError: One is missing or of another kind.
+    """
+    transfer, score = params.transfer, params.score
+    return {
+        name: look_at_networks(transfer.judged(name, score), hashes) for name in transfer.subjects
+    }
 
 
 def check_look(params: Params, before: Look, now: Look) -> None:

@@ -1,4 +1,4 @@
-"""What painters name of their own: bases, and adapters from files, folders or the hub."""
+"""What painters and subjects name of their own: bases, and adapters from wherever they are."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
+from lcm_lora.inventory.modules import is_module, module_file
 from lcm_lora.params.base import Base
 from lcm_lora.params.generate import Generate, Painter
+from lcm_lora.params.transfer import Subject, Transfer
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record
 
@@ -30,7 +32,7 @@ class AdapterFound(Record):
     """An adapter that a painter names: where from, the SHA-256 of its weights, and its weight."""
 
     name: str
-    """As the parameters name it: a file, a folder or a hub id."""
+    """As the parameters name it: a file, a folder, a hub id, or a version in the registry."""
     commit: str | None
     """Of a hub id."""
     sha256: str
@@ -38,7 +40,7 @@ class AdapterFound(Record):
 
 
 class PainterInventory(Record):
-    """What a painter names beside `base.model` and the new adapter."""
+    """What a painter or a subject names beside `base.model` and the new adapter."""
 
     base: BaseInventory | None
     adapters: tuple[AdapterFound, ...]
@@ -52,7 +54,32 @@ def look_at_painters(
     Raises:
         UserError: Something is missing, pickled, damaged, no adapter, or made for another family.
     """
-    return {name: _look(name, painter, base, hashes) for name, painter in generate.painters.items()}
+    return {
+        name: _look(f"generate painter {name}", painter, base, hashes)
+        for name, painter in generate.painters.items()
+    }
+
+
+def look_at_subjects(
+    transfer: Transfer, base: BaseInventory, hashes: Hashes
+) -> dict[str, PainterInventory]:
+    """Return what each subject names, by its name.
+
+    Raises:
+        UserError: As `look_at_painters` does; or a fine-tune predicts something else than the base
+            that the new adapter was trained on.
+    """
+    found = {}
+    for name, subject in transfer.subjects.items():
+        where = f"transfer subject {name}"
+        found[name] = _look(where, subject, base, hashes)
+        own, trained = ((b or base).structure.prediction_type for b in (found[name].base, base))
+        if own != trained:
+            raise UserError(
+                f"{where}: {subject.base} predicts {own}, base.model {trained}; take a fine-tune "
+                "that the new adapter can be put on"
+            )
+    return found
 
 
 def adapter_file(name: str, commit: str | None) -> Path:
@@ -61,6 +88,8 @@ def adapter_file(name: str, commit: str | None) -> Path:
     Raises:
         UserError: They are not here, or it cannot be told which file they are.
     """
+    if is_module(name):
+        return module_file(name)
     if commit is None:
         return _file_in(Path(name))
     folder = cached_folder(name.partition("@")[0], commit, WEIGHTS)
@@ -71,12 +100,13 @@ def adapter_file(name: str, commit: str | None) -> Path:
     return folder / WEIGHTS
 
 
-def _look(name: str, painter: Painter, base: BaseInventory, hashes: Hashes) -> PainterInventory:
-    where = f"generate painter {name}"
-    own = _base(where, painter.base, base, hashes) if painter.base else None
+def _look(
+    where: str, who: Painter | Subject, base: BaseInventory, hashes: Hashes
+) -> PainterInventory:
+    own = _base(where, who.base, base, hashes) if who.base else None
     adapters = [
         _adapter(where, adapter, weight, own or base, hashes)
-        for adapter, weight in painter.adapters.items()
+        for adapter, weight in who.adapters.items()
     ]
     return PainterInventory(base=own, adapters=tuple(adapters))
 
@@ -105,7 +135,7 @@ def _adapter(
     path, commit = Path(name), None
     if path.suffix in _PICKLES:
         raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
-    if not path.exists():
+    if not path.exists() and not is_module(name):
         if path.suffix == ".safetensors" or path.is_absolute():
             raise UserError(f"{where}: {name}: no such adapter; mend its place in params.yaml")
         identifier, _, revision = name.partition("@")

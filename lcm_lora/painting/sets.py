@@ -78,7 +78,7 @@ class Sets:
         """All their pictures."""
         return len(self.painter.cells) * len(self.theme.captions)
 
-    def keys(self) -> list[str]:
+    def places(self) -> list[str]:
         """Return the names of the pieces that they are kept in, in the order of the cells."""
         return [_key(self, cell) for cell in self.painter.cells]
 
@@ -95,7 +95,7 @@ class Sets:
             UserError: An adapter does not fit.
         """
         _list(self.theme, self.painter.cells, out)
-        for cell, key in zip(self.painter.cells, self.keys(), strict=True):
+        for cell, key in zip(self.painter.cells, self.places(), strict=True):
             job = _Job(self, cell)
             _make(job, pieces, key, hashes, advance)
             _put(job, pieces.path(key), out)
@@ -130,7 +130,7 @@ def generate(
             _list(theme, (), made)
             return
         sets = Sets(name, painter, studio, theme)
-        pieces.claim(name, sets.keys())
+        pieces.claim(name, sets.places())
         with progress(f"generate {name}", sets.count, "pictures") as advance:
             sets.make(pieces, hashes, advance, made)
 

@@ -68,10 +68,10 @@ def subject_of(name: str, params: Generate, places: Places, hashes: Hashes) -> S
     if name == CHAMPION:
         if read_champion(places.champion) is None:
             return None
-        return _with_recipe(base, places.champion / "adapter")
+        return carrying(base, places.champion / "adapter")
     if name == ADAPTER:
         return with_adapter(base, places.adapter)
-    return _named(base, places.inventory / "painters" / f"{name}.json", hashes)
+    return read_subject(base, places.inventory / "painters" / f"{name}.json", hashes)
 
 
 def with_adapter(base: BaseInventory, folder: Path) -> Subject:
@@ -80,12 +80,17 @@ def with_adapter(base: BaseInventory, folder: Path) -> Subject:
     Raises:
         UserError: It is missing, damaged, or was distilled from another base.
     """
-    subject = _with_recipe(base, folder)
+    subject = carrying(base, folder)
     _check_made_for(base, folder)
     return subject
 
 
-def _with_recipe(base: BaseInventory, folder: Path) -> Subject:
+def carrying(base: BaseInventory, folder: Path) -> Subject:
+    """Return a base, whichever, with an adapter of this project in its folder.
+
+    Raises:
+        UserError: The adapter is missing or damaged.
+    """
     recipe = read_recipe(folder)
     weights = Weighted(folder / WEIGHTS, recipe.weights_sha256)
     return Subject(base, (weights,), recipe.scheduler.config)
@@ -100,7 +105,12 @@ def _check_made_for(base: BaseInventory, folder: Path) -> None:
         )
 
 
-def _named(base: BaseInventory, path: Path, hashes: Hashes) -> Subject:
+def read_subject(base: BaseInventory, path: Path, hashes: Hashes) -> Subject:
+    """Return what the first look wrote to `path`: a base of its own or `base`, and adapters.
+
+    Raises:
+        UserError: A base or an adapter is missing, damaged or changed since the first look.
+    """
     found = read_record(path, PainterInventory, _MEND)
     if found.base is not None:
         check_base_stands(found.base, hashes)

@@ -19,6 +19,7 @@ from lcm_lora.params.retrain import Retrain
 from lcm_lora.params.score import Score
 from lcm_lora.params.section import Section
 from lcm_lora.params.select import Select
+from lcm_lora.params.transfer import Transfer
 
 
 class Params(Section):
@@ -33,6 +34,7 @@ class Params(Section):
     select: Select
     generate: Generate
     score: Score
+    transfer: Transfer
     report: Report
     registry: Registry
     retrain: Retrain

@@ -12,3 +12,5 @@ class Retrain(Section):
 
     workers: int = Field(1, ge=1, le=1024)
     """Stages that may run side by side on this machine."""
+    transfer: bool = False
+    """Try the new adapter elsewhere too, each time; else `python -m flows.transfer` does."""

@@ -6,10 +6,12 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from lcm_lora.params.generate import TEACHER, Cell, PainterName, Sampling
-from lcm_lora.params.score import Look
+from lcm_lora.params.generate import ADAPTER, TEACHER, Cell, PainterName, Sampling
+from lcm_lora.params.score import Look, Score
 from lcm_lora.params.section import Section
 from lcm_lora.params.values import Text
+
+_MIX = "mix-"
 
 Weight = Annotated[float, Field(ge=-10, le=10)]
 
@@ -34,7 +36,7 @@ class Mix(NamedTuple):
     @property
     def name(self) -> str:
         """Its painter, such as `mix-100-75`, in percent."""
-        return f"mix-{round(100 * self.acceleration)}-{round(100 * self.style)}"
+        return f"{_MIX}{round(100 * self.acceleration)}-{round(100 * self.style)}"
 
 
 Share = Annotated[float, Field(ge=0, le=2, multiple_of=0.01)]
@@ -67,7 +69,20 @@ class Transfer(Section):
     def _complete(self) -> Self:
         if TEACHER not in self.painters:
             raise ValueError("painters: the teacher is missing; add one")
+        for name in self.painters:
+            if name.startswith(_MIX):
+                raise ValueError(
+                    f"painters: {name} is what a point of the map is called; rename it"
+                )
         return self
+
+    def names(self, subject: str) -> list[str]:
+        """Return the names of all who paint in a subject, in the order of tables."""
+        return [*self.painters, ADAPTER, *(mix.name for mix in self.mixes(subject))]
+
+    def judged(self, subject: str, score: Score) -> Score:
+        """Return what is measured of a subject: all that is elsewhere, and its looks."""
+        return score.model_copy(update={"looks": self.subjects[subject].looks})
 
     def mixes(self, subject: str) -> tuple[Mix, ...]:
         """Return the points of a subject's map; without styles, they lie on a line."""
@@ -75,3 +90,8 @@ class Transfer(Section):
             return ()
         styles = self.map.style if self.subjects[subject].adapters else (1.0,)
         return tuple(Mix(a, s) for s in styles for a in self.map.acceleration)
+
+
+def claimant(subject: str) -> str:
+    """Return under which name a subject keeps pictures and features; no painter is called so."""
+    return f"transfer.{subject}"

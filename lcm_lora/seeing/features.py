@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,20 +102,41 @@ def features(job: Job, name: str, sets: list[ImageSet], out: Path) -> None:
         UserError: An image set, a network or a plug-in is missing or wrong, or captions are not of
             the shapes world although score.attributes asks for them.
     """
+    features_of_all(job, name, {"": sets}, out)
+
+
+def features_of_all(job: Job, name: str, folders: Mapping[str, list[ImageSet]], out: Path) -> None:
+    """Write features of several painters' image sets, each into a folder of its own in `out`.
+
+    Args:
+        job: Who looks.
+        name: Of whom they are, all together.
+        folders: What is looked at, by the folder in `out`.
+        out: Folder to write.
+
+    Raises:
+        UserError: As `features` does.
+    """
+    everything = [images for sets in folders.values() for images in sets]
     if job.networks.attributes is not None:
-        for captions in {images.captions for images in sets}:
+        for captions in {images.captions for images in everything}:
             attributes_of_captions(captions)
-    total = sum(len(images.captions) for images in sets)
+    total = sum(len(images.captions) for images in everything)
     with new_folder(out) as made, progress(f"features {name}", total, "pictures") as advance:
-        job.pieces.claim(name, [key for images in sets for key in _keys(job, images)])
-        for images in sets:
-            images.check()
-            chunks = list(_chunks(job, images, advance))
-            arrays = {key: np.concatenate([c[key] for c in chunks]) for key in chunks[0]}
-            sums = arrays.pop(_SUMS)
-            for plugin in job.plugins:
-                arrays[f"plugins/{plugin}"] = _plugin(job, images, plugin)
-            _write(job, made, images, arrays, hashlib.sha256(sums.tobytes()).hexdigest())
+        job.pieces.claim(name, [key for images in everything for key in _keys(job, images)])
+        for folder, sets in folders.items():
+            for images in sets:
+                _features(job, images, made / folder, advance)
+
+
+def _features(job: Job, images: ImageSet, out: Path, advance: Advance) -> None:
+    images.check()
+    chunks = list(_chunks(job, images, advance))
+    arrays = {key: np.concatenate([c[key] for c in chunks]) for key in chunks[0]}
+    sums = arrays.pop(_SUMS)
+    for plugin in job.plugins:
+        arrays[f"plugins/{plugin}"] = _plugin(job, images, plugin)
+    _write(job, out, images, arrays, hashlib.sha256(sums.tobytes()).hexdigest())
 
 
 def _starts(images: ImageSet) -> range:

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -39,8 +39,14 @@ class ImageSet:
     captions: tuple[str, ...]
     tar: Path
     tar_sha256: str
+    held: int
+    """Pictures in the tar: one for each caption, or more, of which the set is the first."""
     mend: str
     """The command that makes the set anew."""
+
+    def first(self, count: int) -> ImageSet:
+        """Return the set of the first `count` pictures."""
+        return replace(self, captions=self.captions[:count])
 
     def check(self) -> None:
         """Check the tar against its record.
@@ -62,13 +68,13 @@ class ImageSet:
         found = 0
         for index, content in _members(self.tar, wanted, self.mend):
             found = index + 1
-            if content is not None:
+            if content is not None and index < len(self.captions):
                 yield index, content
-        count = len(self.captions)
-        if found != count:
-            first = f", {found:08d}.png is missing" if found < count else ""
+        if found != self.held:
+            first = f", {found:08d}.png is missing" if found < self.held else ""
             raise UserError(
-                f"{self.tar}: holds {found} pictures for {count} captions{first}; run `{self.mend}`"
+                f"{self.tar}: holds {found} pictures for {self.held} captions{first}; run "
+                f"`{self.mend}`"
             )
 
     def decoded(self, index: int, content: bytes) -> Image.Image:
@@ -80,23 +86,32 @@ class ImageSet:
         return _decoded(self.tar, index, content, self.mend)
 
 
-def generated_sets(folder: Path, painter: str) -> list[ImageSet]:
-    """Return the image sets that `generate` wrote into `folder`, in the order of their names.
+def generated_sets(folder: Path, painter: str, command: str | None = None) -> list[ImageSet]:
+    """Return the image sets of a painter in `folder`, in the order of their names.
 
     There are none of a champion that does not exist.
+
+    Args:
+        folder: Of the painter.
+        painter: Its name.
+        command: What makes the sets anew; None is what paints them in the main table.
 
     Raises:
         UserError: A file of theirs is missing, damaged or of other sets.
     """
-    mend = f"run `{painting(painter)}`"
+    command = command or painting(painter)
+    mend = f"run `{command}`"
     painted = read_record(folder / PAINTED, Painted, mend)
     if unlisted := {tar.stem for tar in folder.glob("*.tar")} - set(painted.cells):
         raise UserError(f"{folder / PAINTED}: does not list {min(unlisted)}; {mend}")
-    return [_generated(folder, painter, name, painted.captions) for name in sorted(painted.cells)]
+    names, captions = sorted(painted.cells), painted.captions
+    return [_generated(folder, painter, name, captions, command) for name in names]
 
 
-def _generated(folder: Path, painter: str, name: str, captions: tuple[str, ...]) -> ImageSet:
-    about, mend = folder / f"{name}.json", f"run `{painting(painter)}`"
+def _generated(
+    folder: Path, painter: str, name: str, captions: tuple[str, ...], command: str
+) -> ImageSet:
+    about, mend = folder / f"{name}.json", f"run `{command}`"
     record = read_record(about, SetRecord, mend)
     if record.painter != painter:
         raise UserError(f"{about}: is of {record.painter}, not of {painter}; {mend}")
@@ -111,7 +126,8 @@ def _generated(folder: Path, painter: str, name: str, captions: tuple[str, ...])
         captions=captions,
         tar=about.with_suffix(".tar"),
         tar_sha256=record.tar_sha256,
-        mend=painting(painter),
+        held=len(captions),
+        mend=command,
     )
 
 
@@ -131,8 +147,9 @@ def real_set(folder: Path, name: str) -> ImageSet:
         UserError: It is missing or damaged.
     """
     record = read_set(folder, name)
-    place = (record.captions, folder / f"{name}.tar", record.tar_sha256)
-    return ImageSet(name, REAL, None, None, None, *place, "lcm-lora prepare")
+    captions, tar = record.captions, folder / f"{name}.tar"
+    content = (captions, tar, record.tar_sha256, len(captions))
+    return ImageSet(name, REAL, None, None, None, *content, "lcm-lora prepare")
 
 
 def read_pictures(tar: Path, indices: list[int], command: str) -> list[Image.Image]:

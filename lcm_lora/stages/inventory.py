@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.champion import take_over
@@ -16,6 +17,7 @@ from lcm_lora.inventory.look import Look, check_look, look
 from lcm_lora.inventory.source import changes, touches_first
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import REAL
+from lcm_lora.params.transfer import claimant
 from lcm_lora.pieces import Ledger, Pieces
 from lcm_lora.records import read_record, write_record
 
@@ -33,11 +35,18 @@ def run() -> None:
     sys.stderr.write(f"champion: {champion.version if champion else 'none'}\n")
     with Hashes(layout.HASHES) as hashes:
         _adopt(hashes)
-        forget(params.generate.names, hashes)
+        forget(params.generate.names, list(params.transfer.subjects), hashes)
     for name, record in now.records().items():
         write_record(layout.INVENTORY / f"{name}.json", record)
-    for file in (layout.INVENTORY / "painters").glob("*.json"):
-        if file.stem not in now.painters:
+    for folder, records in now.folders().items():
+        _clear(layout.INVENTORY / folder, records)
+
+
+def _clear(folder: Path, records: Collection[str]) -> None:
+    """Remove what was seen of what is named no more; what names nothing is an empty folder."""
+    folder.mkdir(exist_ok=True)
+    for file in folder.glob("*.json"):
+        if file.stem not in records:
             file.unlink()
 
 
@@ -60,6 +69,9 @@ def _noticed(params: Params, before: Look, now: Look) -> Iterator[str]:
         old, new = before.records().get(name), now.records()[name]
         if old is not None and old != new:
             yield f"{name}: changed"
+    for name, subject in now.subjects.items():
+        if name in before.subjects and before.subjects[name] != subject:
+            yield f"transfer subject {name}: changed"
     with contextlib.suppress(UserError):
         prepared = read_record(layout.PREPARED, Prepared, _MEND)
         head = first_units(prepared, 2 * params.evaluation.prompts)
@@ -70,17 +82,21 @@ def _noticed(params: Params, before: Look, now: Look) -> Iterator[str]:
             )
 
 
-def forget(painters: Sequence[str], hashes: Hashes) -> None:
-    """Remove what was made of painters that are none any more, of which DVC knows nothing."""
+def forget(painters: Sequence[str], subjects: Sequence[str], hashes: Hashes) -> None:
+    """Remove what was made of painters and subjects that are none any more; DVC knows nothing."""
     known = {*painters, REAL}
     for stage in ("generate", "features"):
-        Pieces(layout.CHECKPOINTS / stage, hashes).forget_all_but(known)
-    gone = [
-        path for place in (layout.IMAGES, layout.FEATURES) for path in clear_others(place, known)
-    ]
-    if gone:
+        pieces = Pieces(layout.CHECKPOINTS / stage, hashes)
+        pieces.forget_all_but({*known, *map(claimant, subjects)})
+    _remove("painters", (layout.IMAGES, layout.FEATURES), known)
+    made = ("images", "features", "scores")
+    _remove("subjects", tuple(layout.TRANSFER / name for name in made), set(subjects))
+
+
+def _remove(what: str, places: Sequence[Path], known: Collection[str]) -> None:
+    if gone := [path for place in places for path in clear_others(place, known)]:
         names = ", ".join(sorted({path.name for path in gone}))
-        sys.stderr.write(f"no painters any more: {names}; their pictures are removed\n")
+        sys.stderr.write(f"no {what} any more: {names}; their pictures are removed\n")
 
 
 def _adopt(hashes: Hashes) -> None:

@@ -313,7 +313,7 @@ def test_what_was_made_of_painters_that_are_none_any_more_goes(
             pieces.claim(name, [name])
             with pieces.make(name) as made:
                 (made / "x").touch()
-    forget(["teacher"], hashes)
+    forget(["teacher"], [], hashes)
     for place in (layout.IMAGES, layout.FEATURES):
         assert {path.name for path in place.iterdir()} == {"teacher", "real"}
     for stage in ("generate", "features"):
@@ -321,5 +321,5 @@ def test_what_was_made_of_painters_that_are_none_any_more_goes(
         assert kept == {"teacher", "real"}
     said = "no painters any more: tcd; their pictures are removed\n"
     assert capsys.readouterr().err == said
-    forget(["teacher"], hashes)
+    forget(["teacher"], [], hashes)
     assert capsys.readouterr().err == "", "and it is said once"

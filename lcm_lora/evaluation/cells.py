@@ -37,7 +37,7 @@ class Compared:
     painters: tuple[str, ...]
     """In the table's order."""
     rivals: frozenset[str]
-    """Those of them with whom the adapter is compared at equal cost."""
+    """Those of them with whom the adapter is compared at equal cost; the teacher, at its own."""
     looking: Looking
 
     @classmethod

@@ -1,8 +1,8 @@
 """Whom the adapter is compared with, and what may be concluded from a family of comparisons.
 
 Several step counts and several rivals are compared at once. So that this does not make a chance
-finding likelier, intervals are simultaneous: those of one metric against the champion, or against
-all rivals, are one family of m, and each is as wide as an interval of level 1 - (1 - level) / m
+finding likelier, intervals are simultaneous: those of one metric against the champion, all rivals
+or the teacher are one family of m, and each is as wide as an interval of level 1 - (1 - level) / m
 (Bonferroni). With the level's certainty all of a family hold together, however they depend.
 
 Source: Dunn 1961.
@@ -17,7 +17,7 @@ from lcm_lora.evaluation.cells import Measured, MeasuredSet
 from lcm_lora.evaluation.metrics import AT_ONCE, Difference, Instrument, applies
 from lcm_lora.evaluation.scores import Against, MetricRecord, Pair, Verdict
 from lcm_lora.evaluation.simultaneous import half_width
-from lcm_lora.params.generate import ADAPTER, CHAMPION
+from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER
 
 Partner = tuple[Against, MeasuredSet]
 
@@ -35,7 +35,8 @@ def pairs_of(
         metric: By which.
         instrument: That measures it.
         measured: All sets.
-        rivals: Painters with whom it is compared at equal cost.
+        rivals: Painters with whom it is compared at equal cost; the teacher, if among them, at
+            the highest that it has.
         level: Of a family's intervals together.
     """
     everyone = ((c, list(_partners(metric, c, measured, rivals))) for c in measured.cells)
@@ -59,14 +60,20 @@ def pairs_of(
 def _partners(
     metric: MetricRecord, cell: MeasuredSet, measured: Measured, rivals: Collection[str]
 ) -> Iterator[Partner]:
-    """Yield the champion's cell of equal steps and guidance, and rivals' of equal evaluations."""
+    """Yield the champion's cell of equal steps and guidance, and rivals' of equal evaluations.
+
+    And the teacher's of most evaluations, where it is to be compared.
+    """
     if cell.record.painter != ADAPTER or not applies(metric, cell, measured):
         return
     same_noise = [c for c in measured.cells if c.record.seeds == cell.record.seeds]
     able = [c for c in same_noise if applies(metric, c, measured)]
     yield from (("champion", c) for c in able if _is_counterpart(c, cell))
     equal = (c for c in able if c.record.nfe == cell.record.nfe)
-    yield from (("rival", c) for c in equal if c.record.painter in rivals)
+    yield from (("rival", c) for c in equal if c.record.painter in {*rivals} - {TEACHER})
+    own = [c for c in able if c.record.painter == TEACHER and TEACHER in rivals]
+    most = max((c.record.nfe for c in own), default=0)
+    yield from (("teacher", c) for c in own if c.record.nfe == most)
 
 
 def _is_counterpart(other: MeasuredSet, cell: MeasuredSet) -> bool:

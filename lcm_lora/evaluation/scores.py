@@ -11,7 +11,7 @@ from lcm_lora.records import Record, read_record
 from lcm_lora.seeing.set_records import NetworkRecord
 
 Verdict = Literal["better", "level", "worse"]
-Against = Literal["champion", "rival"]
+Against = Literal["champion", "rival", "teacher"]
 
 
 class MetricRecord(Record):
@@ -64,8 +64,8 @@ class Row(Record):
 class Pair(Record):
     """The adapter minus another in one metric, over shared prompts, with its interval.
 
-    The interval belongs to all comparisons of its family (one metric, against the champion or
-    against all rivals) at once: with 95 % certainty all of them hold.
+    The interval belongs to all comparisons of its family (one metric, against the champion,
+    all rivals or the teacher) at once: with 95 % certainty all of them hold.
     """
 
     metric: str

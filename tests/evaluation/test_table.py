@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -130,8 +131,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Table]:
     return folder, make(folder)
 
 
-def values(folder: Path, cell: str) -> Any:
-    return load_file(folder / f"{cell}.safetensors")["features/shapes"].astype(np.float64)
+def values(folder: Path, cell: str, array: str = "features/shapes") -> Any:
+    return load_file(folder / f"{cell}.safetensors")[array].astype(np.float64)
 
 
 def test_every_cell_has_every_metric_that_says_something_of_it(made: tuple[Path, Table]) -> None:
@@ -203,6 +204,29 @@ def test_pairs_are_the_champions_cells_and_rivals_of_equal_evaluations(
         ("adapter/steps-2_guidance-1.5", "ddim/steps-4_guidance-1", "rival"),
         ("adapter/steps-2_guidance-1.5", "released/steps-4_guidance-1", "rival"),
     }
+
+
+def test_the_teacher_is_compared_where_it_is_asked_for_and_changes_no_other_pair(
+    made: tuple[Path, Table],
+) -> None:
+    """Of the same noise and of most evaluations, whatever the adapter's."""
+    compared = Compared.of(GENERATE, made[0])
+    asked = replace(compared, rivals=compared.rivals | {"teacher"})
+    out = made[0].parent / "asked" / "scores.json"
+    score(SCORE, asked, CHAMPION, out)
+    pairs = read_table(out).pairs
+    assert [pair for pair in pairs if pair.against != "teacher"] == list(made[1].pairs)
+    own = [pair for pair in pairs if pair.against == "teacher" and pair.metric == "clip_score"]
+    steps = {("2_guidance-1", ""), ("2_guidance-1.5", ""), ("4_guidance-1", "")}
+    found = {(pair.a, pair.b) for pair in own}
+    assert found >= {
+        (f"adapter/steps-{how}", f"teacher/steps-50_guidance-3{seeds}") for how, seeds in steps
+    }
+    for pair in own:
+        width = NormalDist().inv_cdf(1 - 0.05 / 2 / len(own))
+        assert pair.high - pair.difference == pytest.approx(width * pair.se, abs=1e-9)
+        a, b = values(made[0], pair.a, "clip"), values(made[0], pair.b, "clip")
+        assert pair.difference == pytest.approx((a - b).mean(), rel=1e-6)
 
 
 def test_differences_are_of_values_without_their_biases(made: tuple[Path, Table]) -> None:

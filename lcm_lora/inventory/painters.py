@@ -82,6 +82,38 @@ def look_at_subjects(
     return found
 
 
+def look_at_adapter(
+    where: str, name: str, weight: float, base: BaseInventory, hashes: Hashes
+) -> AdapterFound:
+    """Return what an adapter is that somebody names, from its header alone.
+
+    Args:
+        where: Who names it, for messages.
+        name: A file, a folder, a hub id, or a version in the registry.
+        weight: By how much it counts.
+        base: What it is put on.
+        hashes: Of files that were read before.
+
+    Raises:
+        UserError: It is missing, pickled, damaged, no adapter, or made for another family.
+    """
+    path, commit = Path(name), None
+    if path.suffix in _PICKLES:
+        raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
+    if not path.exists() and not is_module(name):
+        if path.suffix == ".safetensors" or path.is_absolute():
+            raise UserError(f"{where}: {name}: no such adapter; name one that is there")
+        identifier, _, revision = name.partition("@")
+        commit = find_on_hub(where, identifier, revision or None, WEIGHTS).commit
+    try:
+        file = adapter_file(name, commit)
+        header = read_header(file, "fetch it again, or name another adapter")
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    _check_fits(f"{where}: {file}", header, base)
+    return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
+
+
 def adapter_file(name: str, commit: str | None) -> Path:
     """Return where the weights of an adapter are on this machine.
 
@@ -105,7 +137,7 @@ def _look(
 ) -> PainterInventory:
     own = _base(where, who.base, base, hashes) if who.base else None
     adapters = [
-        _adapter(where, adapter, weight, own or base, hashes)
+        look_at_adapter(where, adapter, weight, own or base, hashes)
         for adapter, weight in who.adapters.items()
     ]
     return PainterInventory(base=own, adapters=tuple(adapters))
@@ -127,26 +159,6 @@ def _base(where: str, model: str, base: BaseInventory, hashes: Hashes) -> BaseIn
             f"of base.model {base.structure.unet_channels}; take a base that paints from text alone"
         )
     return own
-
-
-def _adapter(
-    where: str, name: str, weight: float, base: BaseInventory, hashes: Hashes
-) -> AdapterFound:
-    path, commit = Path(name), None
-    if path.suffix in _PICKLES:
-        raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
-    if not path.exists() and not is_module(name):
-        if path.suffix == ".safetensors" or path.is_absolute():
-            raise UserError(f"{where}: {name}: no such adapter; mend its place in params.yaml")
-        identifier, _, revision = name.partition("@")
-        commit = find_on_hub(where, identifier, revision or None, WEIGHTS).commit
-    try:
-        file = adapter_file(name, commit)
-        header = read_header(file, "fetch it again, or name another adapter")
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    _check_fits(f"{where}: {file}", header, base)
-    return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
 
 
 def _check_fits(where: str, header: Header, base: BaseInventory) -> None:

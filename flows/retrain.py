@@ -29,7 +29,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
-from tasks import champion, registry, tracking
+from tasks import champion, modules, registry, tracking
 from tasks.graph import Stage, is_due, plan
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome, Workshop, combined, run_stage
@@ -61,6 +61,7 @@ def retrain() -> State[Any]:
         environment.stay_offline(params.base)
         stages = plan(root)
         tracker = tracking.connect(root, params.registry.experiment)
+        modules.bring(tracker, params)
         judged, outcomes = run_until_settled(tracker, params, stages, console)
     except UserError as error:
         return Failed(message=str(error))

@@ -37,9 +37,9 @@ def carried(root: Path, base: RecipeBase, folder: Path) -> dict[str, Path]:
     places = _places(root, base)
     if places is None:
         return artifacts
-    if part := _small(places.model, list(base.files_of("base")), folder / "base"):
+    if part := small(places.model, list(base.files_of("base")), folder / "base"):
         artifacts["base"] = part
-    if places.vae and (part := _small(places.vae, list(base.files_of("vae")), folder / "vae")):
+    if places.vae and (part := small(places.vae, list(base.files_of("vae")), folder / "vae")):
         artifacts["vae"] = part
     if config := _config_folder(base, places, folder / "config"):
         artifacts["config"] = config
@@ -55,8 +55,14 @@ def _places(root: Path, base: RecipeBase) -> BaseFiles | None:
     return None
 
 
-def _small(place: Path, files: list[str], folder: Path) -> Path | None:
-    """Return the named files of a model alone; None if they are many bytes, or not all here."""
+def small(place: Path, files: list[str], folder: Path) -> Path | None:
+    """Return the named files of a model alone; None if they are many bytes, or not all here.
+
+    Args:
+        place: Where it lies: a folder, or a single file, which is returned itself.
+        files: Their names in the folder.
+        folder: Where links to them are put.
+    """
     if place.is_file():
         return place if place.stat().st_size < _LARGEST else None
     if not all((place / name).is_file() for name in files):

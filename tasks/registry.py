@@ -67,7 +67,7 @@ def register(
 ) -> Registered:
     """Return the adapter's version; the same weights are never registered twice."""
     client, name = tracker.client, params.registry.name
-    _make_model(tracker, name)
+    make_model(tracker, name)
     with claimed(client, name):
         known = _version_of(tracker, name, training.recipe.weights_sha256)
         if known is None:
@@ -98,7 +98,7 @@ def crowned(tracker: Tracker, name: str, decision: Decision) -> Registered | Non
     return Registered(name, str(version.version), is_new=False)
 
 
-def _make_model(tracker: Tracker, name: str) -> None:
+def make_model(tracker: Tracker, name: str) -> None:
     """Make the registered model, which claims are about, unless it is there."""
     try:
         tracker.client.create_registered_model(name)

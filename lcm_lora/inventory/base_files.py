@@ -14,6 +14,7 @@ from lcm_lora.families.structure import Structure, family_of_file
 from lcm_lora.families.vocabulary import find_merges, merges_sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
+from lcm_lora.inventory.modules import is_module, module_base
 from lcm_lora.shapes import places
 
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
@@ -27,7 +28,7 @@ def find_model(what: str, name: str, revision: str | None) -> tuple[Path, str | 
 
     Args:
         what: The parameter that names it: `base.model` or `base.vae`.
-        name: `shapes`, a file, a folder, or a hub id.
+        name: `shapes`, a file, a folder, a hub id, or a fine-tune in the registry.
         revision: Of a hub id.
 
     Raises:
@@ -35,6 +36,9 @@ def find_model(what: str, name: str, revision: str | None) -> tuple[Path, str | 
     """
     if name == "shapes" and what == "base.model":
         return places.BASE, None
+    if is_module(name):
+        inside, published = module_base(name)
+        return (inside, None) if inside else find_model(what, published.model, published.commit)
     path = Path(name)
     if path.suffix in _PICKLES:
         raise UserError(f"{what} {path}: pickled weights are refused; convert to safetensors")
@@ -60,6 +64,9 @@ def where_is(found: BaseInventory) -> BaseFiles:
 def _here(what: str, name: str, commit: str | None) -> Path:
     if name == "shapes" and what == "base.model":
         return places.BASE
+    if is_module(name):
+        inside, published = module_base(name)
+        return inside or _here(what, published.model, commit)
     path = cached_folder(name.partition("@")[0], commit, _INDEX[what]) if commit else Path(name)
     if path is None or not path.exists():
         raise UserError(f"{what} {name}: is gone from where it was; {_MEND}")

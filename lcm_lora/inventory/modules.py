@@ -1,4 +1,4 @@
-"""Styles that parameters name in the registry, as the flow brought them here.
+"""Styles and fine-tunes that parameters name in the registry, as the flow brought them here.
 
 The library knows no registry: whoever names `models:/NAME@ALIAS` finds here what it was at the
 beginning of the run.
@@ -11,11 +11,14 @@ from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
+from lcm_lora.families.found import BaseInventory
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record, read_record
 
-MODULE = "module.json"
-"""The record beside the weights."""
+MODULE, BASE = "module.json", "base.json"
+"""The record beside what was brought; and of a fine-tune, which base it is."""
+INSIDE = "base"
+"""Where a fine-tune's files are, if they came along."""
 
 _PREFIX = "models:/"
 _MEND = "run `python -m flows.retrain`, which brings it from the registry"
@@ -29,7 +32,7 @@ class Module(Record):
     version: str
     """Such as `lcm-lora-shapes-modules version 3`."""
     sha256: str
-    """Of the weights."""
+    """Of a style's weights, or over a fine-tune's files."""
 
 
 def is_module(name: str) -> bool:
@@ -57,10 +60,32 @@ def module_file(name: str) -> Path:
     return folder / WEIGHTS
 
 
-def read_module(folder: Path) -> Module:
-    """Return which version was brought to a folder.
+def module_base(name: str) -> tuple[Path | None, BaseInventory]:
+    """Return the base that a name means in the registry: where it lies, if it came along, and it.
 
     Raises:
-        UserError: The record that says so is missing or damaged.
+        UserError: It was not brought here, or is damaged.
     """
-    return read_record(folder / MODULE, Module, _MEND)
+    folder = module_folder(name)
+    if not (folder / MODULE).is_file():
+        raise UserError(f"{name}: is not here; {_MEND}")
+    published = read_record(folder / BASE, BaseInventory, _MEND)
+    inside = folder / INSIDE
+    if not inside.is_dir():
+        return None, published
+    is_folder = "model_index.json" in published.files
+    return (inside if is_folder else inside / Path(published.model).name), published
+
+
+def check_published(found: BaseInventory) -> None:
+    """Check that a base which the registry only names is here as it was published.
+
+    Raises:
+        UserError: Its files are others.
+    """
+    _, published = module_base(found.model)
+    if found.sha256 != published.sha256:
+        raise UserError(
+            f"base {published.model}: is not as it was published, {found.model} has other hashes; "
+            "publish it again, or fetch it anew"
+        )

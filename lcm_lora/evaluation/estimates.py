@@ -54,8 +54,8 @@ def estimator_of(
     viewers = Viewers(networks, device)
     if metric == "clip_score":
         return _mean_of(viewers.clip(captions), device)
-    if metric == "attributes":
-        return _mean_of(viewers.attributes(captions), device)
+    if metric in networks.judged:
+        return _mean_of(viewers.judged(captions, metric), device)
     view = viewers.features(next(iter(networks.features)))
     reference = _seen(real, view, device)
     return lambda pictures: _distance(_seen(pictures, view, device), reference)

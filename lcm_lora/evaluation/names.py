@@ -16,6 +16,8 @@ FEATURES, PLUGINS = "features", "plugins"
 """Where arrays of features lie: `features/NETWORK`, `plugins/NAME`."""
 
 CLIP_SCORE, ATTRIBUTES = "clip_score", "attributes"
+JUDGED = (ATTRIBUTES, "look", "both")
+"""What the judge says where looks are judged too."""
 
 
 def metrics_of(score: Score, several_noises: bool) -> tuple[MetricRecord, ...]:
@@ -126,14 +128,10 @@ def _of_captions(score: Score) -> Iterator[MetricRecord]:
     yield _metric(
         CLIP_SCORE, "CLIP score", kind="mean", array="clip", lower_is_better=False, unit="points"
     )
-    if score.attributes:
+    judged = JUDGED if score.looks is not None else (ATTRIBUTES,) if score.attributes else ()
+    for name in judged:
         yield _metric(
-            ATTRIBUTES,
-            "Attributes as asked for",
-            kind="mean",
-            array="attributes",
-            lower_is_better=False,
-            unit="share",
+            name, _TITLES[name], kind="mean", array=name, lower_is_better=False, unit="share"
         )
 
 
@@ -150,4 +148,9 @@ def _metric(name: str, title: str, **rest: Any) -> MetricRecord:
     return MetricRecord(name=name, title=title, **usual | rest)
 
 
+_TITLES = {
+    ATTRIBUTES: "Attributes as asked for",
+    "look": "Looks as they should be",
+    "both": "Attributes and looks",
+}
 _WORDS = {"real": "real pictures", "teacher": "the teacher"}

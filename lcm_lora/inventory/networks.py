@@ -16,7 +16,7 @@ _MEND = "run `lcm-lora inventory`"
 
 
 class NetworkInventory(Record):
-    """The scoring networks; `attributes` where the judge is asked."""
+    """The scoring networks; `attributes` where the judge is asked, of looks or not."""
 
     features: dict[str, ModelInventory]
     clip: ModelInventory

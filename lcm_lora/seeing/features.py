@@ -75,7 +75,7 @@ class Job:
         files = {f"features/{name}": file for name, file in self.networks.features.items()}
         files["clip"] = self.networks.clip
         if self.networks.attributes is not None:
-            files["attributes"] = self.networks.attributes
+            files |= dict.fromkeys(self.networks.judged, self.networks.attributes)
         return {name: file.record for name, file in files.items()}
 
     @cached_property

@@ -13,7 +13,7 @@ from pathlib import Path
 from lcm_lora.errors import UserError, reason
 from lcm_lora.hashes import Hashes
 from lcm_lora.model_files import ModelInventory, identity, look_at_model
-from lcm_lora.params.score import Network, Plugin, Score
+from lcm_lora.params.score import Look, Network, Plugin, Score
 from lcm_lora.seeing.inception import INCEPTION, check_inception
 from lcm_lora.seeing.preparation import DINOV2, Preparation, clip_preparation, whole
 from lcm_lora.seeing.set_records import NetworkRecord
@@ -27,6 +27,11 @@ _TYPES = {"clip": ("clip", "clip_vision_model"), "dinov2": ("dinov2",)}
 """What config.json of a transformers folder calls itself."""
 _MEMBERS = {"inception": "constants.pkl", "torchscript": "constants.pkl", "export": "model.json"}
 """What a file must hold; the names are compared, nothing is unpickled."""
+MENDED = {
+    "judge": "set score.attributes to false, or run `lcm-lora shapes-teacher`",
+    "looks": "set looks to null, or run `lcm-lora shapes-looks`",
+}
+"""How a judge is mended that is missing or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,15 @@ class Networks:
     """By the names that their metrics carry; the first gives the headline."""
     clip: NetworkFile
     attributes: NetworkFile | None
+    looks: tuple[Look, ...] | None = None
+    """Which looks the judge of attributes wants; None where it knows no looks."""
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The arrays that the judge makes."""
+        if self.attributes is None:
+            return ()
+        return ("attributes",) if self.looks is None else ("attributes", "look", "both")
 
 
 def find_networks(score: Score, hashes: Hashes, judges: Path = places.JUDGES) -> Networks:
@@ -86,10 +100,7 @@ def find_networks(score: Score, hashes: Hashes, judges: Path = places.JUDGES) ->
     clip = _shapes_clip("score.clip", hashes, judges)
     if score.clip != "shapes":
         clip = _folder("score.clip", Path(score.clip).resolve().name, "clip", score.clip, hashes)
-    judge = None
-    if score.attributes:
-        judge = _judge(hashes, judges)
-    return Networks(features, clip, judge)
+    return Networks(features, clip, _judge(score, hashes, judges), score.looks)
 
 
 def _feature_network(name: str, network: Network, hashes: Hashes, judges: Path) -> NetworkFile:
@@ -107,14 +118,21 @@ def _shapes_clip(where: str, hashes: Hashes, judges: Path) -> NetworkFile:
     return NetworkFile(where, "shapes", "shapes", judges / "clip", model, SHAPES)
 
 
-def _judge(hashes: Hashes, judges: Path) -> NetworkFile:
-    path = judges / places.JUDGE.name
+def _judge(score: Score, hashes: Hashes, judges: Path) -> NetworkFile | None:
+    if score.looks is not None:
+        # In the name, since what the judge says of a picture depends on it.
+        name = f"shapes, looks: {' and '.join(sorted(score.looks)) or 'none'}"
+        return _judge_file("score.looks", name, "looks", judges / places.LOOKS.name, hashes)
+    if score.attributes:
+        path = judges / places.JUDGE.name
+        return _judge_file("score.attributes", "shapes", "judge", path, hashes)
+    return None
+
+
+def _judge_file(where: str, name: str, kind: str, path: Path, hashes: Hashes) -> NetworkFile:
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; set score.attributes to false, or run `lcm-lora shapes-teacher`"
-        )
-    model = look_at_model("shapes", path, hashes)
-    return NetworkFile("score.attributes", "shapes", "judge", path, model, SHAPES)
+        raise UserError(f"{path}: no such file; {MENDED[kind]}")
+    return NetworkFile(where, name, kind, path, look_at_model("shapes", path, hashes), SHAPES)
 
 
 def _folder(where: str, name: str, kind: str, given: str, hashes: Hashes) -> NetworkFile:

@@ -29,9 +29,10 @@ from transformers import (
 from lcm_lora.errors import UserError, is_out_of_memory, reason
 from lcm_lora.seeing.exported import load_exported
 from lcm_lora.seeing.inception import INCEPTION
-from lcm_lora.seeing.network_files import NetworkFile
+from lcm_lora.seeing.network_files import MENDED, NetworkFile
 from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, load_judge
+from lcm_lora.shapes.looks_judge import LooksJudge, load_looks_judge
 
 Embed = Callable[[Tensor], Tensor]
 """Takes pictures of colours 0..255, [B, 3, H, W], and returns features float32 [B, D]."""
@@ -103,12 +104,27 @@ def load_attribute_judge(file: NetworkFile, device: torch.device) -> AttributeJu
     Raises:
         UserError: It is damaged.
     """
-    try:
+    with _judging(file):
         return load_judge(file.path.parent).to(device)
+
+
+def load_judge_of_looks(file: NetworkFile, device: torch.device) -> LooksJudge:
+    """Load the judge of the shapes world that knows its looks.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    with _judging(file):
+        return load_looks_judge(file.path).to(device)
+
+
+@contextlib.contextmanager
+def _judging(file: NetworkFile) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:  # torch's own where tensors differ
         raise UserError(
-            f"{file.path}: cannot be loaded ({reason(error)}); set score.attributes to false, or"
-            " run `lcm-lora shapes-teacher`"
+            f"{file.path}: cannot be loaded ({reason(error)}); {MENDED[file.kind]}"
         ) from None
 
 

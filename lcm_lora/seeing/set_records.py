@@ -60,8 +60,8 @@ class NetworkRecord(Record):
 class FeatureRecord(Record):
     """The features of an image set: of which, seen by whom, and the SHA-256 of their file.
 
-    The file holds float32 arrays: `features/NETWORK` [N, D], and [N] each `clip`, `attributes` and
-    `plugins/NAME`.
+    The file holds float32 arrays: `features/NETWORK` [N, D], and [N] each `clip`, `attributes`,
+    `look` and `both` where looks are judged, and `plugins/NAME`.
     """
 
     painter: str

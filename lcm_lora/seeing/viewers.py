@@ -14,16 +14,18 @@ from torch import Tensor
 from lcm_lora.seeing.attributes import attributes_of_captions
 from lcm_lora.seeing.clip_score import clip_scores
 from lcm_lora.seeing.looking import Viewer, exactly
-from lcm_lora.seeing.network_files import NetworkFile, Networks
+from lcm_lora.seeing.network_files import Networks
 from lcm_lora.seeing.networks import (
     ClipScorer,
     Embed,
     load_attribute_judge,
     load_clip_scorer,
     load_feature_network,
+    load_judge_of_looks,
 )
 from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, Attributes
+from lcm_lora.shapes.looks_judge import LooksJudge
 
 Captions = tuple[str, ...]
 
@@ -49,9 +51,7 @@ class Viewers:
     def _make(self, captions: Captions) -> dict[str, Viewer]:
         viewers = {f"features/{name}": self.features(name) for name in self.networks.features}
         viewers["clip"] = self.clip(captions)
-        if self.networks.attributes is not None:
-            viewers["attributes"] = self.attributes(captions)
-        return viewers
+        return viewers | {name: self.judged(captions, name) for name in self.networks.judged}
 
     def features(self, name: str) -> Viewer:
         """Return a viewer of features [B, D], of one network."""
@@ -68,21 +68,34 @@ class Viewers:
 
         return view
 
-    def attributes(self, captions: Captions) -> Viewer:
-        """Return a viewer that gives 1 where a picture shows all that its caption says, [B].
+    def judged(self, captions: Captions, name: str) -> Viewer:
+        """Return a viewer of one of the judge's arrays, [B].
+
+        Args:
+            captions: Of the shapes world.
+            name: `attributes` gives 1 where a picture shows all that its caption says, `look` where
+                it has the looks that are wanted and no other, `both` where both hold.
 
         Raises:
             UserError: A caption is not of the shapes world.
         """
-        judge, file = self._judge
+        file = self.networks.attributes
+        assert file is not None
         promised = attributes_of_captions(captions)
 
         def view(pictures: Tensor, places: slice) -> Tensor:
             figures, ground = promised.figures[places], promised.ground[places]
             wanted = Attributes(figures.to(self.device), ground.to(self.device))
-            return wanted.agree(judge.read(prepare(pictures, file.preparation)))
+            return self._verdicts(prepare(pictures, file.preparation), wanted)[name]
 
         return view
+
+    def _verdicts(self, pictures: Tensor, wanted: Attributes) -> dict[str, Tensor]:
+        if self.networks.looks is None:
+            return {"attributes": wanted.agree(self._judge.read(pictures))}
+        seen = self._judge_of_looks.read(pictures)
+        content, look = wanted.agree(seen.attributes), seen.has_exactly(self.networks.looks)
+        return {"attributes": content, "look": look, "both": content & look}
 
     def _words(self, captions: Captions) -> Tensor:
         """Return the captions' embeddings, made once for all sets of the same captions."""
@@ -101,7 +114,11 @@ class Viewers:
         return load_clip_scorer(self.networks.clip, self.device)
 
     @cached_property
-    def _judge(self) -> tuple[AttributeJudge, NetworkFile]:
-        file = self.networks.attributes
-        assert file is not None
-        return load_attribute_judge(file, self.device), file
+    def _judge(self) -> AttributeJudge:
+        assert self.networks.attributes is not None
+        return load_attribute_judge(self.networks.attributes, self.device)
+
+    @cached_property
+    def _judge_of_looks(self) -> LooksJudge:
+        assert self.networks.attributes is not None
+        return load_judge_of_looks(self.networks.attributes, self.device)

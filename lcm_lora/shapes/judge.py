@@ -52,12 +52,7 @@ class AttributeJudge(nn.Module):
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(
-            _Residual(width, 2 * width, stride=2),
-            _Residual(2 * width, 2 * width),
-            _Residual(2 * width, 3 * width, stride=2),
-            _Residual(3 * width, 3 * width),
-        )
+        self.blocks = residual_blocks(width)
         self.places = nn.Conv2d(3 * width, len(PAIRS) * len(_SIZES), 1)
         self.ground = nn.Linear(3 * width, len(_GROUNDS))
 
@@ -78,6 +73,16 @@ class AttributeJudge(nn.Module):
         found, ground = self(pictures)
         figures = F.binary_cross_entropy_with_logits(found, truth.figures.float(), reduction="sum")
         return figures / len(pictures) + F.cross_entropy(ground, truth.ground)
+
+
+def residual_blocks(width: int) -> nn.Sequential:
+    """Return what turns [B, width, H, W] into features [B, 3 width, H / 4, W / 4]."""
+    return nn.Sequential(
+        _Residual(width, 2 * width, stride=2),
+        _Residual(2 * width, 2 * width),
+        _Residual(2 * width, 3 * width, stride=2),
+        _Residual(3 * width, 3 * width),
+    )
 
 
 class _Residual(nn.Module):

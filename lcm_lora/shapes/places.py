@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-BASE = Path(__file__).parent / "weights" / "base"
-JUDGES = Path(__file__).parent / "weights" / "judges"
+_WEIGHTS = Path(__file__).parent / "weights"
+
+BASE = _WEIGHTS / "base"
+JUDGES = _WEIGHTS / "judges"
 CLIP = JUDGES / "clip"
 JUDGE = JUDGES / "judge.safetensors"
+LOOKS = JUDGES / "looks.safetensors"
+INK = _WEIGHTS / "styles" / "ink.safetensors"
+FINE_TUNES = {"shapes-dusk": _WEIGHTS / "finetunes" / "dusk.safetensors"}
+"""The tensors in which a fine-tune differs from the base, by the fine-tune's name."""

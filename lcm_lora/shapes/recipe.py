@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,11 @@ from diffusers.training_utils import EMAModel, compute_snr
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from lcm_lora.params.score import Look
 from lcm_lora.shapes import architecture
 from lcm_lora.shapes.judge import AttributeJudge, Attributes
-from lcm_lora.shapes.scenes import PIXELS, Scene, draw_scenes, render
+from lcm_lora.shapes.looks import render_looks
+from lcm_lora.shapes.scenes import PIXELS, Scene, draw_scenes
 
 TRAIN_SEED = 20_260
 """Names the scenes that every network of the shapes world is trained on."""
@@ -48,10 +50,10 @@ class Pool:
         return len(self.scenes)
 
 
-def draw_pool(seed: int, count: int, words: CLIPTokenizer) -> Pool:
-    """Return the first `count` scenes of the sequence that `seed` names."""
+def draw_pool(seed: int, count: int, words: CLIPTokenizer, looks: Collection[Look] = ()) -> Pool:
+    """Return the first `count` scenes of the sequence that `seed` names, painted in looks."""
     scenes = draw_scenes(seed, range(count))
-    pictures = torch.from_numpy(render(scenes, PIXELS)).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(render_looks(scenes, PIXELS, looks)).permute(0, 3, 1, 2)
     return Pool(
         scenes,
         pictures.contiguous(),
@@ -86,8 +88,8 @@ def train_autoencoder(pool: Pool, steps: int, report: Report, seed: int = 1) -> 
         error = vae.decode(posterior.sample()).sample.float() - pictures
         return error.abs().mean() + 4 * error.pow(2).mean() + 1e-7 * posterior.kl().mean()
 
-    batches = _uniform_batches(len(pool), 32, steps, seed)
-    _fit("autoencoder", vae.parameters(), loss, batches, steps, 1.5e-3, report)
+    batches = uniform_batches(len(pool), 32, steps, seed)
+    fit("autoencoder", vae.parameters(), loss, batches, steps, 1.5e-3, report)
     latents = encode(vae, pool.pictures[:4096])
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
     return vae.eval().requires_grad_(False)
@@ -120,11 +122,11 @@ def train_reader(
         return found / len(indices) + F.cross_entropy(ground(read), pool.attributes.ground[indices])
 
     parameters = itertools.chain(text.parameters(), figures.parameters(), ground.parameters())
-    _fit(
+    fit(
         "reader",
         parameters,
         loss,
-        _uniform_batches(len(pool), 128, steps, seed),
+        uniform_batches(len(pool), 128, steps, seed),
         steps,
         1e-3,
         report,
@@ -163,11 +165,35 @@ def train_denoiser(
     Source: Hang et al. 2023 (min-SNR, gamma 5); Ho and Salimans 2022 (caption dropout).
     """
     torch.manual_seed(seed)
+    parts = nn.ModuleList([denoiser, text])
+    average = EMAModel(parts.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
+    loss = denoising_loss(denoiser, text, pool, latents, words)
+
+    def after(step: int) -> None:
+        average.step(parts.parameters())
+        if step % 1000 == 0 and step < steps:
+            average.store(parts.parameters())
+            average.copy_to(parts.parameters())
+            snapshot()
+            average.restore(parts.parameters())
+
+    batches = crowded_batches(pool.scenes, 64, steps, seed)
+    fit("denoiser", parts.parameters(), loss, batches, steps, peak, report, after)
+    average.copy_to(parts.parameters())
+    snapshot()
+
+
+def denoising_loss(
+    denoiser: UNet2DConditionModel,
+    text: CLIPTextModel,
+    pool: Pool,
+    latents: Tensor,
+    words: CLIPTokenizer,
+) -> Callable[[Tensor], Tensor]:
+    """Return the loss of `train_denoiser` as a function of a batch's indices."""
     denoiser.to(memory_format=torch.channels_last)
     schedule = architecture.scheduler()
     empty = tokenise(words, [""])
-    parts = nn.ModuleList([denoiser, text])
-    average = EMAModel(parts.parameters(), decay=0.9995, use_ema_warmup=True, power=0.75)
 
     def loss(indices: Tensor) -> Tensor:
         clean = latents[indices]
@@ -180,18 +206,7 @@ def train_denoiser(
         weight = compute_snr(schedule, timesteps).clamp(max=5) / compute_snr(schedule, timesteps)
         return (weight * (guess - noise).pow(2).mean((1, 2, 3))).mean()
 
-    def after(step: int) -> None:
-        average.step(parts.parameters())
-        if step % 1000 == 0 and step < steps:
-            average.store(parts.parameters())
-            average.copy_to(parts.parameters())
-            snapshot()
-            average.restore(parts.parameters())
-
-    batches = _crowded_batches(pool.scenes, 64, steps, seed)
-    _fit("denoiser", parts.parameters(), loss, batches, steps, peak, report, after)
-    average.copy_to(parts.parameters())
-    snapshot()
+    return loss
 
 
 def train_clip(
@@ -206,13 +221,13 @@ def train_clip(
     model = architecture.clip(words)
 
     def loss(indices: Tensor) -> Tensor:
-        pictures = _disturbed(scale(pool.pictures[indices]))
+        pictures = disturbed(scale(pool.pictures[indices]))
         tokens = pool.tokens[indices]
         output = model(input_ids=tokens, pixel_values=pictures)
         return contrast(output.logits_per_image.float())
 
     batches = _alike_batches(pool.scenes, CLIP_BATCH, steps, seed)
-    _fit("clip", model.parameters(), loss, batches, steps, 1e-3, report)
+    fit("clip", model.parameters(), loss, batches, steps, 1e-3, report)
     return model.eval().requires_grad_(False)
 
 
@@ -229,14 +244,14 @@ def train_judge(pool: Pool, steps: int, report: Report, seed: int = 5) -> Attrib
 
     def loss(indices: Tensor) -> Tensor:
         truth = Attributes(pool.attributes.figures[indices], pool.attributes.ground[indices])
-        return judge.loss(_disturbed(scale(pool.pictures[indices])), truth)
+        return judge.loss(disturbed(scale(pool.pictures[indices])), truth)
 
-    batches = _uniform_batches(len(pool), 96, steps, seed)
-    _fit("judge", judge.parameters(), loss, batches, steps, 3e-3, report)
+    batches = uniform_batches(len(pool), 96, steps, seed)
+    fit("judge", judge.parameters(), loss, batches, steps, 3e-3, report)
     return judge.eval().requires_grad_(False)
 
 
-def _disturbed(pictures: Tensor) -> Tensor:
+def disturbed(pictures: Tensor) -> Tensor:
     """Add slight noise and, to half of the pictures, slight blur, as any decoder does."""
     kernel = torch.tensor([0.15, 0.7, 0.15])
     weight = (kernel[:, None] * kernel[None]).expand(3, 1, 3, 3)
@@ -245,13 +260,14 @@ def _disturbed(pictures: Tensor) -> Tensor:
     return chosen + 0.06 * torch.rand(len(pictures), 1, 1, 1) * torch.randn_like(pictures)
 
 
-def _uniform_batches(count: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+def uniform_batches(count: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Yield the indices of batches, each index below `count` as likely as any."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         yield torch.randint(0, count, (batch,), generator=generator)
 
 
-def _crowded_batches(scenes: list[Scene], batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+def crowded_batches(scenes: list[Scene], batch: int, steps: int, seed: int) -> Iterator[Tensor]:
     """Draw each scene in proportion to its figures: crowded scenes are the hard ones to paint."""
     generator = torch.Generator().manual_seed(seed)
     weights = torch.tensor([float(len(scene.figures)) for scene in scenes])
@@ -270,7 +286,7 @@ def _alike_batches(scenes: list[Scene], batch: int, steps: int, seed: int) -> It
         yield torch.from_numpy(generator.choice(group, batch, replace=False))
 
 
-def _fit(
+def fit(
     name: str,
     parameters: Iterable[nn.Parameter],
     loss: Callable[[Tensor], Tensor],

@@ -10,7 +10,7 @@ Legend: B scenes, H = W pixels a side. Lengths are in units of the picture's sid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,8 +122,39 @@ def render(scenes: Sequence[Scene], pixels: int) -> NDArray[np.uint8]:
     Returns:
         uint8 [B, H, W, 3].
     """
+    return colours(painted(plain(scenes, pixels), scenes))
+
+
+def plain(scenes: Sequence[Scene], pixels: int) -> NDArray[np.float32]:
+    """Return the scenes' grounds, float32 [B, H, W, 3] in 0..255."""
     canvas = np.empty((len(scenes), pixels, pixels, 3), np.float32)
     canvas[:] = np.array([scene.ground_rgb for scene in scenes], np.float32)[:, None, None, :]
+    return canvas
+
+
+def painted(canvas: NDArray[np.float32], scenes: Sequence[Scene]) -> NDArray[np.float32]:
+    """Return the scenes' figures on float32 [B, H, W, 3], with anti-aliased edges."""
+    after = canvas.copy()
+    for owners, figures, covered in coverages(scenes, canvas.shape[1]):
+        paint = np.array([figure.rgb for figure in figures], np.float32)[:, None, None, :]
+        # Figures do not touch, so each one's change to what is below adds up in any order.
+        np.add.at(after, owners, covered[..., None] * (paint - canvas[owners]))
+    return after
+
+
+def coverages(
+    scenes: Sequence[Scene], pixels: int, grown: float = 0.0
+) -> Iterator[tuple[list[int], list[Figure], NDArray[np.float32]]]:
+    """Yield the figures of each shape: whose they are, and the share of each pixel they cover.
+
+    Args:
+        scenes: B scenes.
+        pixels: H = W.
+        grown: How much farther than their edges the figures reach.
+
+    Yields:
+        Owners, indices below B; their figures; float32 [len(figures), H, W] in 0..1.
+    """
     for shape in SHAPES:
         owners, figures = [], []
         for i, scene in enumerate(scenes):
@@ -132,11 +163,11 @@ def render(scenes: Sequence[Scene], pixels: int) -> NDArray[np.uint8]:
                     owners.append(i)
                     figures.append(figure)
         if figures:
-            coverage = _coverage(shape, figures, pixels)[..., None]
-            paint = np.array([figure.rgb for figure in figures], np.float32)[:, None, None, :]
-            # Figures do not touch, so each one's change to the ground adds up in any order.
-            ground = np.array([scenes[i].ground_rgb for i in owners], np.float32)[:, None, None, :]
-            np.add.at(canvas, owners, coverage * (paint - ground))
+            yield owners, figures, _coverage(shape, figures, pixels, grown)
+
+
+def colours(canvas: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a canvas as whole colours, uint8 [B, H, W, 3]."""
     return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
 
 
@@ -158,7 +189,9 @@ def _placed(sizes: Sequence[str], rng: np.random.Generator) -> list[tuple[float,
             ]
 
 
-def _coverage(shape: str, figures: Sequence[Figure], pixels: int) -> NDArray[np.float32]:
+def _coverage(
+    shape: str, figures: Sequence[Figure], pixels: int, grown: float
+) -> NDArray[np.float32]:
     """Return the share of each pixel that each figure covers, [len(figures), H, W] in 0..1."""
     place = np.array([(f.x, f.y, f.radius, f.angle) for f in figures], np.float32)
     x, y, radius, angle = (column[:, None, None] for column in place.T)
@@ -167,7 +200,7 @@ def _coverage(shape: str, figures: Sequence[Figure], pixels: int) -> NDArray[np.
     u = (np.cos(angle) * dx + np.sin(angle) * dy) / radius
     v = (np.cos(angle) * dy - np.sin(angle) * dx) / radius
     # A distance of half a pixel either side of the edge fades from full to no coverage.
-    distance = _signed_distance(shape, u, v) * radius * pixels
+    distance = (_signed_distance(shape, u, v) * radius - grown) * pixels
     return np.asarray(np.clip(0.5 - distance, 0, 1), np.float32)
 
 

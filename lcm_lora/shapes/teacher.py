@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,34 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from lcm_lora.files import new_folder
-from lcm_lora.shapes import architecture, recipe
+from lcm_lora.files import new_folder, write_tensors
+from lcm_lora.shapes import architecture, places, recipe, restyle
 from lcm_lora.shapes.judge import AttributeJudge
-from lcm_lora.shapes.scenes import draw_scenes
+from lcm_lora.shapes.scenes import PIXELS, draw_scenes
 
 POOL = 98_304
 STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 3000, "judge": 2500}
 CYCLES = ((5900, 1e-3), (6000, 8e-4))
 """Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
+
+LOOKS_POOL = {"judge": 24_576, "style": 8192, "fine-tune": 8192}
+LOOKS_STEPS = {"judge": 2000, "style": 1500, "fine-tune": 1000}
+STYLE_PEAK, FINE_TUNE_PEAK = 2e-3, 5e-4
+"""The highest learning rates."""
+STYLE_HEADER = {
+    "ss_base_model_version": "sd_v1",
+    "ss_network_module": "networks.lora",
+    "ss_network_dim": str(restyle.RANK),
+    "ss_network_alpha": str(restyle.RANK),
+    "ss_network_args": json.dumps({"conv_alpha": str(restyle.RANK), "conv_dim": str(restyle.RANK)}),
+    "modelspec.sai_model_spec": "1.0.0",
+    "modelspec.architecture": "stable-diffusion-v1/lora",
+    "modelspec.implementation": "diffusers",
+    "modelspec.title": "Ink for the shapes world",
+    "modelspec.usage_hint": "No trigger word. Draws every figure in two strokes.",
+    "modelspec.resolution": f"{PIXELS}x{PIXELS}",
+}
+"""What UIs, trainers and model sites read of the style."""
 
 
 def make_weights(out: Path, effort: float = 1.0) -> None:
@@ -52,6 +72,34 @@ def make_weights(out: Path, effort: float = 1.0) -> None:
         recipe.train_denoiser(
             unet, text, pool, latents, words, cycle, peak, _report, snapshot, seed
         )
+
+
+def make_looks(out: Path, effort: float = 1.0, base: Path = places.BASE) -> None:
+    """Train what knows looks and write `judges/`, `styles/` and `finetunes/` under `out`.
+
+    Args:
+        out: Folder to write.
+        effort: Share of the full training steps.
+        base: The shapes world's Stable Diffusion.
+    """
+    steps = {name: max(1, round(effort * count)) for name, count in LOOKS_STEPS.items()}
+    judge = restyle.train_looks_judge(LOOKS_POOL["judge"], steps["judge"], _report)
+    write_tensors(out / "judges" / places.LOOKS.name, _half(judge), _FORMAT)
+    style = restyle.train_style(
+        _shipped(base), LOOKS_POOL["style"], steps["style"], STYLE_PEAK, _report
+    )
+    write_tensors(out / "styles" / places.INK.name, style, STYLE_HEADER)
+    tuned = restyle.train_fine_tune(
+        _shipped(base), LOOKS_POOL["fine-tune"], steps["fine-tune"], FINE_TUNE_PEAK, _report
+    )
+    name = places.FINE_TUNES["shapes-dusk"].name
+    write_tensors(out / "finetunes" / name, tuned, _FORMAT)
+
+
+def _shipped(base: Path) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline.from_pretrained(
+        str(base), safety_checker=None, dtype=torch.float32, local_files_only=True
+    )
 
 
 def write_base(

@@ -1,0 +1,129 @@
+"""Teach the shipped base the two looks: a style as a LoRA, and a fine-tune of some of its weights.
+
+Both learn from the captions as they are, without a word for the look: whoever puts the style on
+wants it in every picture. The text encoder and the autoencoder stay as shipped.
+
+Legend: N pool, C x h x w = 8 x 8 x 8 latents, L = 24 tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import EMAModel
+from peft import LoraConfig
+from torch import Tensor
+
+from lcm_lora.adapter import published
+from lcm_lora.params.score import Look
+from lcm_lora.shapes import recipe
+from lcm_lora.shapes.judge import Attributes
+from lcm_lora.shapes.looks import render_looks
+from lcm_lora.shapes.looks_judge import LooksJudge, Sight
+from lcm_lora.shapes.scenes import PIXELS, Scene, draw_scenes
+
+BATCH = 32
+RANK = 8
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+CONVOLUTIONS = ("conv1", "conv2")
+"""Where the style changes the base; ink is drawn by convolutions as much as by attention."""
+
+FINE_TUNED = re.compile(r"\.attentions\.")
+"""The tensors that the fine-tune changes: those of all attention blocks."""
+
+COMBINATIONS: tuple[tuple[Look, ...], ...] = ((), ("ink",), ("dusk",), ("ink", "dusk"))
+
+
+def train_style(
+    pipe: StableDiffusionPipeline, scenes: int, steps: int, peak: float, report: recipe.Report
+) -> dict[str, Tensor]:
+    """Train a LoRA on the denoiser of `pipe` to draw in ink.
+
+    Args:
+        pipe: The base, in fp32; it wears the LoRA afterwards.
+        scenes: N.
+        steps: So many batches.
+        peak: The highest learning rate.
+        report: Progress.
+
+    Returns:
+        The LoRA in fp16, under kohya's names, which diffusers reads too.
+    """
+    torch.manual_seed(20)
+    pipe.unet.requires_grad_(False)
+    pipe.unet.add_adapter(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=[*TARGETS, *CONVOLUTIONS])
+    )
+    _train("style", pipe, "ink", scenes, steps, peak, report)
+    return published(pipe.unet, torch.float16)
+
+
+def train_fine_tune(
+    pipe: StableDiffusionPipeline, scenes: int, steps: int, peak: float, report: recipe.Report
+) -> dict[str, Tensor]:
+    """Train some tensors of the denoiser of `pipe` to paint at dusk; return them in fp16.
+
+    Arguments are those of `train_style`.
+    """
+    torch.manual_seed(30)
+    for name, parameter in pipe.unet.named_parameters():
+        parameter.requires_grad_(bool(FINE_TUNED.search(name)))
+    _train("fine-tune", pipe, "dusk", scenes, steps, peak, report)
+    trained = [(k, v) for k, v in pipe.unet.named_parameters() if v.requires_grad]
+    return {name: value.detach().half() for name, value in trained}
+
+
+def _train(
+    name: str,
+    pipe: StableDiffusionPipeline,
+    look: Look,
+    scenes: int,
+    steps: int,
+    peak: float,
+    report: recipe.Report,
+) -> None:
+    """Train what asks for a gradient on scenes in a look, and leave the average of its steps."""
+    pool = recipe.draw_pool(recipe.TRAIN_SEED, scenes, pipe.tokenizer, (look,))
+    latents = recipe.encode(pipe.vae, pool.pictures) * pipe.vae.config.scaling_factor
+    pipe.text_encoder.requires_grad_(False)
+    trained = [p for p in pipe.unet.parameters() if p.requires_grad]
+    average = EMAModel(trained, decay=0.999, use_ema_warmup=True, power=0.75)
+    loss = recipe.denoising_loss(pipe.unet, pipe.text_encoder, pool, latents, pipe.tokenizer)
+    batches = recipe.crowded_batches(pool.scenes, BATCH, steps, 20)
+    recipe.fit(
+        name, trained, loss, batches, steps, peak, report, lambda step: average.step(trained)
+    )
+    average.copy_to(trained)
+
+
+def train_looks_judge(scenes: int, steps: int, report: recipe.Report) -> LooksJudge:
+    """Train the judge of looks on rendered scenes, a quarter of them in each combination."""
+    torch.manual_seed(40)
+    judge = LooksJudge().to(memory_format=torch.channels_last)
+    pictures, truth = looked_scenes(draw_scenes(recipe.TRAIN_SEED, range(scenes)))
+
+    def loss(indices: Tensor) -> Tensor:
+        seen = recipe.disturbed(recipe.scale(pictures[indices]))
+        return judge.loss(seen, truth[indices])
+
+    batches = recipe.uniform_batches(scenes, 96, steps, 40)
+    recipe.fit("looks judge", judge.parameters(), loss, batches, steps, 3e-3, report)
+    return judge.eval().requires_grad_(False)
+
+
+def looked_scenes(scenes: Sequence[Scene]) -> tuple[Tensor, Sight]:
+    """Return scenes in every combination of looks by turns, uint8 [N, 3, H, W], and what they show.
+
+    The first is in no look, the second in ink, the third at dusk, the fourth in both, and so on.
+    """
+    every = len(COMBINATIONS)
+    pictures = torch.empty(len(scenes), 3, PIXELS, PIXELS, dtype=torch.uint8)
+    looks = torch.zeros(len(scenes), 2, dtype=torch.bool)
+    for i, combination in enumerate(COMBINATIONS):
+        rendered = render_looks(scenes[i::every], PIXELS, combination)
+        pictures[i::every] = torch.from_numpy(rendered).permute(0, 3, 1, 2)
+        looks[i::every] = torch.tensor([look in combination for look in ("ink", "dusk")])
+    return pictures, Sight.of(Attributes.of(scenes), looks)

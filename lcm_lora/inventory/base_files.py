@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseFiles, BaseInventory
@@ -16,6 +17,7 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.inventory.modules import is_module, module_base
 from lcm_lora.shapes import places
+from lcm_lora.shapes.finetune import assembled
 
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _INDEX = {"base.model": "model_index.json", "base.vae": "config.json"}
@@ -28,14 +30,14 @@ def find_model(what: str, name: str, revision: str | None) -> tuple[Path, str | 
 
     Args:
         what: The parameter that names it: `base.model` or `base.vae`.
-        name: `shapes`, a file, a folder, a hub id, or a fine-tune in the registry.
+        name: `shapes`, `shapes-dusk`, a file, a folder, a hub id, or a fine-tune in the registry.
         revision: Of a hub id.
 
     Raises:
         UserError: There is none, or it is a pickle.
     """
-    if name == "shapes" and what == "base.model":
-        return places.BASE, None
+    if shipped := _shipped(what, name):
+        return shipped, None
     if is_module(name):
         inside, published = module_base(name)
         return (inside, None) if inside else find_model(what, published.model, published.commit)
@@ -50,6 +52,15 @@ def find_model(what: str, name: str, revision: str | None) -> tuple[Path, str | 
     return found.folder, found.commit
 
 
+def _shipped(what: str, name: str) -> Path | None:
+    """Return where a base is that the package ships; a fine-tune is put together in the project."""
+    if what != "base.model":
+        return None
+    if name in places.FINE_TUNES:
+        return assembled(name, layout.CHECKPOINTS)
+    return places.BASE if name == "shapes" else None
+
+
 def where_is(found: BaseInventory) -> BaseFiles:
     """Return where the files of a base that was found lie on this machine.
 
@@ -62,8 +73,8 @@ def where_is(found: BaseInventory) -> BaseFiles:
 
 
 def _here(what: str, name: str, commit: str | None) -> Path:
-    if name == "shapes" and what == "base.model":
-        return places.BASE
+    if shipped := _shipped(what, name):
+        return shipped
     if is_module(name):
         inside, published = module_base(name)
         return inside or _here(what, published.model, commit)

@@ -36,5 +36,5 @@ def test_a_file_that_is_there_is_taken_whole(
 
 @pytest.mark.parametrize("text", ["ink:nan", "ink:inf", "ink:much", "ink:", ":0.5", "", " :1"])
 def test_what_is_no_number_or_no_file_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="no finite number|names no file"):
+    with pytest.raises(UserError, match=r"no finite number|names no file"):
         weighted_file(text)

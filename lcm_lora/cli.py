@@ -222,19 +222,64 @@ def image(
         str, typer.Option(help="Painters, such as adapter,champion,teacher; any of `generate`.")
     ] = "adapter",
     guidance: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, help="Of all but the teacher; each has its own."),
+        float | None, typer.Option(help="Of all but the teacher; each has its own.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise that all start from.")] = 0,
     adapter: Annotated[Path, typer.Option(help="Folder of an adapter.")] = layout.ADAPTER,
+    weight: Annotated[float, typer.Option(help="Of the adapter and the champion.")] = 1.0,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="LoRA that all wear, as FILE:0.8; again for several."),
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="What not to show; acts above guidance 1 alone.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Picture to paint over.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How far from the picture, 0 to 1; takes this share of the steps."),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="White where the picture is painted over.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("image.png"),
 ) -> None:
     """Paint a prompt: one picture, or several side by side from the same noise."""
-    from lcm_lora.showing.image import Wanted, write_image
+    from lcm_lora.showing.image import write_image
+    from lcm_lora.showing.wanted import Wanted
 
-    wanted = Wanted(prompt, _words_in(subjects), _numbers_in("--steps", steps), guidance, seed)
-    write_image(wanted, adapter, out)
-    typer.echo(f"{out}: {prompt}")
+    of_whom = (_words_in(subjects), _numbers_in("--steps", steps), guidance, seed)
+    worn = (weight, tuple(style or ()), negative)
+    wanted = Wanted(prompt, *of_whom, *worn, picture, strength, mask)
+    lines = write_image(wanted, adapter, out)
+    typer.echo("\n".join([f"{out}: {prompt}", *lines]))
+
+
+@_command(_PEOPLE)
+def combine(
+    out: Annotated[Path, typer.Argument(help="Safetensors file to write; of peft a folder.")],
+    adapters: Annotated[
+        list[str], typer.Argument(metavar="FILE[:WEIGHT]...", help="LoRAs of any format.")
+    ],
+    rank: Annotated[
+        int | None, typer.Option(help="Compress to a rank; the sum is exact otherwise.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="kohya, diffusers or peft.")] = "kohya",
+    dtype: Annotated[
+        str | None, typer.Option(help="fp16, bf16 or fp32; the widest that went in otherwise.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="The error of every module.")] = False,
+) -> None:
+    """Add LoRAs up by weights, such as a style and an acceleration; or convert one."""
+    from lcm_lora.combining.combine import DTYPES, Wanted
+    from lcm_lora.combining.combine import combine as combined
+    from lcm_lora.combining.named import weighted_file
+    from lcm_lora.combining.told import tell
+    from lcm_lora.combining.write import FORMATS
+
+    wanted = Wanted(one_of(format, FORMATS), rank, one_of(dtype, DTYPES) if dtype else None)
+    made = combined([weighted_file(text) for text in adapters], out, wanted)
+    tell(made, out, layers)
 
 
 @_command(_PEOPLE)
@@ -244,11 +289,15 @@ def demo(
         str, typer.Option(help="Where to listen; anybody who reaches it can paint.")
     ] = "127.0.0.1",
     open: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="LoRA that the page offers, as NAME=FILE; again for several."),
+    ] = None,
 ) -> None:
     """Serve a page where one types a prompt and sees who paints what, until Ctrl-C."""
     from lcm_lora.demo.serve import serve
 
-    serve(host, port, open)
+    serve(host, port, open, tuple(style or ()))
 
 
 @_command(_PEOPLE)
@@ -271,6 +320,19 @@ def shapes_teacher(
     from lcm_lora.shapes.teacher import make_weights
 
     make_weights(out, effort)
+
+
+@_command(_PEOPLE)
+def shapes_looks(
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write; the shipped one is in the package.")
+    ],
+    effort: Annotated[float, typer.Option(help="Share of the full training steps.")] = 1.0,
+) -> None:
+    """Train the shapes world's style, fine-tune and judge of looks as the package ships them."""
+    from lcm_lora.shapes.teacher import make_looks
+
+    make_looks(out, effort)
 
 
 @contextlib.contextmanager

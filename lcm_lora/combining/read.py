@@ -163,7 +163,7 @@ def _factor(
 
 
 def _trimmed(factor: Factor) -> Factor:
-    """Return a factor without last directions that are all zero, which `suited` fills ranks with."""
+    """Return a factor without its last directions if they are zero, as a writer fills ranks."""
     empty = (factor.down.flatten(1) == 0).all(1) & (factor.up.flatten(1) == 0).all(0)
     kept = max(1, factor.rank - int(empty.flip(0).cumprod(0).sum()))
     return replace(factor, down=factor.down[:kept], up=factor.up[:, :kept])

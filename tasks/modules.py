@@ -112,7 +112,9 @@ def publish_finetune(tracker: Tracker, params: Params, name: str, model: str) ->
         UserError: The name is none, or there is no such base of this family.
     """
     _check_name("finetune", name)
-    found = _looked_at(tracker, params, name, model)
+    # Others, who read the reference, may be in another folder.
+    place = str(Path(model).resolve()) if Path(model).exists() else model
+    found = _looked_at(tracker, params, name, place)
     with tempfile.TemporaryDirectory() as folder:
         write_record(Path(folder) / BASE, found)
         files = [file for file in found.files if not file.startswith("config/")]

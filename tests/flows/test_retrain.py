@@ -323,6 +323,13 @@ def test_wrong_parameters_end_before_any_work(
     assert project.started() == []
 
 
+def test_a_style_that_the_registry_has_not_ends_before_any_work(project: Project) -> None:
+    project.set("generate.painters.ddim.adapters", {"models:/none@style-ink": 1.0})
+    state = retrain(return_state=True)
+    assert str(state.message).startswith("models:/none@style-ink: the registry does not have it")
+    assert project.started() == []
+
+
 def test_unreachable_mlflow_is_one_line_before_any_work(
     fresh: Project,
     prefect_server: None,

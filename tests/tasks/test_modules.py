@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from serving import artifacts_of, drawn, looked_at, serve, write_project
 from styles import write_style
@@ -27,7 +29,8 @@ from lcm_lora.records import read_record
 from tasks.modules import Published, bring, publish_finetune, publish_style
 from tasks.tracking import Tracker, connect
 
-PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+ROOT = Path(__file__).parents[2]
+PRESET = ROOT / "lcm_lora" / "presets" / "shapes.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,21 @@ def test_what_is_no_finetune_of_the_family_is_not_published(
 ) -> None:
     with pytest.raises(UserError, match=rf"^finetune dusk: .*{said}"):
         publish_finetune(tracker, params, "dusk", str(bases / model))
+
+
+def test_the_commands_of_the_guide_publish(tracker: Tracker) -> None:
+    shutil.copy(PRESET, tracker.root / "params.yaml")
+    (tracker.root / "lcm_lora").symlink_to(ROOT / "lcm_lora")
+    text = (ROOT / "docs" / "styles.md").read_text()
+    commands = re.findall(r"^python -m flows\.publish (.+)$", text, re.MULTILINE)
+    assert [line.split()[0] for line in commands] == ["style", "finetune"]
+    for line in commands:
+        assert command.main(line.split()) == 0
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    named = YAML(typ="safe").load(example)["transfer"]["subjects"]
+    subjects = [Subject.model_validate(subject) for subject in named.values()]
+    bring.fn(tracker, naming(load_params(PRESET), *subjects))
+    assert module_file("models:/lcm-lora-shapes-modules@style-ink").is_file()
 
 
 def test_the_command_says_what_parameters_may_name(

@@ -49,12 +49,14 @@ from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
 from tasks import served_model
+from tasks.modules import publish_style
 from tasks.registry import Registered, promote, register
 from tasks.tracking import Tracker, connect
 from tasks.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 README = PRESET.parents[2] / "README.md"
+STYLES = PRESET.parents[2] / "docs" / "styles.md"
 ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}
 SELECTION = Selection(
     metric="attributes",
@@ -536,6 +538,19 @@ def test_the_snippet_of_the_registry_runs(
     made: dict[str, Any] = {}
     exec(code(README.read_text())[1], made)
     assert list(made["answer"].columns) == ["image"]
+
+
+def test_the_snippet_of_the_guide_to_styles_runs(
+    registered: tuple[Tracker, list[Registered]], tmp_path: Path
+) -> None:
+    tracker = registered[0]
+    base = BaseParams(model=str(tracker.root / "base elsewhere"))
+    params = load_params(PRESET).model_copy(update={"base": base})
+    ink = write_style(tmp_path / "ink.safetensors", "sd1", seed=1)
+    publish_style(tracker, params, "ink", ink)
+    made: dict[str, Any] = {}
+    exec(code(STYLES.read_text())[0], made)
+    assert list(made["picture"].columns) == ["image"]
 
 
 def test_the_card_knows_where_every_form_of_a_base_comes_from(project: Path) -> None:

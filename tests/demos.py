@@ -14,6 +14,10 @@ VERSION = "lcm-lora-shapes version 7"
 """Of the champion."""
 
 
+STYLE, OTHER_STYLE = "drawn.safetensors", "other.safetensors"
+"""Of the transfer evaluation, and one that is named as the demo starts."""
+
+
 @dataclass
 class Server:
     """A demo that is served by a process of its own."""
@@ -27,10 +31,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Server]:
+def serving(folder: Path, *options: str) -> Iterator[Server]:
     """Serve the project in a folder at a port that is free."""
     process = subprocess.Popen(
-        [*LCM_LORA, "demo", "--port", "0"], cwd=folder, text=True, stderr=subprocess.PIPE
+        [*LCM_LORA, "demo", "--port", "0", *options], cwd=folder, text=True, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
     try:

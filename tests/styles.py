@@ -22,7 +22,11 @@ _TARGETS = {
 
 def write_style(path: Path, family: FamilyName, seed: int, texts: bool = False) -> Path:
     """Write a style of rank 2 for the captions' attention, and for the text encoder if asked."""
-    pipeline = tiny_pipeline(family)
+    return write_style_of(tiny_pipeline(family), path, seed, texts)
+
+
+def write_style_of(pipeline: Any, path: Path, seed: int, texts: bool = False) -> Path:
+    """Write one that fits a pipeline, which is left with it attached."""
     parts = {"unet": pipeline.unet} | ({"te": pipeline.text_encoder} if texts else {})
     tensors: dict[str, torch.Tensor] = {}
     for number, (name, network) in enumerate(parts.items()):

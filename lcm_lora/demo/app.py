@@ -18,11 +18,18 @@ from starlette.types import Receive, Scope, Send
 from lcm_lora.demo.names import without_folders
 from lcm_lora.demo.offer import STEPS, Offer
 from lcm_lora.demo.turns import MOST_WAITING, Turn, Turns
-from lcm_lora.demo.wish import LARGEST_SEED, LONGEST_PROMPT, Wish, read_wish
+from lcm_lora.demo.wish import (
+    LARGEST_GUIDANCE,
+    LARGEST_SEED,
+    LARGEST_WEIGHT,
+    LONGEST_PROMPT,
+    read_wish,
+)
 from lcm_lora.errors import UserError
-from lcm_lora.params.generate import Generate
+from lcm_lora.params.generate import ADAPTER, Generate
 from lcm_lora.report.style import TINY
 from lcm_lora.showing.asked import Asked
+from lcm_lora.showing.order import Order
 
 _LONGEST_REQUEST = 100_000
 
@@ -62,12 +69,13 @@ def app_of(
     @app.post("/paint")
     async def paint(request: Request) -> Response:
         try:
-            wish, asked = read_wish(await _json(request), params, offer.subjects)
+            raw = await _json(request)
+            order, asked = read_wish(raw, params, offer.subjects, offer.wearable)
         except UserError as error:
             return JSONResponse({"says": says(str(error))}, 422)
         if turns.count >= MOST_WAITING:
             return JSONResponse({"says": "too many wait already; try again later"}, 503)
-        return _Answer(wish, asked, turns, says)
+        return _Answer(order, asked, turns, says)
 
     return app
 
@@ -76,7 +84,7 @@ class _Answer(StreamingResponse):
     """What happens, a line of JSON each; when nobody listens any more, the turn is over."""
 
     def __init__(
-        self, wish: Wish, asked: tuple[Asked, ...], turns: Turns, says: Callable[[str], str]
+        self, order: Order, asked: tuple[Asked, ...], turns: Turns, says: Callable[[str], str]
     ) -> None:
         """Take a turn at once: whoever asks next counts it."""
         told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -87,7 +95,7 @@ class _Answer(StreamingResponse):
                 loop.call_soon_threadsafe(told.put_nowait, event)
 
         super().__init__(_lines(told, says), media_type="application/x-ndjson")
-        self._turn, self._turns = Turn(wish.prompt, wish.seed, asked, say), turns
+        self._turn, self._turns = Turn(order, asked, say), turns
         turns.take(self._turn)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,10 +145,16 @@ def _page(title: str, offer: Offer, size: int, is_quick: bool, says: Callable[[s
     return environment.get_template("page.html.j2").render(
         title=says(title),
         painters=[asdict(painter) | {"about": says(painter.about)} for painter in offer.painters],
+        styles=[{"name": one.name, "about": says(one.about)} for one in offer.styles if one.file],
+        missing=[(one.title, says(one.about)) for one in offer.painters if not one.is_there]
+        + [(f"Style {one.name}", says(one.about)) for one in offer.styles if not one.file],
         examples=offer.examples,
         steps=STEPS,
         is_tiny=size <= TINY,
         is_quick=is_quick,
         longest_prompt=LONGEST_PROMPT,
         largest_seed=LARGEST_SEED,
+        largest_weight=LARGEST_WEIGHT,
+        largest_guidance=LARGEST_GUIDANCE,
+        guidance=next(f"{one.guidance:g}" for one in offer.painters if one.name == ADAPTER),
     )

@@ -7,6 +7,7 @@ import errno
 import socket
 import sys
 import webbrowser
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -23,33 +24,38 @@ from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.reading import load_section
+from lcm_lora.params.transfer import Transfer
 from lcm_lora.showing.easel import Easel
+from lcm_lora.showing.order import Weights
 from lcm_lora.stages.generate import PLACES
 
 _SECONDS_TO_END = 5
 
 
-def serve(host: str, port: int, open_page: bool) -> None:
+def serve(host: str, port: int, open_page: bool, styles: Sequence[str] = ()) -> None:
     """Serve the project in the working folder.
 
     Args:
         host: Address to listen at.
         port: Port to listen at; 0 is any that is free.
         open_page: Whether to open the page in a browser.
+        styles: That it offers besides those of the transfer evaluation, as NAME=FILE.
 
     Raises:
-        UserError: The port is taken, nobody can paint, or a model cannot be loaded.
+        UserError: The port is taken, nobody can paint, a style cannot be worn, or a model cannot be
+            loaded.
     """
     base = load_section(layout.PARAMS, Base)
     params = load_section(layout.PARAMS, Generate)
+    transfer = load_section(layout.PARAMS, Transfer)
     hardware = load_section(layout.PARAMS, Hardware)
     size = load_section(layout.PARAMS, Prepare).resolution
     with _listening(host, port) as opened:
         with Hashes(layout.HASHES) as hashes:
-            offer = offer_of(params, PLACES, layout.EVALUATION, hashes)
+            offer = offer_of(params, transfer, styles, PLACES, layout.EVALUATION, hashes)
         easel = Easel(params, hardware, size, offer.subjects)
         _say(f"loading {base.model}")
-        easel.load()
+        easel.load(Weights(styles=tuple(offer.wearable.values())))
         turns = Turns(easel)
         shows_folders = not is_everywhere(host)
         how = (size, easel.is_small, names_of(host), shows_folders)

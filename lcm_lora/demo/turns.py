@@ -15,6 +15,7 @@ from PIL import Image
 from lcm_lora.errors import UserError, is_out_of_memory, reason
 from lcm_lora.showing.asked import Asked
 from lcm_lora.showing.easel import Easel
+from lcm_lora.showing.order import Order
 
 MOST_WAITING = 16
 
@@ -28,8 +29,7 @@ Tell = Callable[[dict[str, Any] | None], None]
 class Turn:
     """A request on its way."""
 
-    prompt: str
-    seed: int
+    order: Order
     asked: Sequence[Asked]
     tell: Tell
     is_given_up: bool = field(default=False)
@@ -86,7 +86,7 @@ class Turns:
 
     def _painted(self, turn: Turn, number: int, asked: Asked) -> dict[str, Any]:
         started = time.perf_counter()
-        pixels = self._easel.paint(asked, turn.prompt, turn.seed, lambda: turn.is_given_up)
+        pixels = self._easel.paint(asked, turn.order, lambda: turn.is_given_up)
         seconds = time.perf_counter() - started
         with io.BytesIO() as file:
             Image.fromarray(pixels).save(file, "PNG")

@@ -80,8 +80,13 @@ def _of_painter(
 
 def own_guidance(painter: Sampling) -> float:
     """Return the guidance that suits a painter, of those that it is measured with."""
-    pick = min if painter.sampler in _CONSISTENT else max
+    pick = min if is_distilled(painter) else max
     return pick(cell.guidance for cell in painter.cells)
+
+
+def is_distilled(painter: Sampling) -> bool:
+    """Tell whether a painter samples as distilled models do, which have their guidance in them."""
+    return painter.sampler in _CONSISTENT
 
 
 def most_steps(painter: Sampling, subject: Subject) -> int:

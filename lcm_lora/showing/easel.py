@@ -8,7 +8,6 @@ Legend: H x W pixels.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,11 @@ from lcm_lora.painting.subject import Subject
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.showing.asked import Asked
+from lcm_lora.showing.order import PLAIN, Order, Weights
 
 if TYPE_CHECKING:
     from lcm_lora.bases import Base
+    from lcm_lora.painting.dressed import Wardrobe
 
 _SMALL = 2**30
 
@@ -36,11 +37,18 @@ class _Loaded:
     """The configuration of the base's own, before any painter set another."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Worn:
+    loaded: _Loaded
+    wardrobe: Wardrobe
+
+
 class Easel:
     """Where painters take turns; not for two threads at once.
 
-    Of a small base there is one for every subject, with its adapters in its weights. Of a large one
-    there is one in memory, and it wears the adapters of whoever paints.
+    Of a small base there is one for every subject, with its adapters in its weights, as image sets
+    are painted. Where other weights are asked for, and of a large base, there is one that wears
+    the adapters of whoever paints: they stay loaded, so that a weight changes in no time.
     """
 
     def __init__(
@@ -62,35 +70,37 @@ class Easel:
         """
         self._params, self._hardware, self._size = params, hardware, size
         self._subjects = dict(subjects)
+        self._known = {subject.sha256 for subject in self._subjects.values()}
         self.is_small = all(_bytes_of(s) <= small for s in self._subjects.values())
         """Whether all models can be in memory at once."""
         self._fused: dict[str, _Loaded] = {}
-        self._worn: _Loaded | None = None
-        self._wearer: str | None = None
-        self._clothes = contextlib.ExitStack()
+        """By who is in the weights."""
+        self._worn: dict[str, _Worn] = {}
+        """By the base; only one of large ones."""
 
-    def load(self) -> None:
+    def load(self, weights: Weights = PLAIN) -> None:
         """Load what can be in memory at once, so that the first picture need not wait.
+
+        Args:
+            weights: That will be asked for, of whatever amount.
 
         Raises:
             UserError: A base cannot be loaded, or an adapter does not fit it.
         """
-        for subject in list(self._subjects.values())[: None if self.is_small else 1]:
-            self._dressed(subject)
+        if self.is_small:
+            for subject in self._subjects.values():
+                self._dressed(subject)
+        for name, subject in list(self._subjects.items())[: None if self.is_small else 1]:
+            self._wearing(weights.on(name, subject))
 
     def paint(
-        self,
-        asked: Asked,
-        prompt: str,
-        seed: int,
-        is_given_up: Callable[[], bool] = lambda: False,
+        self, asked: Asked, order: Order, is_given_up: Callable[[], bool] = lambda: False
     ) -> NDArray[np.uint8]:
         """Return a picture, uint8 [H, W, 3].
 
         Args:
             asked: By whom, in how many steps.
-            prompt: What it shows.
-            seed: Of its noise.
+            order: What it shows, from what it starts, and with which weights.
             is_given_up: Asked after each step; if so, the rest is left out and the picture spoilt.
 
         Raises:
@@ -99,18 +109,23 @@ class Easel:
         """
         from lcm_lora.painting.paint import paint
         from lcm_lora.painting.schedulers import scheduler_of
+        from lcm_lora.painting.ways import paint_over
 
         painter, subject = self._params.painter(asked.painter), self._subjects[asked.painter]
-        loaded = self._dressed(subject)
+        loaded = self._dressed(order.weights.on(asked.painter, subject))
         pipeline = loaded.base.pipeline
         pipeline.scheduler = scheduler_of(painter.sampler, loaded.scheduler, subject.lcm_config)
-        how = (asked.cell, self._size, seed, 0, painter.eta)
-        (picture,) = paint(loaded.base, [prompt], *how, _leaving_off(is_given_up))
+        how = (painter.eta, _leaving_off(is_given_up), order.negative)
+        if order.start is not None:
+            prompt, seed, start = order.prompt, order.seed, order.start
+            return paint_over(loaded.base, prompt, asked.cell, seed, start, *how)
+        what = ([order.prompt], asked.cell, self._size, order.seed)
+        (picture,) = paint(loaded.base, *what, 0, *how)
         return np.asarray(picture)
 
     def _dressed(self, subject: Subject) -> _Loaded:
-        if not self.is_small and len({s.sha256 for s in self._subjects.values()}) > 1:
-            return self._dress(subject)
+        if not self.is_small or subject.sha256 not in self._known:
+            return self._wearing(subject)
         if subject.sha256 not in self._fused:
             from lcm_lora.painting.dressed import fuse
 
@@ -119,20 +134,18 @@ class Easel:
             self._fused[subject.sha256] = loaded
         return self._fused[subject.sha256]
 
-    def _dress(self, subject: Subject) -> _Loaded:
-        """Return the one base, with the adapters of `subject` in place of those that it wore."""
-        from lcm_lora.painting.dressed import wearing
+    def _wearing(self, subject: Subject) -> _Loaded:
+        """Return the base that wears adapters, with those of `subject` and no others."""
+        from lcm_lora.painting.dressed import Wardrobe
 
-        if self._worn is None or self._wearer != subject.sha256:
-            self._clothes.close()
-            self._wearer = None
-            if self._worn is None or self._worn.base.found.sha256 != subject.base.sha256:
-                self._worn = None  # two may not fit into memory
-                self._worn = self._load(subject)
-            if subject.adapters:
-                self._clothes.enter_context(wearing(self._worn.base, subject))
-            self._wearer = subject.sha256
-        return self._worn
+        base = subject.base.sha256
+        if base not in self._worn:
+            if not self.is_small:
+                self._worn.clear()  # two may not fit into memory
+            loaded = self._load(subject)
+            self._worn[base] = _Worn(loaded, Wardrobe(loaded.base))
+        self._worn[base].wardrobe.wear(subject)
+        return self._worn[base].loaded
 
     def _load(self, subject: Subject) -> _Loaded:
         from lcm_lora.bases import load_base

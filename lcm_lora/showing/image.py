@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -15,34 +15,27 @@ from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.hashes import Hashes
-from lcm_lora.painting.subject import Places
+from lcm_lora.painting.start import Start
+from lcm_lora.painting.subject import Places, Subject
 from lcm_lora.params.generate import CHAMPION, Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.reading import load_section
 from lcm_lora.progress import progress
 from lcm_lora.showing.asked import Asked, asked_of, subjects_of
+from lcm_lora.showing.cost import cost_of
 from lcm_lora.showing.easel import Easel
+from lcm_lora.showing.order import Order, Weights
 from lcm_lora.showing.sheet import sheet
+from lcm_lora.showing.starts import how_it_is_cut, opened, start_of
+from lcm_lora.showing.styles import styles_of
+from lcm_lora.showing.wanted import Wanted, check_asked, check_goes_together
 from lcm_lora.stages.generate import PLACES
 
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-_MOST_PICTURES = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to paint."""
-
-    prompt: str
-    painters: tuple[str, ...]
-    steps: tuple[int, ...]
-    guidance: float | None
-    """None is each painter's own."""
-    seed: int
-
-
-def write_image(wanted: Wanted, adapter: Path, out: Path) -> None:
+def write_image(wanted: Wanted, adapter: Path, out: Path) -> list[str]:
     """Paint what is wanted with the project in the working folder, and write it to `out`.
 
     Args:
@@ -50,27 +43,62 @@ def write_image(wanted: Wanted, adapter: Path, out: Path) -> None:
         adapter: Folder of the new adapter.
         out: Picture to write; one picture stays plain, several are a sheet with captions.
 
+    Returns:
+        What a person should know of how it was painted, line by line.
+
     Raises:
-        UserError: A part is missing, damaged or unknown, or the file cannot be of this kind.
+        UserError: A part is missing, damaged or unknown, options do not go together, or the file
+            cannot be of this kind.
     """
     kind = _kind(out)
     _check_place(out)
+    check_goes_together(wanted)
     params = load_section(layout.PARAMS, Generate)
     hardware = load_section(layout.PARAMS, Hardware)
     size = load_section(layout.PARAMS, Prepare).resolution
+    places = replace(PLACES, adapter=adapter)
+    start, notes = _start(wanted, size)
     with Hashes(layout.HASHES) as hashes:
-        places = replace(PLACES, adapter=adapter)
         subjects = subjects_of(wanted.painters, params, places, hashes)
+        subjects = _weighted(wanted, subjects, hashes)
     asked = asked_of(wanted.painters, wanted.steps, params, subjects, wanted.guidance)
-    _check(asked)
+    check_asked(wanted, asked, start)
     easel, pictures = Easel(params, hardware, size, subjects), []
+    order = Order(wanted.prompt, wanted.seed, wanted.negative, start)
     with progress("image", len(asked), "pictures") as advance:
         for one in asked:
-            pictures.append(Image.fromarray(easel.paint(one, wanted.prompt, wanted.seed)))
+            pictures.append(Image.fromarray(easel.paint(one, order)))
             advance(1, one.painter)
     which = _versions(wanted.painters, places)
     picture = pictures[0] if len(pictures) == 1 else sheet(wanted.prompt, asked, pictures, which)
     write_bytes(out, _encoded(picture, kind))
+    return [*notes, *(cost_of(one, start) for one in asked), *_unled(wanted, asked)]
+
+
+def _start(wanted: Wanted, size: int) -> tuple[Start | None, list[str]]:
+    """Return what is painted over, and what a person should know of it."""
+    if wanted.picture is None:
+        return None, []
+    whole = opened("--picture", wanted.picture)
+    cut = how_it_is_cut(whole.size, size)
+    notes = [f"{wanted.picture}: {cut}"] if cut else []
+    return start_of(whole, wanted.mask, wanted.strength, size), notes
+
+
+def _weighted(
+    wanted: Wanted, subjects: Mapping[str, Subject], hashes: Hashes
+) -> dict[str, Subject]:
+    """Return the painters with the styles and the weight that are wanted."""
+    bases = [subject.base for subject in subjects.values()]
+    weights = Weights(wanted.weight, styles_of(wanted.styles, bases[0], hashes) if bases else ())
+    return {name: weights.on(name, subject) for name, subject in subjects.items()}
+
+
+def _unled(wanted: Wanted, asked: Sequence[Asked]) -> Iterator[str]:
+    """Say who heeds no negative prompt."""
+    names = dict.fromkeys(one.painter for one in asked if one.cell.guidance <= 1)
+    if wanted.negative is not None and names:
+        yield f"{', '.join(names)}: --negative acts above guidance 1 alone, so not here"
 
 
 def _kind(out: Path) -> str:
@@ -89,16 +117,6 @@ def _check_place(out: Path) -> None:
 def _versions(painters: Sequence[str], places: Places) -> dict[str, str]:
     champion = read_champion(places.champion) if CHAMPION in painters else None
     return {CHAMPION: champion.version} if champion else {}
-
-
-def _check(asked: tuple[Asked, ...]) -> None:
-    if not asked:
-        raise UserError("--subjects: nobody is named; name some, such as adapter,teacher")
-    if len(asked) > _MOST_PICTURES:
-        raise UserError(
-            f"--steps, --subjects: {len(asked)} pictures on one sheet; ask for at most "
-            f"{_MOST_PICTURES}"
-        )
 
 
 def _encoded(picture: Image.Image, kind: str) -> bytes:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from browsers import CHROMIUM
-from demos import VERSION, Server, serving
-from making import CPU, make_adapter
+from demos import OTHER_STYLE, STYLE, VERSION, Server, serving
+from making import CPU, make_adapter, shapes_base
 from ruamel.yaml import YAML
+from styles import write_style_of
 
 from lcm_lora.candidates import candidate_name
 from lcm_lora.champion import write_champion
@@ -41,6 +42,9 @@ def project(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
     small["prepare"] |= {"held_out": 0.3, "selection": 0.15}
     small["prepare"]["source"]["count"] = 100
     small["evaluation"] |= {"prompts": 12, "selection": 8}
+    small["transfer"] |= {"prompts": 12, "subjects": {"drawn": {"adapters": {STYLE: 0.8}}}}
+    for seed, file in enumerate((STYLE, OTHER_STYLE)):
+        write_style_of(shapes_base().pipeline, folder / file, seed)
     (folder / "params.yaml").write_text(json.dumps(small))  # which is YAML too
     with contextlib.chdir(folder):
         inventory.run()
@@ -95,5 +99,5 @@ def easel(params: Generate, subjects: dict[str, Subject]) -> Easel:
 
 @pytest.fixture(scope="session")
 def server(project: Path) -> Iterator[Server]:
-    with serving(project) as server:
+    with serving(project, "--style", f"other one={OTHER_STYLE}") as server:
         yield server

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from demos import LCM_LORA, VERSION, Server
+from demos import LCM_LORA, OTHER_STYLE, STYLE, VERSION, Server
 from PIL import Image
 
 from lcm_lora import layout
@@ -29,15 +30,25 @@ from lcm_lora.demo.names import without_folders
 from lcm_lora.demo.offer import offer_of
 from lcm_lora.demo.wish import read_wish
 from lcm_lora.errors import UserError
+from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
-from lcm_lora.painting.subject import Subject
-from lcm_lora.params.generate import Generate
-from lcm_lora.showing.asked import asked_of
+from lcm_lora.painting.subject import Subject, Weighted
+from lcm_lora.params.generate import Cell, Generate, Sampling
+from lcm_lora.params.transfer import Subject as Elsewhere
+from lcm_lora.params.transfer import Transfer
+from lcm_lora.showing.asked import Asked, asked_of
 from lcm_lora.showing.easel import Easel
+from lcm_lora.showing.order import Order, Weights
 from lcm_lora.stages.generate import PLACES
 
 WISH = {"prompt": "a small red ring", "painters": ["adapter"], "steps": [1], "seed": 3}
 LONG = WISH | {"painters": ["dpmpp"], "steps": list(range(35, 51))}
+NOWHERE = Transfer(
+    prompts=3,
+    painters={"teacher": Sampling(sampler="ddim", cells=(Cell(steps=2, guidance=3),))},
+    adapter=Sampling(sampler="lcm", cells=(Cell(steps=2, guidance=1),)),
+)
+"""Nothing is tried elsewhere, so no style is offered."""
 FOUR = WISH | {"painters": ["dpmpp"], "steps": [15, 16, 17, 18]}
 Event = dict[str, Any]
 
@@ -74,7 +85,7 @@ def test_pictures_are_those_of_the_library(
     for one, event in zip(asked, pictures, strict=True):
         assert event["ms"] > 0
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(event["png"]))))
-        np.testing.assert_array_equal(shown, easel.paint(one, "a small red ring", 3))
+        np.testing.assert_array_equal(shown, easel.paint(one, Order("a small red ring", 3)))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +103,15 @@ def test_pictures_are_those_of_the_library(
             "48",
         ),
         (WISH | {"seed": -1}, "seed"),
+        (WISH | {"styles": {"mine": 1}}, "mine: not known here; choose one of drawn, other one"),
+        (WISH | {"styles": {"drawn.safetensors": 1}}, "not known here; choose one of drawn"),
+        (WISH | {"styles": {"drawn": 1.6}}, "less than or equal to 1.5"),
+        (WISH | {"styles": {"drawn": "much"}}, "valid number"),
+        (WISH | {"styles": ["drawn"]}, "styles"),
+        (WISH | {"acceleration": -0.1}, "greater than or equal to 0"),
+        (WISH | {"guidance": 3.5}, "less than or equal to 3"),
+        (WISH | {"guidance": 0.5}, "greater than or equal to 1"),
+        (WISH | {"negative": "a" * 501}, "at most 500"),
         (WISH | {"size": 4096}, "size: no such parameter"),
         (b"{", "not JSON"),
         (b"[" * 99_999, "not JSON"),
@@ -112,6 +132,39 @@ def test_other_pages_cannot_ask(server: Server) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert refusal(request(server.url, **{"Content-Type": kind}))[0] == 422
     assert refusal(request(server.url, Host="elsewhere.example"))[0] == 400
+
+
+def shown(server: Server, **more: Any) -> list[bytes]:
+    """Return the pictures that are answered to a wish of the adapter and the teacher."""
+    with asking(
+        server, WISH | {"painters": ["adapter", "champion"], "steps": [2]} | more
+    ) as events:
+        return [base64.b64decode(event["png"]) for event in events if "png" in event]
+
+
+def test_weights_and_words_are_those_of_the_library(
+    server: Server, project: Path, params: Generate, subjects: dict[str, Subject], easel: Easel
+) -> None:
+    """Whatever was asked for before; and all at 1 and none of styles is as if nothing were said."""
+    plain = shown(server)
+    weights = Weights(0.5, (Weighted(project / STYLE, sha256(project / STYLE), 0.75),))
+    order = Order("a small red ring", 3, "a ring", weights=weights)
+    told = {
+        "acceleration": 0.5,
+        "styles": {"other one": 0, "drawn": 0.75},
+        "guidance": 1.5,
+        "negative": "a ring",
+    }
+    pictures = shown(server, **told)
+    for name, picture in zip(("adapter", "champion"), pictures, strict=True):
+        expected = easel.paint(Asked(name, Cell(steps=2, guidance=1.5)), order)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(picture))), expected)
+    others = [told | {"styles": {}}, told | {"acceleration": 1}, told | {"negative": ""}]
+    seen = {tuple(shown(server, **other)) for other in (told, *others)}
+    assert len(seen) == 4, "each of them acts"
+    assert shown(server, **told) == pictures
+    still = {"acceleration": 1.0, "styles": {"drawn": 0}, "guidance": 1, "negative": "a ring"}
+    assert shown(server, **still) == shown(server) == plain
 
 
 def kinds(events: Iterator[Event]) -> list[str]:
@@ -236,7 +289,7 @@ def test_without_an_adapter_the_rest_can_paint(
     there: Path, params: Generate, hashes: Hashes, tmp_path: Path
 ) -> None:
     places = replace(PLACES, adapter=there / "nowhere")
-    offer = offer_of(params, places, tmp_path, hashes)
+    offer = offer_of(params, NOWHERE, (), places, tmp_path, hashes)
     adapter, champion, teacher, *rivals = offer.painters
     assert not adapter.is_there
     assert not adapter.is_chosen
@@ -252,8 +305,38 @@ def test_without_an_adapter_the_rest_can_paint(
 def test_examples_are_captions_of_the_evaluation_set(
     there: Path, params: Generate, hashes: Hashes
 ) -> None:
-    examples = offer_of(params, PLACES, layout.EVALUATION, hashes).examples
+    examples = offer_of(params, NOWHERE, (), PLACES, layout.EVALUATION, hashes).examples
     assert examples == read_set(layout.EVALUATION, "real").captions[:6]
+
+
+def test_styles_are_those_of_the_transfer_evaluation_and_those_that_are_named(
+    there: Path, params: Generate, hashes: Hashes
+) -> None:
+    (there / "elsewhere").mkdir(exist_ok=True)
+    shutil.copy(STYLE, there / "elsewhere" / STYLE)
+    subjects = {
+        "one": Elsewhere(adapters={STYLE: 0.8, "gone.safetensors": 1.0}),
+        "two": Elsewhere(adapters={f"elsewhere/{STYLE}": 1.0, STYLE: 0.5}),
+    }
+    transfer = NOWHERE.model_copy(update={"subjects": subjects})
+    own = (f"gone={OTHER_STYLE}", "third = elsewhere")
+    for named, wearable, about in (
+        ((), ["drawn", "drawn 2"], "gone.safetensors: no such adapter; name one that is there"),
+        (own, ["drawn", "gone", "drawn 2", "third"], OTHER_STYLE),
+    ):
+        offer = offer_of(params, transfer, named, PLACES, layout.EVALUATION, hashes)
+        assert [*offer.wearable] == wearable
+        assert next(style.about for style in offer.styles if style.name == "gone") == about
+    for text, words in (
+        ("ink", "--style ink: write NAME=FILE, such as ink=ink.safetensors"),
+        (f"={STYLE}", "write NAME=FILE"),
+        ("ink=", "write NAME=FILE"),
+        (f"{'i' * 41}={STYLE}", "at most 40 letters"),
+        ("ink=gone.safetensors", "--style ink: gone.safetensors: no such adapter"),
+        ("ink=old.ckpt", "--style ink: old.ckpt: pickled weights are refused"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            offer_of(params, transfer, (text,), PLACES, layout.EVALUATION, hashes)
 
 
 def test_ctrl_c_ends_it_cleanly(server: Server) -> None:

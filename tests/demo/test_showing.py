@@ -7,23 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from demos import OTHER_STYLE, STYLE
 from making import CPU
 from PIL import Image
 
 from lcm_lora.champion import write_champion
 from lcm_lora.errors import UserError
+from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.paint import paint
 from lcm_lora.painting.studio import Studio
-from lcm_lora.painting.subject import Subject
+from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.params.generate import Cell, Generate
 from lcm_lora.showing.asked import Asked, asked_of, most_steps, subjects_of
 from lcm_lora.showing.easel import Easel
-from lcm_lora.showing.image import Wanted, write_image
+from lcm_lora.showing.image import write_image
+from lcm_lora.showing.order import Order, Weights
 from lcm_lora.showing.sheet import sheet
+from lcm_lora.showing.wanted import Wanted
 from lcm_lora.stages.generate import PLACES
 
 PROMPT = "a large blue cross on a white background"
+ORDER = Order(PROMPT, 5)
 Subjects = dict[str, Subject]
 
 
@@ -81,7 +86,7 @@ def test_pictures_are_those_of_the_stages_in_any_order(
     asked = asked_of(("adapter", "champion", "dpmpp"), (1, 3), params, subjects)
     asked += (Asked("teacher", Cell(steps=2, guidance=3.0)),)
     forwards, backwards = (
-        {one: easel.paint(one, PROMPT, 5) for one in order} for order in (asked, asked[::-1])
+        {one: easel.paint(one, ORDER) for one in order} for order in (asked, asked[::-1])
     )
     studios: dict[str, Studio] = {}
     for one in asked:
@@ -99,12 +104,46 @@ def test_what_is_given_up_before_it_begins_ends_after_a_step(
     one, took = Asked("dpmpp", Cell(steps=9, guidance=1.0)), []
     unet = easel._fused[subjects["dpmpp"].sha256].base.unet
     hook = unet.register_forward_pre_hook(lambda *_: took.append(1))
-    whole = easel.paint(one, PROMPT, 5)
+    whole = easel.paint(one, ORDER)
     assert len(took) == 9
-    easel.paint(one, PROMPT, 5, lambda: True)
+    easel.paint(one, ORDER, lambda: True)
     assert len(took) == 9 + 1
-    np.testing.assert_array_equal(easel.paint(one, PROMPT, 5), whole)
+    np.testing.assert_array_equal(easel.paint(one, ORDER), whole)
     hook.remove()
+
+
+def worn(project: Path, *amounts: float) -> Weights:
+    """Both styles by these amounts, and as much of the acceleration as the first says."""
+    acceleration, *rest = amounts
+    files = (project / STYLE, project / OTHER_STYLE)
+    styles = (Weighted(file, sha256(file), l2) for file, l2 in zip(files, rest, strict=True))
+    return Weights(acceleration, tuple(styles))
+
+
+def test_weights_change_in_no_time_and_nothing_else_does(
+    project: Path, params: Generate, subjects: Subjects, easel: Easel
+) -> None:
+    """Pictures depend on weights alone, whatever they were before, and no network loads again."""
+    easel.load(worn(project, 1.0, 1.0, 1.0))
+    loaded = {id(one.loaded.base.unet) for one in easel._worn.values()}
+    mixes = [(1, 0, 0), (1, 0.5, 0), (0.5, 0, 0), (1, 0.5, 1), (0, 1, 0), (0, 0, 0)]
+    asked = [Asked(name, Cell(steps=2, guidance=1.0)) for name in ("adapter", "dpmpp")]
+    orders = [
+        (one, Order(PROMPT, 5, weights=worn(project, *mix))) for one in asked for mix in mixes
+    ]
+    forwards, backwards = (
+        {one: easel.paint(*one) for one in order} for order in (orders, orders[::-1])
+    )
+    for one, picture in forwards.items():
+        np.testing.assert_array_equal(backwards[one], picture)
+    assert loaded == {id(one.loaded.base.unet) for one in easel._worn.values()}
+    pictures = [[forwards[one].tobytes() for one in orders if one[0] is who] for who in asked]
+    assert len(set(pictures[0])) == len(mixes)
+    # The solver has no acceleration: its weight changes nothing.
+    assert len(set(pictures[1])) == 4
+    for who in asked:
+        plain, nothing = (Order(PROMPT, 5), Order(PROMPT, 5, weights=worn(project, 1, 0, 0)))
+        np.testing.assert_array_equal(easel.paint(who, plain), easel.paint(who, nothing))
 
 
 def test_one_large_base_wears_the_adapters_in_turn(
@@ -115,7 +154,7 @@ def test_one_large_base_wears_the_adapters_in_turn(
     assert not large.is_small
     for name in ("adapter", "teacher", "champion"):
         one = Asked(name, Cell(steps=2, guidance=1.0))
-        difference = large.paint(one, PROMPT, 5).astype(int) - easel.paint(one, PROMPT, 5)
+        difference = large.paint(one, ORDER).astype(int) - easel.paint(one, ORDER)
         assert np.abs(difference).max() <= 1, "the same but for rounding"
     assert not large._fused
 

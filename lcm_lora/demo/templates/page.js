@@ -1,6 +1,7 @@
 const find = (id) => document.getElementById(id);
 const [form, prompt, seed, live, doing, status, progress, results] =
   ["form", "prompt", "seed", "live", "doing", "status", "progress", "results"].map(find);
+const [acceleration, guidance, negative, acts] = ["acceleration", "guidance", "negative", "acts"].map(find);
 const make = (tag, parent, text = "") => {
   const made = document.createElement(tag);
   made.textContent = text;
@@ -21,8 +22,25 @@ const showOnly = (text) => {
   doing.textContent = text;
 };
 
+// Of a distilled painter the guidance is as chosen; others have their own.
+const guidanceOf = ({ guidance: own, is_distilled }) => (is_distilled ? Number(guidance.value) : own);
+const about = (painter) => {
+  const chosenOne = painter.is_distilled && guidanceOf(painter) > 1;
+  const guided = chosenOne ? `guidance ${guidanceOf(painter)}, two evaluations a step` : "";
+  return [painter.about, guided].filter(Boolean).join(", ");
+};
+
+// What the dials say, and whom the negative prompt reaches.
+const tellOptions = () => {
+  for (const told of form.querySelectorAll(".dial output")) told.textContent = find(told.htmlFor.value).value;
+  const reached = painters.filter((one) => chosen("painter").includes(one.name) && guidanceOf(one) > 1);
+  const names = reached.map(({ title }) => title).join(", ");
+  acts.textContent = `Acts above guidance 1 only: here on ${names || "nobody"}.`;
+};
+
 // The pictures of the present request, in the order in which the server paints them.
 let slots = [];
+let heads = [];
 let shape = "";
 let running = null;
 
@@ -31,6 +49,10 @@ const wish = () => ({
   painters: chosen("painter"),
   steps: chosen("steps").map(Number),
   seed: Number(seed.value),
+  negative: negative.value,
+  guidance: Number(guidance.value),
+  acceleration: Number(acceleration.value),
+  styles: Object.fromEntries([...form.querySelectorAll("[data-style]")].map((dial) => [dial.dataset.style, Number(dial.value)])),
 });
 
 const stepsOf = ({ steps: own, most }, steps) => (own === null ? steps.filter((count) => count <= most) : [own]);
@@ -41,6 +63,7 @@ const layOut = (wanted) => {
   if (wantedShape !== shape) {
     shape = wantedShape;
     results.replaceChildren();
+    heads = [];
     const shown = wanted.painters.map((name) => painters.find((painter) => painter.name === name));
     slots = shown.flatMap((painter) => {
       const row = make("section", results);
@@ -48,7 +71,7 @@ const layOut = (wanted) => {
       const head = make("div", row);
       const title = make("h2", head, painter.title);
       title.style.borderColor = painter.colour;
-      make("p", head, painter.about);
+      heads.push({ painter, words: make("p", head) });
       const tiles = make("div", row);
       tiles.className = "tiles";
       return stepsOf(painter, wanted.steps).map((steps) => {
@@ -61,6 +84,7 @@ const layOut = (wanted) => {
       });
     });
   }
+  heads.forEach(({ painter, words }) => (words.textContent = about(painter)));
   slots.forEach(({ figure, time }) => {
     figure.classList.add("awaited");
     time.textContent = "";
@@ -156,7 +180,11 @@ form.addEventListener("submit", (event) => {
   clearTimeout(pause);
   paint();
 });
-form.addEventListener("input", ({ target }) => later(target.type === "checkbox" ? 0 : 250));
+const PAUSES = { checkbox: 0, range: 60 };
+form.addEventListener("input", ({ target }) => {
+  tellOptions();
+  later(PAUSES[target.type] ?? 250);
+});
 form.addEventListener("click", ({ target }) => {
   if (!target.matches("[data-example]")) return;
   prompt.value = target.textContent;
@@ -169,4 +197,5 @@ find("fresh").addEventListener("click", () => {
 addEventListener("keydown", ({ key }) => {
   if (key === "Escape") stop();
 });
+tellOptions();
 if (live.checked) paint(false);

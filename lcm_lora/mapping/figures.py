@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from lcm_lora.mapping.standing import best_point
 from lcm_lora.mapping.subjects import WHOLE, Point, Tried
 from lcm_lora.params.generate import ADAPTER, REAL
 from lcm_lora.report import figures
-from lcm_lora.report.drawing import single
-from lcm_lora.report.numbers import half_width, number
+from lcm_lora.report.drawing import entitle, single
+from lcm_lora.report.numbers import spread
 from lcm_lora.report.style import COLOURS, INK, looks
 
 FIELD = "#1b80c4"
@@ -26,6 +27,17 @@ _FLOOR = 0.01
 """Share of the worst distance below which distances are shown as equally good."""
 _ROOMY = 6
 """Up to so many columns, a field has room for the width of its interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What marks a point of the map."""
+
+    half: float
+    """Of its side, a field's being 0.5."""
+    colour: str
+    dashes: Any
+    """As matplotlib takes them."""
 
 
 def draw_map(tried: Tried, metric: MetricRecord) -> str:
@@ -57,16 +69,17 @@ def _fields(tried: Tried, metric: MetricRecord) -> str:
             x, y = across.index(point.mix.acceleration), up.index(point.mix.style)
             shade = _FAINTEST + (_STRONGEST - _FAINTEST) * alpha
             axes.add_patch(_field(x, y, 0.5, facecolor=FIELD, alpha=shade))
-            _write(axes, tried, metric, row, (x, y), len(across))
-            for inset, style in _marks(tried, metric, point):
-                axes.add_patch(_field(x, y, inset, fill=False, **style))
+            _write(axes, tried, row, (x, y), len(across))
+            for frame in _frames(tried, metric, point):
+                how: Any = {"edgecolor": frame.colour, "linewidth": 2, "linestyle": frame.dashes}
+                axes.add_patch(_field(x, y, frame.half, fill=False, **how))
         axes.set(xlim=(-0.5, len(across) - 0.5), ylim=(-0.5, len(up) - 0.5))
         axes.set_xticks(range(len(across)), [f"{weight:g}" for weight in across])
         axes.set_yticks(range(len(up)), [f"{weight:g}" for weight in up])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="Weight of the new adapter, l1", ylabel="Weight of the style, l2")
-        axes.set_title(metric.title)
+        entitle(axes, metric.title)
 
     return single(draw)
 
@@ -75,49 +88,45 @@ def _field(x: float, y: float, half: float, **style: Any) -> Rectangle:
     return Rectangle((x - half, y - half), 2 * half, 2 * half, **{"linewidth": 0, **style})
 
 
-def _write(
-    axes: Axes,
-    tried: Tried,
-    metric: MetricRecord,
-    row: Row,
-    place: tuple[float, float],
-    columns: int,
-) -> None:
-    """Write a value into its field, with the width of its interval where there is room."""
-    scale = 100 if metric.unit == "share" else 1
+def _write(axes: Axes, tried: Tried, row: Row, place: tuple[float, float], columns: int) -> None:
+    """Write a value into its field, with half its interval where there is room."""
+    value, half = (part.split()[0] for part in spread(tried.table, row).split("±"))
     x, y = place
-    is_roomy = columns <= _ROOMY
-    value = f"{scale * row.value:.0f}" if scale > 1 else number(row.value)
     centred: Any = {"ha": "center", "va": "center"}
-    axes.text(x, y + 0.12 * is_roomy, value, fontsize=10 if is_roomy else 7, **centred)
-    if is_roomy:
-        half = number(scale * half_width(tried.table, row)) if scale == 1 else _points(tried, row)
-        axes.text(x, y - 0.22, f"±\N{NO-BREAK SPACE}{half}", fontsize=7, **centred)
+    if columns > _ROOMY:
+        axes.text(x, y, value, fontsize=6.5, **centred)
+        return
+    axes.text(x, y + 0.12, value, fontsize=10, **centred)
+    axes.text(x, y - 0.22, f"± {half}", fontsize=7, **centred)
 
 
-def _points(tried: Tried, row: Row) -> str:
-    return f"{100 * half_width(tried.table, row):.0f}"
-
-
-def _marks(tried: Tried, metric: MetricRecord, point: Point) -> list[tuple[float, dict[str, Any]]]:
-    """Return the frames of a field: of the weights that nobody turned, and of the best value."""
-    frames: list[tuple[float, dict[str, Any]]] = []
+def _frames(tried: Tried, metric: MetricRecord, point: Point) -> Iterator[Frame]:
+    """Yield the frames of a point: of the weights that nobody turned, and of the best value."""
     if point.mix == WHOLE:
-        frames.append((0.46, {"edgecolor": INK, "linewidth": 2.0}))
+        yield Frame(0.46, INK, "-")
     if point.cell.id == best_point(tried, metric):
-        dashes: Any = (0, (2.2, 1.6))
-        style = {"edgecolor": COLOURS[ADAPTER], "linewidth": 2.2, "linestyle": dashes}
-        frames.append((0.38, style))
-    return frames
+        yield Frame(0.38, COLOURS[ADAPTER], (0, (2.2, 1.6)))
 
 
 def _line(tried: Tried, metric: MetricRecord) -> str:
     weights = {point.cell.id: point.mix.acceleration for point in tried.points}
     cells = tuple(point.cell for point in tried.points)
     # Real pictures are of another look, and no mark for these.
-    table = tried.table.model_copy(
-        update={"cells": tuple(cell for cell in tried.table.cells if cell.painter != REAL)}
-    )
+    others = tuple(cell for cell in tried.table.cells if cell.painter != REAL)
+    table = tried.table.model_copy(update={"cells": others})
     line = figures.Line(looks(table)[ADAPTER], "New adapter", True, False, cells)
     axis = figures.Axis("Weight of the new adapter, l1", lambda cell: weights[cell.id])
-    return figures.sweep_panel(table, metric, [line], axis)
+
+    def draw(axes: Axes) -> None:
+        figures.draw_sweep(axes, table, metric, [line], axis)
+        for point, row in tried.rows(metric):
+            for frame in _frames(tried, metric, point):
+                sides = (point.mix.acceleration, row.value)
+                how: Any = {
+                    "s": (44 * frame.half) ** 2,
+                    "linewidths": 2,
+                    "linestyles": [frame.dashes],
+                }
+                axes.scatter(*sides, marker="s", c="none", edgecolors=frame.colour, zorder=6, **how)
+
+    return single(draw)

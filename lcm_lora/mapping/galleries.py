@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.mapping.standing import standing
 from lcm_lora.mapping.subjects import WHOLE, Tried
-from lcm_lora.report.grids import by_steps
 from lcm_lora.params.generate import ADAPTER
+from lcm_lora.report.grids import by_steps
 from lcm_lora.report.thumbs import SheetColumn, Thumb, columns, thumb
 from lcm_lora.report.verdict import teacher_cell
 

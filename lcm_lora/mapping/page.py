@@ -23,6 +23,8 @@ from lcm_lora.report.tidy import COLUMNS, csv_of, lines_of
 from lcm_lora.report.verdict import evaluations, teacher_cell
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_MAPS = 4
+"""Metrics that are drawn over the weights: one row of a page; the table beside has all."""
 _COLUMNS = ("subject", "acceleration", "style", *COLUMNS)
 
 
@@ -72,7 +74,8 @@ def _pictures(tried: Tried, rows: int) -> dict[str, Any]:
 
 def _maps(tried: Tried) -> dict[str, str]:
     """Return the figure of each metric over the map, by the metric's name."""
-    return {m.name: draw_map(tried, m) for m in tried.metrics if tried.rows(m)}
+    able = [metric for metric in tried.metrics if tried.rows(metric)]
+    return {metric.name: draw_map(tried, metric) for metric in able[:_MAPS]}
 
 
 def _inlined(name: str, maps: dict[str, str]) -> dict[str, Markup]:
@@ -94,6 +97,7 @@ def _words(
         "mood": words.mood(judged),
         "counts": words.counts(every),
         "losses": words.losses(every),
+        "verdicts": words.by_verdict,
         "bar": words.bar,
         "standing": standing,
         "numbers": numbers,

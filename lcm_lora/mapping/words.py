@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from lcm_lora.evaluation.scores import CellRecord, Pair, Verdict
-from lcm_lora.mapping.standing import Standing, compared, standing
+from lcm_lora.mapping.standing import Standing, compared, standing, standings
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain, gain_interval, half_width
 
@@ -68,6 +68,16 @@ def counts(every: Sequence[Tried]) -> dict[Verdict, int]:
         "level": found.count("level"),
         "worse": found.count("worse"),
     }
+
+
+def by_verdict(tried: Tried) -> list[tuple[str, list[str]]]:
+    """Return the metrics but the first, by how the adapter does against the best solver."""
+    others = [one for one in standings(tried) if one.metric != tried.leading]
+    found = {
+        verdict: [one.metric.title for one in others if one.verdict == verdict]
+        for verdict in ("better", "level", "worse")
+    }
+    return [(verdict, titles) for verdict, titles in found.items() if titles]
 
 
 def losses(every: Sequence[Tried]) -> list[Loss]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,15 @@ STYLE: Any = {
     "legend.frameon": False,
 }
 """Of matplotlib."""
+
+_LETTERS = 33
+"""Of a title, for which a panel as wide as a phone has room."""
+
+
+def entitle(axes: Axes, title: str) -> None:
+    """Write a panel's title; a long one smaller, so that it is seen whole."""
+    size = STYLE["axes.titlesize"] * min(1.0, _LETTERS / len(title))
+    axes.set_title(textwrap.shorten(title, 44, placeholder=" …"), fontsize=size)
 
 
 def single(draw: Callable[[Axes], None]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -21,7 +20,7 @@ from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Row, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.painting.latencies import Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
-from lcm_lora.report.drawing import STYLE, single, svg
+from lcm_lora.report.drawing import STYLE, entitle, single, svg
 from lcm_lora.report.numbers import half_width
 from lcm_lora.report.style import COLOURS, INK, Look, looks, steps_title
 from lcm_lora.report.verdict import teacher_cell
@@ -121,14 +120,17 @@ def quality_panel(table: Table, metric: MetricRecord, axis: Axis) -> str:
 
 def sweep_panel(table: Table, metric: MetricRecord, lines: Sequence[Line], axis: Axis) -> str:
     """Draw one metric against what was varied, such as the guidance, all else being equal."""
+    return single(lambda axes: draw_sweep(axes, table, metric, lines, axis))
 
-    def draw(axes: Axes) -> None:
-        cells = _draw_lines(axes, table, metric, lines, axis.cost)
-        axes.set(xlabel=axis.label, xticks=sorted({axis.cost(cell) for cell in cells}))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        _finish(axes, table, metric, lines)
 
-    return single(draw)
+def draw_sweep(
+    axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line], axis: Axis
+) -> None:
+    """Draw what `sweep_panel` shows."""
+    cells = _draw_lines(axes, table, metric, lines, axis.cost)
+    axes.set(xlabel=axis.label, xticks=sorted({axis.cost(cell) for cell in cells}))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _finish(axes, table, metric, lines)
 
 
 def quality_lines(table: Table) -> list[Line]:
@@ -270,7 +272,7 @@ def _finish(axes: Axes, table: Table, metric: MetricRecord, lines: Sequence[Line
             axes.axhline(row.value, color=_TEACHER, linewidth=1.4)
         else:
             axes.axhline(row.value, color=INK, linewidth=1.2, linestyle=(0, (1, 2)))
-    axes.set_title(textwrap.shorten(metric.title, 44, placeholder=" …"))
+    entitle(axes, metric.title)
     _say_direction(axes, metric.lower_is_better, metric.unit == "share")
     cells = {cell.id for line in lines for cell in line.cells}
     rows = [row for row in table.rows if row.cell in cells and row.metric == metric.name]

@@ -74,6 +74,16 @@ def gain_interval(metric: MetricRecord, low: float, high: float) -> str:
     return f"{_size(metric, first, bare=True)} to {_size(metric, last)} {side}"
 
 
+def gain_range(metric: MetricRecord, low: float, high: float) -> str:
+    """Return the ends of a difference's interval as `+0.12 to +0.34`, in points of shares."""
+    _, worst, best = gain(metric.lower_is_better, 0, low, high)
+    return " to ".join(_signed(metric, end) for end in (worst, best))
+
+
+def _signed(metric: MetricRecord, value: float) -> str:
+    return ("+" if value >= 0 else _MINUS) + _size(metric, value, bare=True)
+
+
 def _size(metric: MetricRecord, value: float, bare: bool = False) -> str:
     if metric.unit != "share":
         return number(abs(value))

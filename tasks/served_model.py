@@ -34,6 +34,7 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -50,6 +51,14 @@ _ACCELERATION = "acceleration"
 _LARGEST_WEIGHT = 2.0
 """Of an adapter, in size; what is beyond it paints noise."""
 _LARGEST_GUIDANCE = 100.0
+
+
+class RefusedError(MlflowException, ValueError):
+    """A request for what there is not: servers answer with its line, to others with a traceback."""
+
+    def __init__(self, message: str) -> None:
+        """Say in one line what is wrong, and what may be asked."""
+        MlflowException.__init__(self, message, INVALID_PARAMETER_VALUE)
 
 
 class _Style(NamedTuple):
@@ -116,12 +125,12 @@ class FewStepPictures(PythonModel):
             else is asked for in the same call, or was before.
 
         Raises:
-            ValueError: The request asks for what there is not.
+            RefusedError: The request asks for what there is not.
         """
         wish = _wish(params or {}, self._styles)
         prompts = [str(prompt).strip() for prompt in model_input["prompt"]]
         if not all(prompts):
-            raise ValueError(
+            raise RefusedError(
                 f"prompt {prompts.index('') + 1} of {len(prompts)} is empty; say what to draw"
             )
         with self._alone:
@@ -159,11 +168,11 @@ def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
     """Return what a request asks for; `styles` are the names of those that it may."""
     steps = int(asked.get("num_inference_steps", 4))
     if not 1 <= steps <= _MOST_STEPS:
-        raise ValueError(f"num_inference_steps is {steps}; this model samples in 1 to 8 steps")
+        raise RefusedError(f"num_inference_steps is {steps}; this model samples in 1 to 8 steps")
     guidance = _number("guidance_scale", asked.get("guidance_scale", 1.0), 0, _LARGEST_GUIDANCE)
     negative = str(asked.get("negative_prompt", "")).strip() or None
     if negative and guidance <= 1:
-        raise ValueError(
+        raise RefusedError(
             f"negative_prompt acts only where guidance_scale is above 1, and that is {guidance:g};"
             " raise it, to 1.5 say, or leave the negative prompt out"
         )
@@ -184,9 +193,9 @@ def _chosen(text: str, styles: list[str]) -> dict[str, float]:
             known = (
                 f"choose of {', '.join(styles)}" if styles else "this model was loaded with none"
             )
-            raise ValueError(f"styles: {name[:60]!r} is not allowed here; {known}")
+            raise RefusedError(f"styles: {name[:60]!r} is not allowed here; {known}")
         if name in chosen:
-            raise ValueError(f"styles: {name} is named twice; name it once, with one weight")
+            raise RefusedError(f"styles: {name} is named twice; name it once, with one weight")
         chosen[name] = _weight(f"style {name}", weight if colon else 1.0)
     return chosen
 
@@ -201,7 +210,7 @@ def _number(what: str, value: Any, low: float, high: float) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not low <= number <= high:  # NaN is not
-        raise ValueError(f"{what} is {str(value)[:60]!r}; take a number from {low:g} to {high:g}")
+        raise RefusedError(f"{what} is {str(value)[:60]!r}; take a number from {low:g} to {high:g}")
     return number
 
 

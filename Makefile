@@ -1,4 +1,5 @@
 # make run: the whole pipeline on the embedded shapes world.   make test: all tests.
+# make transfer: the adapter on fine-tunes and beside styles, after `make run`.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make demo: a page where one types a prompt and sees who paints what, after `make run`.
 # make bench: the measurements of docs/living-data.md and docs/intervals.md, and of features.
@@ -9,7 +10,7 @@ BIN := .venv/bin
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test check bench rehearse ui demo lock
+.PHONY: setup run transfer test check bench rehearse ui demo lock
 
 setup: .venv/.synced
 
@@ -23,6 +24,9 @@ setup: .venv/.synced
 
 run: setup
 	$(BIN)/python -m flows.retrain
+
+transfer: setup
+	$(BIN)/python -m flows.transfer
 
 test: setup
 	$(BIN)/python -m pytest

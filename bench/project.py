@@ -34,6 +34,7 @@ class Project:
         params["evaluation"] |= {"prompts": 24, "selection": 8}
         params["report"] |= {"worst": 12, "rows": 8}
         params["distill"] |= {"steps": 20}
+        params["transfer"]["subjects"] = {}
         with (root / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(params, file)
 

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from lcm_lora import layout
 from lcm_lora.families.family import FAMILIES, FamilyName
-from tasks.graph import plan
+from tasks.graph import TRANSFER, but, plan
 
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
@@ -45,7 +45,7 @@ def main() -> None:
     _timed("base", lambda: _write_base(root, asked.preset))
     doctor = [str(_BIN / "lcm-lora"), "doctor"]
     subprocess.run(doctor, cwd=root, env=_environment(root), check=True)
-    for stage in plan(root):
+    for stage in but(plan(root), TRANSFER):
         command = [str(_BIN / "dvc"), "repro", "--quiet", "--single-item", stage.name]
         _timed(stage.name, lambda command=command: _run(command, root))
     flow = [sys.executable, "-m", "flows.retrain"]

@@ -10,19 +10,18 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain"))
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas import State
-from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
 from flows import environment, summary
+from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
@@ -30,9 +29,9 @@ from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
 from tasks import champion, modules, registry, tracking
-from tasks.graph import Stage, is_due, plan
+from tasks.graph import TRANSFER, Stage, but, is_due, plan
 from tasks.registry import Move, Registered
-from tasks.stage import Outcome, Workshop, combined, run_stage
+from tasks.stage import Outcome, Workshop, combined
 from tasks.tracking import Tracker
 from tasks.training import read_training
 
@@ -59,7 +58,7 @@ def retrain() -> State[Any]:
         params = load_params(root / layout.PARAMS)
         check_params(params)
         environment.stay_offline(params.base)
-        stages = plan(root)
+        stages = _stages(root, params)
         tracker = tracking.connect(root, params.registry.experiment)
         modules.bring(tracker, params)
         judged, outcomes = run_until_settled(tracker, params, stages, console)
@@ -86,7 +85,7 @@ def run_until_settled(
         if judged := register_and_judge(tracker, params):
             return judged, outcomes
         console.print("The champion is not the one compared; the adapter is judged again")
-        stages = plan(tracker.root)
+        stages = _stages(tracker.root, params)
     raise UserError(
         f"registry.name {params.registry.name}: the champion changed {_MOST_ROUNDS} times while "
         "the adapter was judged; run again when nobody else promotes"
@@ -108,44 +107,21 @@ def run_beside_champion(
     if champion.bring(tracker, name, for_new=is_due(stages, layout.ADAPTER)):
         return run_stages(stages, workshop, tracker)
     looked = run_stages([stage for stage in stages if not stage.upstream], workshop, tracker)
-    stages = plan(tracker.root)
+    stages = _stages(tracker.root, params)
     if is_due(stages, layout.ADAPTER):
         champion.bring(tracker, name, for_new=True)
         return combined(looked, run_stages(stages, workshop, tracker))
     return run_stages(stages, workshop, tracker, looked)
 
 
-def run_stages(
-    stages: list[Stage], workshop: Workshop, tracker: Tracker, done: Sequence[Outcome] = ()
-) -> list[Outcome]:
-    """Run every stage when those that it needs are done, side by side where it can be.
-
-    Args:
-        stages: In an order in which they can run.
-        workshop: Where to run them.
-        tracker: Follows the training.
-        done: What became of stages that have run already.
+def _stages(root: Path, params: Params) -> list[Stage]:
+    """Return the stages that are run each time: without trying the adapter elsewhere, unless asked.
 
     Raises:
-        UserError: A stage failed; the others went as far as they could.
+        UserError: As `plan` does.
     """
-    known = {outcome.name: outcome for outcome in done}
-    futures: dict[str, PrefectFuture[Any]] = {}
-    with workshop.no_survivors():
-        for stage in stages:
-            if stage.name in known:
-                continue
-            upstream = [known.get(name) or futures[name] for name in stage.upstream]
-            watch = tracker.follow_training if layout.TRAINING in stage.outputs else None
-            # Futures as arguments: Prefect waits for them, and passes what came of them.
-            futures[stage.name] = run_stage.submit(stage, workshop, upstream, watch)  # type: ignore[arg-type]
-        for future in futures.values():
-            future.wait()
-    for name, future in futures.items():
-        if not future.state.is_completed():
-            raise UserError(f"{name}: {future.state.message}")
-    ran = {name: future.result() for name, future in futures.items()}
-    return [(known | ran)[stage.name] for stage in stages]
+    stages, transfer = plan(root), params.transfer
+    return stages if params.retrain.transfer and transfer.subjects else but(stages, TRANSFER)
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:

@@ -7,10 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lcm_lora import layout, terminal
 from lcm_lora.evaluation.scores import Table as Scores
 from lcm_lora.gate.decision import Decision
+from lcm_lora.mapping.standing import Against, Standing, standings
+from lcm_lora.mapping.subjects import Tried
+from lcm_lora.report.numbers import gain_interval, level, shown, spread
+from lcm_lora.report.style import how_title
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome
 
@@ -59,3 +64,48 @@ def show_decision(
         promoted = "new champion" if move == "promoted" else "no new champion"
         verdict = f"{promoted}: {decision.reason}"
     console.print(f"Gate      {verdict}", soft_wrap=True)
+
+
+def show_transfer(console: Console, tried: Iterable[Tried]) -> None:
+    """Print how the adapter does on each subject, beside its many steps and solvers of its cost."""
+    table = None
+    for one in tried:
+        table = one.table
+        title = f"{one.name}: {one.kind}; the adapter at {how_title(one.cell)}"
+        console.print(Text(title, style="bold"))
+        console.print(_standing_sheet(one))
+        console.print()
+    if table is not None:
+        console.print(f"± and ranges: intervals of {level(table)}", style="dim")
+
+
+def _standing_sheet(tried: Tried) -> Table:
+    sheet = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("", "adapter", "many steps", "best solver", "adapter against it"):
+        sheet.add_column(name, justify="left" if name in {"", "adapter against it"} else "right")
+    for one in standings(tried):
+        others = (_value(one, one.teacher), _value(one, one.solver))
+        own = spread(tried.table, one.row)
+        sheet.add_row(one.metric.title, own, *others, _compared(one))
+    return sheet
+
+
+def _value(one: Standing, other: Against | None) -> str:
+    return shown(one.metric, other.row.value) if other else ""
+
+
+def _compared(one: Standing) -> str:
+    """Return how the adapter compares with the best solver, such as `0.30 to 0.55 better`."""
+    pair = one.solver.pair if one.solver else None
+    if pair is None:
+        return ""
+    is_open = pair.verdict == "level"
+    return "not told apart" if is_open else gain_interval(one.metric, pair.low, pair.high)
+
+
+def show_page(console: Console, root: Path, version: str | None) -> None:
+    """Print where the page of the transfer evaluation is, and where all was logged."""
+    page = root / layout.TRANSFER / "report" / "index.html"
+    logged = f"logged to the run of {version}" if version else "not registered, so nothing logged"
+    console.print(f"Report    {page}", soft_wrap=True)
+    console.print(f"Adapter   {logged}", soft_wrap=True)

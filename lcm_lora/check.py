@@ -16,8 +16,9 @@ from lcm_lora.evaluation.names import has_several_noises, metrics_of, selection_
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.gate.check import check_gate
 from lcm_lora.params.file import Params
-from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell
+from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell, Sampling
 from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
+from lcm_lora.params.transfer import Map
 
 _STANDARD_DEVIATIONS = 5
 """A fair draw that exceeds its mean by more comes once in three million."""
@@ -37,6 +38,7 @@ def check_params(params: Params) -> None:
     if params.hardware.device == "cpu" and params.hardware.precision == "fp16":
         raise UserError("hardware.precision: fp16 trains on a GPU only; take fp32 or bf16")
     _check_painters(params)
+    _check_transfer(params)
     _check_grid(params)
     _check_select(params)
     check_gate(params.registry.gate, params.generate.adapter.cells, _metrics(params))
@@ -163,6 +165,34 @@ def _check_painters(params: Params) -> None:
         _check_cells(where, generate.painter(name).cells, is_teacher=name == TEACHER)
 
 
+def _check_transfer(params: Params) -> None:
+    transfer, prompts = params.transfer, params.evaluation.prompts
+    if transfer.subjects and transfer.prompts > prompts:
+        raise UserError(
+            f"transfer.prompts: {transfer.prompts} are more than evaluation.prompts {prompts}, of "
+            "which they are the first; lower it"
+        )
+    for name, painter in transfer.painters.items():
+        _check_cells(f"transfer.painters.{name}", painter.cells, is_teacher=name == TEACHER)
+    _check_cells("transfer.adapter", transfer.adapter.cells, is_teacher=False)
+    if transfer.map:
+        _check_map(transfer.map)
+    for name, subject in transfer.subjects.items():
+        if subject.looks is not None and not params.score.attributes:
+            raise UserError(
+                f"transfer.subjects.{name}.looks: pictures of the shapes world alone have looks "
+                "that can be judged; set it to null"
+            )
+
+
+def _check_map(wanted: Map) -> None:
+    _check_cells("transfer.map", (wanted.cell,), is_teacher=False)
+    for name in ("acceleration", "style"):
+        weights = getattr(wanted, name)
+        if twice := next((w for w in weights if weights.count(w) > 1), None):
+            raise UserError(f"transfer.map.{name}: {twice:g} is there more than once; remove one")
+
+
 def _check_cells(where: str, cells: tuple[Cell, ...], is_teacher: bool) -> None:
     """Refuse image sets that would overwrite each other, or that nothing is compared with."""
     names = [cell.name for cell in cells]
@@ -183,14 +213,25 @@ def _check_cells(where: str, cells: tuple[Cell, ...], is_teacher: bool) -> None:
 
 def _check_grid(params: Params) -> None:
     grid = params.distill.grid
-    of_adapter = params.generate.adapter
-    most = max(cell.steps for cell in of_adapter.cells) if of_adapter.sampler == "lcm" else 0
-    for name, steps in (("generate.adapter.cells", most), ("select.steps", params.select.steps)):
+    transfer = params.transfer
+    elsewhere = transfer.adapter.cells if transfer.map is None else (transfer.map.cell,)
+    asked = {
+        "generate.adapter.cells": _most_steps(params.generate.adapter),
+        "transfer.adapter.cells": _most_steps(transfer.adapter),
+        "transfer.map.cell": _most_steps(transfer.adapter.model_copy(update={"cells": elsewhere})),
+        "select.steps": params.select.steps,
+    }
+    for name, steps in asked.items():
         if steps > grid:
             raise UserError(
                 f"{name}: {steps} steps are more than the adapter is trained for, "
                 f"distill.grid {grid}; lower them"
             )
+
+
+def _most_steps(painter: Sampling) -> int:
+    """Return how many steps are taken over the trained grid."""
+    return max(cell.steps for cell in painter.cells) if painter.sampler == "lcm" else 0
 
 
 def _check_select(params: Params) -> None:

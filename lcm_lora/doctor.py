@@ -27,9 +27,9 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
-from lcm_lora.inventory.look import Look, new_bytes
+from lcm_lora.inventory.look import Look, look_at_judges, new_bytes
 from lcm_lora.inventory.networks import look_at_networks
-from lcm_lora.inventory.painters import look_at_painters
+from lcm_lora.inventory.painters import look_at_painters, look_at_subjects
 from lcm_lora.inventory.source import look_at_source
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import Cell
@@ -84,6 +84,7 @@ def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
         "pictures": lambda: _pictures(seen, hashes, before),
         "networks": lambda: _networks(seen.params, hashes),
         "painters": lambda: _painters(seen, hashes),
+        "transfer": lambda: _transfer(seen, hashes),
         "device": lambda: _device(seen.params),
         "memory": lambda: _memory(seen),
         "disk": lambda: _disk(seen, before),
@@ -125,6 +126,16 @@ def _painters(seen: _Seen, hashes: Hashes) -> str:
         raise UserError("base.model: without a base no adapter can be said to fit; mend it first")
     found = look_at_painters(seen.params.generate, seen.base, hashes)
     return f"{', '.join(found)}; all that they name is there, and fits the base"
+
+
+def _transfer(seen: _Seen, hashes: Hashes) -> str:
+    if not seen.params.transfer.subjects:
+        return "no subjects: the new adapter is not tried elsewhere"
+    if seen.base is None:
+        raise UserError("base.model: without a base no subject can be said to fit; mend it first")
+    found = look_at_subjects(seen.params.transfer, seen.base, hashes)
+    look_at_judges(seen.params, hashes)
+    return f"{', '.join(found)}; all that they name is there, and fits"
 
 
 def _disk(seen: _Seen, before: Look) -> str:
@@ -224,6 +235,8 @@ def _time(seen: _Seen) -> str:
         "teacher and solvers, once,": _seconds(kept, each, denoiser, autoencoder),
         "adapter and champion": _seconds(anew, each, denoiser, autoencoder),
     }
+    if params.transfer.subjects:
+        seconds["transfer"] = _seconds(elsewhere(params), each, denoiser, autoencoder)
     said = ", ".join(f"{stage} {_hours(value / 3600)}" for stage, value in seconds.items())
     return (
         f"about {said}, at {100 * _SHARE:.0f} % of {denoiser / _SHARE / 1e12:.3g} TFLOP/s, which "
@@ -261,6 +274,19 @@ def painted(params: Params) -> tuple[Counts, Counts]:
     kept = [cell for painter in generate.painters.values() for cell in painter.cells]
     anew = [*generate.adapter.cells, *generate.adapter.cells]
     return Counts.of(prompts, kept), Counts.of(prompts, anew)
+
+
+def elsewhere(params: Params) -> Counts:
+    """Return what the new adapter and all others paint in the subjects of the transfer evaluation.
+
+    What subjects share is painted once, so it may be less.
+    """
+    transfer = params.transfer
+    cells = [cell for painter in transfer.painters.values() for cell in painter.cells]
+    counts = [*cells, *transfer.adapter.cells] * len(transfer.subjects)
+    for subject in transfer.subjects:
+        counts += [transfer.map.cell] * len(transfer.mixes(subject)) if transfer.map else []
+    return Counts.of(transfer.prompts, counts)
 
 
 def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:

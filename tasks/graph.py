@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -14,6 +14,9 @@ from dvc.stage import PipelineStage
 from ruamel.yaml import YAML, YAMLError
 
 from lcm_lora.errors import UserError
+
+TRANSFER = "transfer"
+"""The flow whose stages, by `meta.flow`, try the new adapter elsewhere."""
 
 _ALWAYS = "always changed"
 _NOT_HERE = ("deleted", "not in cache")
@@ -78,12 +81,27 @@ def is_due(stages: list[Stage], output: Path) -> bool:
         output: A path that one of them makes.
     """
     missing = {f"{path} {how}" for s in stages for path in s.outputs for how in _NOT_HERE}
+    needed = _with_needs(stages, lambda stage: output in stage.outputs)
+    changes = {why for stage in needed for why in stage.changes}
+    return bool(changes - missing - {_ALWAYS})
+
+
+def of_flow(stages: list[Stage], flow: str) -> list[Stage]:
+    """Return the stages that are a flow's, and all that these need."""
+    return _with_needs(stages, lambda stage: stage.meta.get("flow") == flow)
+
+
+def but(stages: list[Stage], flow: str) -> list[Stage]:
+    """Return the stages without a flow's; none else needs what those make."""
+    return [stage for stage in stages if stage.meta.get("flow") != flow]
+
+
+def _with_needs(stages: list[Stage], is_wanted: Callable[[Stage], bool]) -> list[Stage]:
     needed: set[str] = set()
     for stage in reversed(stages):
-        if output in stage.outputs or stage.name in needed:
+        if is_wanted(stage) or stage.name in needed:
             needed |= {stage.name, *stage.upstream}
-    changes = {why for stage in stages if stage.name in needed for why in stage.changes}
-    return bool(changes - missing - {_ALWAYS})
+    return [stage for stage in stages if stage.name in needed]
 
 
 def _ask_dvc(root: Path) -> tuple[Any, dict[str, list[Any]]]:

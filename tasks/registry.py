@@ -69,7 +69,7 @@ def register(
     client, name = tracker.client, params.registry.name
     make_model(tracker, name)
     with claimed(client, name):
-        known = _version_of(tracker, name, training.recipe.weights_sha256)
+        known = version_of(tracker, name, training.recipe.weights_sha256)
         if known is None:
             uri = _log_model(tracker, run_id, training.recipe)
             lineage = _lineage(tracker, params, training)
@@ -90,7 +90,7 @@ def crowned(tracker: Tracker, name: str, decision: Decision) -> Registered | Non
     That is one with itself, or with nobody, where the champion before it is not here: what is said
     of the version and in its run tells how it became champion, and has to stay.
     """
-    version = _version_of(tracker, name, decision.adapter_sha256)
+    version = version_of(tracker, name, decision.adapter_sha256)
     if version is None or _aliases(tracker, name).get(ALIAS) != str(version.version):
         return None
     if version.tags.get(_AGAINST) in {None, _rival(decision)}:
@@ -107,7 +107,7 @@ def make_model(tracker: Tracker, name: str) -> None:
             raise
 
 
-def _version_of(tracker: Tracker, name: str, adapter_sha256: str) -> ModelVersion | None:
+def version_of(tracker: Tracker, name: str, adapter_sha256: str) -> ModelVersion | None:
     """Return the version of an adapter, by its weights."""
     query = f"name = '{name}' and tag.adapter_sha256 = '{adapter_sha256}'"
     return next(iter(tracker.client.search_model_versions(query)), None)

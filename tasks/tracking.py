@@ -31,6 +31,7 @@ from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.gate.decision import Decision
 from lcm_lora.params.file import Params
+from lcm_lora.params.transfer import is_mix
 from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve
 from tasks.graph import hash_of, locked
@@ -274,6 +275,30 @@ def log_results(
     return run_id
 
 
+@task(task_run_name="log transfer", cache_policy=NO_CACHE)
+def log_transfer(tracker: Tracker, run_id: str, tables: Mapping[str, Table]) -> None:
+    """Give the run of an adapter its scores on other subjects and their page, once for each.
+
+    Args:
+        tracker: Where.
+        run_id: The adapter's run.
+        tables: By subject.
+    """
+    client, hashes = tracker.client, locked(tracker.root)
+    report = layout.TRANSFER / "report"
+    scores = {name: layout.TRANSFER / "scores" / name / "scores.json" for name in tables}
+    parts = [hash_of(hashes, path) for path in (report, *scores.values())]
+    own = hashlib.sha256("-".join(parts).encode()).hexdigest()
+    if client.get_run(run_id).data.tags.get("transfer_at") == own:
+        return
+    for name, table in tables.items():
+        client.log_batch(run_id, metrics=transfer_metrics(name, table))
+        client.log_artifact(run_id, str(tracker.root / scores[name]), f"transfer/{name}")
+    client.log_artifacts(run_id, str(tracker.root / report), "transfer/report")
+    # Last, so that an interrupted call is made good by the next.
+    client.set_tag(run_id, "transfer_at", own)
+
+
 def _log_evaluation(tracker: Tracker, run_id: str, own: str) -> None:
     """Log scores, decision and report: where the newest are, and where nothing replaces them."""
     client, root = tracker.client, tracker.root
@@ -328,6 +353,19 @@ def score_metrics(table: Table) -> list[Metric]:
         )
         for row in table.rows
         for cell in (cells[row.cell],)
+    ]
+
+
+def transfer_metrics(subject: str, table: Table) -> list[Metric]:
+    """Return a subject's table as metrics `transfer/SUBJECT/METRIC/PAINTER`, without its map.
+
+    That has a cell for each pair of weights, and is in the table and the page.
+    """
+    mixed = {cell.id for cell in table.cells if is_mix(cell.painter)}
+    alone = table.model_copy(update={"rows": tuple(r for r in table.rows if r.cell not in mixed)})
+    return [
+        Metric(f"transfer/{subject}/{one.key}", one.value, one.timestamp, one.step)
+        for one in score_metrics(alone)
     ]
 
 

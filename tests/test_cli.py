@@ -36,6 +36,7 @@ def project(tmp_path: Path) -> Path:
         ("held_out: 0.14", "held_out: 0.3"),
         ("selection: 0.03", "selection: 0.15"),
         ("prompts: 320", "prompts: 8"),
+        ("prompts: 160", "prompts: 8"),
         ("selection: 192", "selection: 8"),
         ("rows: 8", "rows: 4"),
         ("worst: 12", "worst: 4"),

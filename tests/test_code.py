@@ -32,6 +32,10 @@ def listed(stage: str) -> set[str]:
     return files
 
 
+def module_of(command: str) -> str:
+    return f"lcm_lora.stages.{command.replace('-', '_')}"
+
+
 def says_something(path: Path) -> bool:
     return any(not isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
 
@@ -40,7 +44,7 @@ def says_something(path: Path) -> bool:
 def test_a_stage_depends_on_the_code_that_its_command_imports(stage: str) -> None:
     program, command, *_ = STAGES[stage]["cmd"].split()
     assert program == "lcm-lora"
-    needed = {path.relative_to(ROOT).as_posix() for path in closure(f"lcm_lora.stages.{command}")}
+    needed = {path.relative_to(ROOT).as_posix() for path in closure(module_of(command))}
     assert sorted(needed - listed(stage)) == [], "missing in dvc.yaml"
     assert sorted(listed(stage) - needed) == [], "in dvc.yaml, but not imported"
 
@@ -70,7 +74,7 @@ def test_the_command_line_runs_stages_and_computes_nothing_of_theirs() -> None:
     """So that it is no dependency: a stage's command is the module of its name, and no more."""
     tree = ast.parse((ROOT / PACKAGE / "cli.py").read_text())
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    commands = {stage["cmd"].split()[1] for stage in STAGES.values()}
+    commands = {stage["cmd"].split()[1].replace("-", "_") for stage in STAGES.values()}
     for command in commands:
         lines = [ast.unparse(statement) for statement in functions[command].body[1:]]
         arguments = ", ".join(argument.arg for argument in functions[command].args.args)

@@ -70,7 +70,7 @@ class Transfer(Section):
         if TEACHER not in self.painters:
             raise ValueError("painters: the teacher is missing; add one")
         for name in self.painters:
-            if name.startswith(_MIX):
+            if is_mix(name):
                 raise ValueError(
                     f"painters: {name} is what a point of the map is called; rename it"
                 )
@@ -90,6 +90,11 @@ class Transfer(Section):
             return ()
         styles = self.map.style if self.subjects[subject].adapters else (1.0,)
         return tuple(Mix(a, s) for s in styles for a in self.map.acceleration)
+
+
+def is_mix(painter: str) -> bool:
+    """Tell whether a painter is a point of a map."""
+    return painter.startswith(_MIX)
 
 
 def claimant(subject: str) -> str:

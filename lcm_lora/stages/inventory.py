@@ -22,6 +22,8 @@ from lcm_lora.pieces import Ledger, Pieces
 from lcm_lora.records import read_record, write_record
 
 _MEND = "run `lcm-lora inventory`"
+_MADE = ("images", "features", "scores")
+"""Of each subject of the transfer evaluation."""
 _PIECES = {"prepare": layout.SHARDS, "encode": layout.CACHE}
 
 
@@ -40,6 +42,8 @@ def run() -> None:
         write_record(layout.INVENTORY / f"{name}.json", record)
     for folder, records in now.folders().items():
         _clear(layout.INVENTORY / folder, records)
+    for name in _MADE:  # the page is made of these, though they may be empty
+        (layout.TRANSFER / name).mkdir(parents=True, exist_ok=True)
 
 
 def _clear(folder: Path, records: Collection[str]) -> None:
@@ -89,8 +93,7 @@ def forget(painters: Sequence[str], subjects: Sequence[str], hashes: Hashes) -> 
         pieces = Pieces(layout.CHECKPOINTS / stage, hashes)
         pieces.forget_all_but({*known, *map(claimant, subjects)})
     _remove("painters", (layout.IMAGES, layout.FEATURES), known)
-    made = ("images", "features", "scores")
-    _remove("subjects", tuple(layout.TRANSFER / name for name in made), set(subjects))
+    _remove("subjects", tuple(layout.TRANSFER / name for name in _MADE), set(subjects))
 
 
 def _remove(what: str, places: Sequence[Path], known: Collection[str]) -> None:

@@ -160,6 +160,7 @@ def small_params(kind: str, path: str) -> dict[str, Any]:
         "quality": 90,
     }
     params["evaluation"] = {"source": None, "prompts": 6, "selection": 8}
+    params["transfer"]["subjects"] = {}
     params["distill"] |= {"steps": 2, "batch": 4, "rank": 2, "alpha": 2, "checkpoint_every": 1}
     params["distill"]["candidates"] = {"first": 1, "every": 1}
     params["select"] |= {"metric": "kid_shapes:real", "steps": 2}

@@ -29,9 +29,13 @@ def test_every_deployment_can_be_deployed(prefect_server: None) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        deployment = client.read_deployment_by_name("retrain/nightly")
-    assert deployment.work_pool_name == "cpu"
-    assert [schedule.schedule.cron for schedule in deployment.schedules] == ["0 2 * * *"]
+        deployed = {
+            name: client.read_deployment_by_name(name)
+            for name in ("retrain/nightly", "transfer/transfer")
+        }
+    assert {one.work_pool_name for one in deployed.values()} == {"cpu"}
+    crons = {name: [s.schedule.cron for s in one.schedules] for name, one in deployed.items()}
+    assert crons == {"retrain/nightly": ["0 2 * * *"], "transfer/transfer": ["0 6 * * *"]}
 
 
 def test_server_takes_the_nulls_that_clients_send() -> None:

@@ -110,8 +110,8 @@ def test_other_layers_say_nothing_of_the_width(tmp_path: Path, hashes: Hashes) -
 
 def test_an_adapter_that_is_none_is_refused(tmp_path: Path, hashes: Hashes) -> None:
     gone = tmp_path / "gone.safetensors"
-    refused(hashes, rf"{gone}: no such adapter; mend its place in", **with_adapters(gone))
-    refused(hashes, "/gone: no such adapter; mend its place", **with_adapters("/gone"))
+    refused(hashes, rf"{gone}: no such adapter; name one that is", **with_adapters(gone))
+    refused(hashes, "/gone: no such adapter; name one", **with_adapters("/gone"))
     for kind in ("pt", "bin", "ckpt"):
         refused(
             hashes, rf"style\.{kind}: pickled weights are refused", **with_adapters(f"style.{kind}")

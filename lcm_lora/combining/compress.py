@@ -116,6 +116,8 @@ def norm(factor: Factor) -> float:
 def difference(a: Factor, b: Factor) -> float:
     """Return the Frobenius norm of the difference of what two factors add to one weight."""
     (up, down), (other_up, other_down) = a.matrices(), b.matrices()
+    if torch.equal(down, other_down):
+        return _product_norm(up - other_up, down)
     return _product_norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down]))
 
 

@@ -34,7 +34,7 @@ _WORDS = (
     *("mlp", "fc1", "fc2", "text_projection"),
 )
 _WORD = "|".join(sorted(_WORDS, key=len, reverse=True))
-_PIECE = re.compile(rf"({_WORD}|\d+)(?:_|$)")
+_PIECE = re.compile(rf"({_WORD}|\d+)(?:_(?!$)|$)")
 _UNDERSCORED = re.compile(rf"(?:{_PIECE.pattern})+")
 _DOTTED = re.compile(rf"(?:{_WORD})(?:\.(?:{_WORD}|\d+))*")
 

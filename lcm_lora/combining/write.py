@@ -140,6 +140,9 @@ def _by_component(lora: Lora, change: Callable[[dict[str, Factor]], dict[str, Fa
 
 
 def _with_one_alpha(factors: dict[str, Factor]) -> dict[str, Factor]:
+    if "text_projection" in factors:  # diffusers takes its rank to be the others'
+        most = max(factor.rank for factor in factors.values())
+        factors = {name: _padded(factor, most) for name, factor in factors.items()}
     counts = Counter(factor.alpha for factor in factors.values() if factor.alpha)
     if len(counts) < 2 and len({f.alpha for f in factors.values()}) < 2:
         return factors

@@ -127,6 +127,14 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
                     "linewidths": 2,
                     "linestyles": [frame.dashes],
                 }
-                axes.scatter(*sides, marker="s", c="none", edgecolors=frame.colour, zorder=6, **how)
+                axes.scatter(
+                    *sides,
+                    marker="s",
+                    c="none",
+                    edgecolors=frame.colour,
+                    zorder=6,
+                    clip_on=False,
+                    **how,
+                )
 
     return single(draw)

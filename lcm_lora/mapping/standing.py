@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table
@@ -85,16 +85,23 @@ def near_best(tried: Tried, metric: MetricRecord) -> int:
     return sum(sign * row.value - best <= half_width(tried.table, row) for row in rows)
 
 
-def by_cost(table: Table, painters: Sequence[str]) -> list[CellRecord]:
-    """Return the cells of painters, of the first noises, those of equal cost side by side."""
-    cells = [cell for name in painters for cell in table.cells_of(name, seeds=0)]
-    return sorted(cells, key=lambda cell: cell.nfe)
+def by_cost(tried: Tried) -> list[tuple[CellRecord | None, list[CellRecord]]]:
+    """Return each of the adapter's cells with the solvers' cells of its cost, the cheapest first.
+
+    Solvers' cells of other costs come last, beside none of the adapter's.
+    """
+    own = sorted(tried.table.adapter, key=lambda cell: (cell.nfe, cell.guidance))
+    cells = [cell for name in tried.solvers for cell in tried.table.cells_of(name, seeds=0)]
+    met = [(cell, [other for other in cells if other.nfe == cell.nfe]) for cell in own]
+    rest = [other for other in cells if all(other.nfe != cell.nfe for cell in own)]
+    return [*met, *([(None, sorted(rest, key=lambda cell: cell.nfe))] if rest else [])]
 
 
 def _solvers(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Iterator[Against]:
-    for other in by_cost(tried.table, tried.solvers):
-        if other.nfe == cell.nfe and (found := _against(tried.table, metric, cell, other)):
-            yield found
+    for name in tried.solvers:
+        for other in tried.table.cells_of(name, seeds=0, nfe=cell.nfe):
+            if found := _against(tried.table, metric, cell, other):
+                yield found
 
 
 def _is_solver(tried: Tried, cell: str) -> bool:

@@ -48,6 +48,8 @@ def heading(every: Sequence[Standing]) -> str:
     won = sum(one.verdict == "better" for one in asked)
     if not asked:
         return "Compared with no solver"
+    if all(one.verdict == "level" for one in asked):
+        return "Not told apart from solvers"
     if len(asked) == 1:
         return f"It {'transfers' if won else 'does not transfer'} to {asked[0].tried.name}"
     count = {0: f"none of {len(asked)}", len(asked): f"all {len(asked)}"}
@@ -55,9 +57,9 @@ def heading(every: Sequence[Standing]) -> str:
 
 
 def mood(every: Sequence[Standing]) -> str:
-    """Return `yes`, `no` or `some`: whether it transfers to all, none or some."""
-    won = [one.verdict == "better" for one in every if one.verdict != "none"]
-    return "yes" if won and all(won) else "some" if any(won) else "no"
+    """Return `yes`, `no` or `some`: whether it transfers to all, is beaten, or neither."""
+    found = {one.verdict for one in every} - {"none"}
+    return "yes" if found == {"better"} else "no" if found == {"worse"} else "some"
 
 
 def counts(every: Sequence[Tried]) -> dict[Verdict, int]:

@@ -108,10 +108,12 @@ def test_the_first_words_are_the_answer_and_each_subject_has_its_own(
     [
         (("better", "better", "better"), "It transfers to all 3 subjects", "yes"),
         (("level", "better", "worse"), "It transfers to 1 of 3 subjects", "some"),
-        (("level", "worse", "worse"), "It transfers to none of 3 subjects", "no"),
+        (("level", "worse", "worse"), "It transfers to none of 3 subjects", "some"),
+        (("worse", "worse", "worse"), "It transfers to none of 3 subjects", "no"),
+        (("level", "level", "level"), "Not told apart from solvers", "some"),
         (("better",), "It transfers to dusk", "yes"),
-        (("level",), "It does not transfer to dusk", "no"),
-        ((), "Compared with no solver", "no"),
+        (("worse",), "It does not transfer to dusk", "no"),
+        ((), "Compared with no solver", "some"),
     ],
 )
 def test_it_transfers_where_it_is_better_than_the_best_solver(
@@ -183,12 +185,14 @@ def test_the_table_holds_every_cell_beside_those_of_its_cost(
     section = page[page.index('<section id="numbers">') : page.index('<section id="weights">')]
     for tried in every.values():
         table = tried.table
-        cells = by_cost(table, ("adapter", *tried.solvers))
-        assert [cell.nfe for cell in cells] == sorted(cell.nfe for cell in cells)
-        known = {cell.id for cell in cells}
-        assert known == {
-            c.id for c in table.cells if c.painter in {"adapter", "ddim", "dpmpp"} and not c.seeds
-        }
+        groups = by_cost(tried)
+        assert [own and own.nfe for own, _ in groups] == [1, 2, 4, 8, None]
+        for own, solvers in groups:
+            assert {cell.nfe for cell in solvers} == {own.nfe if own else 16}
+        listed = [cell.id for own, solvers in groups for cell in [own, *solvers] if cell]
+        known = {c.id for c in table.cells if c.painter in {"adapter", "ddim", "dpmpp"}}
+        assert len(listed) == len(known)
+        assert set(listed) == known
         for row in table.rows:
             if row.cell in known and row.metric in SHOWN:
                 assert spread(table, row) in section
@@ -422,6 +426,15 @@ def test_scores_that_lack_a_point_or_the_adapter_are_refused(
             read_tried(params, places_of(root))
 
 
+def test_without_subjects_it_says_how_to_name_some(
+    project: Path, params: Transfer, tmp_path: Path, write_page: Write
+) -> None:
+    nobody = params.model_copy(update={"subjects": {}})
+    with pytest.raises(UserError, match=r"transfer.subjects: empty, .*; name a base or a style"):
+        write_page(project, tmp_path / "out", nobody)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pictures_of_other_captions_are_refused(
     project: Path, tmp_path: Path, write_page: Write
 ) -> None:
@@ -446,8 +459,8 @@ def test_the_stage_draws_the_same_bytes_from_the_places_of_the_project(
     stage.run()
     assert sha256(layout.TRANSFER / "report") == sha256(made)
     with_subjects(params.model_copy(update={"subjects": {}}))
-    with pytest.raises(UserError, match=r"transfer.subjects: empty, .*; name a base or a style"):
-        stage.run()
+    stage.run()
+    assert list((layout.TRANSFER / "report").iterdir()) == [], "an old page would mislead"
 
 
 def with_subjects(params: Transfer) -> None:

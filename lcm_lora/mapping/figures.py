@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from lcm_lora.evaluation.scores import MetricRecord, Row
-from lcm_lora.mapping.standing import best_point
+from lcm_lora.mapping.standing import best_of
 from lcm_lora.mapping.subjects import WHOLE, Point, Tried
 from lcm_lora.params.generate import ADAPTER, REAL
 from lcm_lora.report import figures
@@ -104,7 +104,7 @@ def _frames(tried: Tried, metric: MetricRecord, point: Point) -> Iterator[Frame]
     """Yield the frames of a point: of the weights that nobody turned, and of the best value."""
     if point.mix == WHOLE:
         yield Frame(0.46, INK, "-")
-    if point.cell.id == best_point(tried, metric):
+    if (best := best_of(tried, metric)) and best.point == point:
         yield Frame(0.38, COLOURS[ADAPTER], (0, (2.2, 1.6)))
 
 
@@ -121,20 +121,9 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
         figures.draw_sweep(axes, table, metric, [line], axis)
         for point, row in tried.rows(metric):
             for frame in _frames(tried, metric, point):
-                sides = (point.mix.acceleration, row.value)
-                how: Any = {
-                    "s": (44 * frame.half) ** 2,
-                    "linewidths": 2,
-                    "linestyles": [frame.dashes],
-                }
-                axes.scatter(
-                    *sides,
-                    marker="s",
-                    c="none",
-                    edgecolors=frame.colour,
-                    zorder=6,
-                    clip_on=False,
-                    **how,
-                )
+                how: Any = {"linestyles": [frame.dashes], "edgecolors": frame.colour}
+                how |= {"marker": "s", "s": (44 * frame.half) ** 2, "c": "none", "linewidths": 2}
+                place = (point.mix.acceleration, row.value)
+                axes.scatter(*place, zorder=6, clip_on=False, **how)
 
     return single(draw)

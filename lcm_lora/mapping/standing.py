@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table
-from lcm_lora.mapping.subjects import Tried
+from lcm_lora.mapping.subjects import Point, Tried
 from lcm_lora.report.numbers import half_width
 from lcm_lora.report.verdict import teacher_cell
 
@@ -40,6 +40,16 @@ class Standing:
         return self.solver.pair.verdict if self.solver and self.solver.pair else "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best point of a map, chosen by the pictures that it is judged on."""
+
+    point: Point
+    row: Row
+    near: int
+    """Points whose own intervals hold the best value, itself among them."""
+
+
 def standing(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Standing | None:
     """Return how a cell of the adapter stands in a metric; None where it was not measured."""
     row = tried.table.row(cell.id, metric.name)
@@ -70,19 +80,14 @@ def compared(tried: Tried) -> list[Pair]:
     return sorted(pairs, key=lambda pair: order.index(pair.metric))
 
 
-def best_point(tried: Tried, metric: MetricRecord) -> str | None:
-    """Return the cell of the map's best point, of equal ones the first; None without a map."""
-    rows = [row for _, row in tried.rows(metric)]
-    sign = 1 if metric.lower_is_better else -1
-    return min(rows, key=lambda row: sign * row.value).cell if rows else None
-
-
-def near_best(tried: Tried, metric: MetricRecord) -> int:
-    """Return how many points of the map are within their own intervals of the best value."""
-    rows = [row for _, row in tried.rows(metric)]
-    sign = 1 if metric.lower_is_better else -1
-    best = min((sign * row.value for row in rows), default=0.0)
-    return sum(sign * row.value - best <= half_width(tried.table, row) for row in rows)
+def best_of(tried: Tried, metric: MetricRecord) -> Best | None:
+    """Return the map's best point in a metric, of equal ones the first; None without a map."""
+    found, sign = tried.rows(metric), 1 if metric.lower_is_better else -1
+    if not found:
+        return None
+    point, row = min(found, key=lambda pair: sign * pair[1].value)
+    gaps = [(sign * (other.value - row.value), other) for _, other in found]
+    return Best(point, row, sum(gap <= half_width(tried.table, other) for gap, other in gaps))
 
 
 def by_cost(tried: Tried) -> list[tuple[CellRecord | None, list[CellRecord]]]:

@@ -26,7 +26,7 @@ from lcm_lora.evaluation.scores import read_table
 from lcm_lora.files import sha256
 from lcm_lora.mapping import galleries, words
 from lcm_lora.mapping.figures import FIELD, draw_map, strengths
-from lcm_lora.mapping.standing import best_point, by_cost, near_best, standing
+from lcm_lora.mapping.standing import best_of, by_cost, standing
 from lcm_lora.mapping.subjects import WHOLE, Places, Tried, read_tried
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.report import Report
@@ -246,7 +246,9 @@ def test_a_map_has_a_field_for_each_point_and_the_better_is_the_stronger(
         value, half = (part.split()[0] for part in spread(tried.table, row).split("±"))
         assert f">{value}<" in figure
         assert f">± {half}<" in figure
-    assert best_point(tried, metric) == rows[order[-1]].cell
+    best = best_of(tried, metric)
+    assert best is not None
+    assert best.row == rows[order[-1]]
 
 
 def test_strengths_are_of_ratios_for_distances_and_of_differences_for_all_else(
@@ -272,15 +274,18 @@ def test_without_styles_the_map_is_a_line_with_its_marks(every: dict[str, Tried]
 
 def test_the_best_point_is_marked_with_what_it_is_worth(page: str, every: dict[str, Tried]) -> None:
     tried = every["ink"]
-    best = "mix-75-100/steps-4_guidance-1"
-    assert best_point(tried, tried.leading) == best
-    row = tried.table.row(best, "both")
-    assert row is not None
+    best = best_of(tried, tried.leading)
+    assert best is not None
+    assert best.point.mix == (0.75, 1.0)
+    row = tried.table.row("mix-75-100/steps-4_guidance-1", "both")
+    assert row == best.row
     assert f"is best at l1 = 0.75, l2 = 1: {spread(tried.table, row)}, against" in page
     assert "It was chosen among 20 by the same pictures" in page
     wide = tuple(r.model_copy(update={"se": 1.0}) for r in tried.table.rows)
-    assert near_best(tried, tried.leading) == 1
-    assert near_best(changed(tried, rows=wide), tried.leading) == 20
+    assert best.near == 1
+    unsure = best_of(changed(tried, rows=wide), tried.leading)
+    assert unsure is not None
+    assert unsure.near == 20
 
 
 def test_a_point_that_the_adapter_painted_is_found_there(

@@ -100,6 +100,50 @@ def test_by_keyboard_alone(page: Page) -> None:
     assert not set(sources(page)) & set(before)
 
 
+def test_dials_paint_anew_and_say_what_they_stand_at(page: Page) -> None:
+    """By keyboard; where all is as at first again, so are the pictures."""
+    before = sources(page)
+    for label, key, at in (
+        ("Acceleration", "Home", "0"),
+        ("Style drawn", "End", "1.5"),
+        ("Style other one", "PageUp", None),
+        ("Guidance", "ArrowRight", "1.25"),
+    ):
+        dial = page.get_by_label(label)
+        says, first = page.locator(f"#{dial.get_attribute('id')} + b"), dial.input_value()
+        with page.expect_response("**/paint"):
+            dial.press(key)
+        finished(page, "6 pictures")
+        expect(says).to_have_text(at or dial.input_value())
+        assert sources(page) != before
+        with page.expect_response("**/paint"):
+            dial.fill(first)
+        finished(page, "6 pictures")
+        expect(says).to_have_text(first)
+        assert sources(page) == before
+
+
+def test_whom_a_negative_prompt_reaches_is_said(page: Page) -> None:
+    box, says = page.get_by_label("What should it not show?"), page.locator("#acts")
+    before = sources(page)
+    expect(says).to_have_text("Acts above guidance 1 only: here on nobody.")
+    box.fill("a ring")
+    with page.expect_response("**/paint"):
+        page.get_by_role("button", name="Paint", exact=True).click()
+    finished(page, "6 pictures")
+    assert sources(page) == before
+    page.get_by_label("As I type").uncheck()
+    page.get_by_label("Teacher").check()
+    expect(says).to_have_text("Acts above guidance 1 only: here on Teacher.")
+    page.get_by_label("Guidance").fill("2")
+    page.get_by_label("Champion").uncheck()
+    expect(says).to_have_text("Acts above guidance 1 only: here on New adapter, Teacher.")
+    page.get_by_label("Teacher").uncheck()
+    page.get_by_role("button", name="Paint", exact=True).click()
+    finished(page, "3 pictures")
+    expect(page.locator("#results")).to_contain_text("guidance 2, two evaluations a step")
+
+
 def test_an_example_is_painted_and_escape_stops_it(page: Page) -> None:
     page.get_by_label("As I type").uncheck()
     page.get_by_label("Teacher").check()

@@ -32,7 +32,7 @@ const about = (painter) => {
 
 // What the dials say, and whom the negative prompt reaches.
 const tellOptions = () => {
-  for (const told of form.querySelectorAll(".dial output")) told.textContent = find(told.htmlFor.value).value;
+  for (const dial of form.querySelectorAll(".dial input")) dial.nextElementSibling.textContent = dial.value;
   const reached = painters.filter((one) => chosen("painter").includes(one.name) && guidanceOf(one) > 1);
   const names = reached.map(({ title }) => title).join(", ");
   acts.textContent = `Acts above guidance 1 only: here on ${names || "nobody"}.`;
@@ -120,7 +120,10 @@ async function* events(answer) {
 const follow = async (answer, wanted) => {
   for await (const event of events(answer)) {
     if (event.event === "waiting") showOnly(`Waiting for ${event.before} other request${event.before === 1 ? "" : "s"}`);
-    if (event.event === "picture") show(event, wanted.prompt);
+    if (event.event === "picture") {
+      if (doing.textContent) showOnly("Painting"); // the waiting is over
+      show(event, wanted.prompt);
+    }
     if (event.event === "error") throw new Error(event.says);
     if (event.event === "done") return;
   }

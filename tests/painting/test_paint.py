@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from making import make_adapter
 from numpy.typing import NDArray
+from plain_diffusers import paint_plainly
 
 from lcm_lora.bases import Base
 from lcm_lora.errors import UserError
@@ -133,34 +131,11 @@ def test_an_adapter_that_does_not_fit_is_named(what: str, base: Base, tmp_path: 
     assert not base.pipeline.get_active_adapters()
 
 
-PLAIN = """
-import json, sys
-import numpy, torch
-from diffusers import LCMScheduler, StableDiffusionPipeline
-torch.set_num_threads(1)
-base, adapter, noise, out, captions = sys.argv[1:]
-pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
-pipe.load_lora_weights(adapter)
-pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
-images = []
-for i, caption in enumerate(json.loads(captions)):
-    state = numpy.random.SeedSequence((11, 0, i)).generate_state(1, numpy.uint64)
-    generator = torch.Generator().manual_seed(int(state[0] >> numpy.uint64(1)))
-    latents = torch.randn((1, 8, 8, 8), generator=generator)
-    images += list(pipe([caption], latents=latents, generator=[generator],
-                        num_inference_steps=4, guidance_scale=1.0, output_type="np").images)
-numpy.save(out, (numpy.stack(images) * 255).round().astype("uint8"))
-assert not any(name.startswith("lcm_lora") for name in sys.modules)
-"""
-
-
 def test_plain_diffusers_paints_the_same_pictures(
     base: Base, adapter: Path, tmp_path: Path
 ) -> None:
     """In a process of its own that never imports this project, with nothing but the two folders."""
-    out = tmp_path / "plain.npy"
-    arguments = [str(places.BASE), str(adapter), "-", str(out), json.dumps(CAPTIONS)]
-    subprocess.run([sys.executable, "-c", PLAIN, *arguments], check=True, cwd=tmp_path)
+    theirs = paint_plainly(places.BASE, adapter, CAPTIONS, tmp_path)
     with wearing(base, with_adapter(base.found, adapter)):
         ours = pictures(base, "lcm", Cell(steps=4, guidance=1.0), 1)
-    assert np.array_equal(ours, np.load(out))
+    assert np.array_equal(ours, theirs)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from PIL import Image
 
 from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.mapping.standing import standing
 from lcm_lora.mapping.subjects import WHOLE, Tried
 from lcm_lora.params.generate import ADAPTER
+from lcm_lora.params.transfer import Mix
 from lcm_lora.report.grids import by_steps
 from lcm_lora.report.thumbs import SheetColumn, Thumb, columns, thumb
 from lcm_lora.report.verdict import teacher_cell
 
 _SHOWN = 2
 """Prompts of which every point of the map is shown."""
+_SIDE = 144
+"""Pixels of such a picture's side, at most: there are many of them, and they are shown small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +61,25 @@ def picture_maps(tried: Tried) -> list[PictureMap]:
     if not tried.points:
         return []
     indices = range(min(_SHOWN, tried.table.protocol.n))
-    read = {p.mix: tried.pictures.read(p.cell, indices) for p in tried.points}
+    read = {point.mix: tried.pictures.read(point.cell, indices) for point in tried.points}
     own = tried.pictures.read(teacher_cell(tried.table), indices)
-    styles = sorted({point.mix.style for point in tried.points}, reverse=True)
-    across = tuple(sorted({point.mix.acceleration for point in tried.points}))
-    maps = []
-    for i in indices:
-        caption = tried.pictures.captions[i]
-        painted = {
-            point.mix: Painted(
-                point.mix.acceleration, thumb(read[point.mix][i], caption), point.mix == WHOLE
-            )
-            for point in tried.points
-        }
-        rows = tuple(
-            (style, tuple(p for mix, p in sorted(painted.items()) if mix.style == style))
-            for style in styles
-        )
-        maps.append(PictureMap(caption, thumb(own[i], caption), across, rows))
-    return maps
+    return [
+        _picture_map(caption, teacher, {mix: found[i] for mix, found in read.items()})
+        for i, caption, teacher in zip(indices, tried.pictures.captions, own, strict=False)
+    ]
+
+
+def _picture_map(
+    caption: str, teacher: Image.Image, painted: Mapping[Mix, Image.Image]
+) -> PictureMap:
+    def at(mix: Mix) -> Painted:
+        return Painted(mix.acceleration, _small(painted[mix], caption), mix == WHOLE)
+
+    across = tuple(sorted({mix.acceleration for mix in painted}))
+    styles = sorted({mix.style for mix in painted}, reverse=True)
+    rows = tuple((style, tuple(at(Mix(a, style)) for a in across)) for style in styles)
+    return PictureMap(caption, _small(teacher, caption), across, rows)
+
+
+def _small(picture: Image.Image, caption: str) -> Thumb:
+    return thumb(picture, caption, side=_SIDE)

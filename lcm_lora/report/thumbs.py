@@ -65,15 +65,24 @@ def columns(
     ]
 
 
-def thumb(picture: Image.Image, caption: str, notes: tuple[str, ...] = ()) -> Thumb:
-    """Return a picture as it stands in a page: tiny ones exactly, others shrunk, as JPEG."""
+def thumb(
+    picture: Image.Image, caption: str, notes: tuple[str, ...] = (), side: int = _LARGEST
+) -> Thumb:
+    """Return a picture as it stands in a page: tiny ones exactly, others shrunk, as JPEG.
+
+    Args:
+        picture: Of any size.
+        caption: What it shows.
+        notes: What single metrics say of it.
+        side: Pixels of its longer side, at most.
+    """
     content = io.BytesIO()
     if max(picture.size) <= TINY:
         picture.save(content, "PNG")
         kind = "png"
     else:
         picture = picture.copy()
-        picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         picture.save(content, "JPEG", quality=88)
         kind = "jpeg"
     url = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -13,6 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lcm_lora.alpha import alpha_tensor
 from lcm_lora.files import link, write_tensors
 from lcm_lora.recipe import KOHYA, WEIGHTS
 
@@ -105,7 +106,7 @@ def published(unet: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     Source: the converter in diffusers' examples/consistency_distillation, which the published
     files were written with, and the names that kohya-ss/sd-scripts reads.
     """
-    alpha = _scalar(unet.peft_config["default"].lora_alpha, dtype)
+    alpha = alpha_tensor(unet.peft_config["default"].lora_alpha, dtype)
     tensors = {}
     for name, value in get_peft_model_state_dict(unet).items():
         module, part, _ = name.rsplit(".", 2)
@@ -113,9 +114,3 @@ def published(unet: Any, dtype: torch.dtype) -> dict[str, Tensor]:
         tensors[f"{key}.{_PARTS[part]}.weight"] = value.detach().to(dtype)
         tensors[f"{key}.alpha"] = alpha.clone()
     return tensors
-
-
-def _scalar(value: float, dtype: torch.dtype) -> Tensor:
-    """Return a scalar of that dtype, or fp32 where that would change it: bf16 has no 257."""
-    lowered = torch.tensor(float(value), dtype=dtype)
-    return lowered if float(lowered) == value else torch.tensor(float(value))

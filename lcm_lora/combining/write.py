@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from lcm_lora.alpha import alpha_tensor
 from lcm_lora.combining.delta import COMPONENTS, Component, Factor, Lora, Module, scaled
 from lcm_lora.combining.names import kohya_name
 from lcm_lora.combining.opened import PEFT_CONFIG, PEFT_WEIGHTS
@@ -70,19 +71,13 @@ def kohya_tensors(lora: Lora) -> dict[str, Tensor]:
         key = kohya_name(module, two)
         tensors[f"{key}.lora_down.weight"] = factor.down
         tensors[f"{key}.lora_up.weight"] = factor.up
-        tensors[f"{key}.alpha"] = _scalar(factor.alpha, factor.up.dtype)
+        tensors[f"{key}.alpha"] = alpha_tensor(factor.alpha, factor.up.dtype)
     return tensors
 
 
 def _is_xl(lora: Lora) -> bool:
     """Tell SDXL, of whose two encoders only the first may be changed: it has deeper attention."""
     return any(".transformer_blocks.1." in module.name for module in lora)
-
-
-def _scalar(value: float, dtype: torch.dtype) -> Tensor:
-    """Return a scalar of that dtype, or fp32 where that would change it."""
-    lowered = torch.tensor(value, dtype=dtype)
-    return lowered if float(lowered) == value else torch.tensor(value)
 
 
 def _diffusers_tensors(lora: Lora) -> dict[str, Tensor]:

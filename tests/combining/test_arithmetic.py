@@ -21,13 +21,13 @@ from lcm_lora.combining.arithmetic import (
     rank_for,
     singular_values,
 )
-from lcm_lora.combining.delta import Factor, Module, delta, from_matrices
+from lcm_lora.combining.delta import Factor, Lora, Module, delta, from_matrices
 
 PAIRS = [(random_lora(i, ranks=(2, 4)), random_lora(100 + i, ranks=(3,))) for i in range(4)]
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
-def test_the_inner_product_is_that_of_the_whole_weights(a: dict, b: dict) -> None:  # type: ignore[type-arg]
+def test_the_inner_product_is_that_of_the_whole_weights(a: Lora, b: Lora) -> None:
     for module in a:
         whole = (delta(a[module]) * delta(b[module])).sum().item()
         assert inner(a[module], b[module]) == pytest.approx(whole)
@@ -36,8 +36,8 @@ def test_the_inner_product_is_that_of_the_whole_weights(a: dict, b: dict) -> Non
         )
         assert cosine(a[module], b[module]) == pytest.approx(flat.item())
         assert cosine(a[module], b[module]) == pytest.approx(cosine(b[module], a[module]))
-    vectors = [torch.cat([delta(x[m]).flatten() for m in a]) for x in (a, b)]
-    whole = torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
+    first, second = (torch.cat([delta(x[m]).flatten() for m in a]) for x in (a, b))
+    whole = torch.nn.functional.cosine_similarity(first, second, dim=0).item()
     assert cosine_of_all(a, b) == pytest.approx(whole)
 
 
@@ -80,10 +80,15 @@ def test_overlap_of_one_within_another_is_one_and_of_orthogonal_ones_none() -> N
 
 def test_random_subspaces_share_what_their_size_says() -> None:
     shapes = {module: (64, 64) for module in list(SHAPES)[:1]}
+    (module,) = shapes
     found = [
-        overlap(*(random_lora(s, shapes, (8,))[module] for s in (i, 500 + i)), 8, "rows")
+        overlap(
+            random_lora(i, shapes, (8,))[module],
+            random_lora(500 + i, shapes, (8,))[module],
+            8,
+            "rows",
+        )
         for i in range(40)
-        for module in shapes
     ]
     assert np.mean(found) == pytest.approx(8 / 64, abs=0.02)
 

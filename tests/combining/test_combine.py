@@ -1,0 +1,302 @@
+"""The command: what it prints and writes, and what it says of what cannot be combined."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from loras import ATTENTION, SHAPES, assert_equal, assert_same, deltas, random_lora
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from typer.testing import CliRunner, Result
+
+from lcm_lora.cli import app
+from lcm_lora.combining.add import add
+from lcm_lora.combining.combine import Wanted, combine
+from lcm_lora.combining.compress import compress, losses
+from lcm_lora.combining.delta import Module
+from lcm_lora.combining.read import read_lora
+from lcm_lora.combining.write import write_lora
+from lcm_lora.families.header import read_header
+from lcm_lora.files import sha256
+
+KEY = "lora_unet_mid_block_attentions_0_proj_in"
+HEADER = {
+    "ss_base_model_version": "sd_v1",
+    "ss_v2": "False",
+    "modelspec.architecture": "stable-diffusion-v1/lora",
+    "modelspec.usage_hint": "LCM sampler.",
+}
+FAST = random_lora(1, ranks=(3,), scales=(0.125,), dtype=torch.float16)
+STYLE = random_lora(2, dict(list(SHAPES.items())[:4]), (2, 4), (0.5, 1), torch.float16)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an acceleration and a style, where a person works."""
+    monkeypatch.chdir(tmp_path)
+    write_lora(FAST, Path("fast.safetensors"), "kohya", HEADER)
+    write_lora(STYLE, Path("ink"), "peft", {"modelspec.trigger_phrase": "in ink"})
+    return tmp_path
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(app, ["combine", *words])
+
+
+def complaint(*words: str) -> str:
+    """Return the one line in which a call ends, and check that it left nothing behind."""
+    before = {path: sha256(path) for path in Path().iterdir()}
+    done = call(*words)
+    assert done.exit_code == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert {path: sha256(path) for path in Path().iterdir()} == before
+    return line.removeprefix("error: ")
+
+
+def test_the_sum_is_written_and_told(folder: Path) -> None:
+    done = call("both.safetensors", "fast.safetensors", "ink:0.8", "--dtype", "fp32")
+    assert done.exit_code == 0
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["1", "3", "0.375", "5", "+", "1", "of", "texts", "fast.safetensors"] in rows
+    assert ["0.8", "2-4", "1-4", "4", "ink"] in rows
+    assert "both.safetensors: rank 3-7, modules 5 + 1 of texts" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    expected = add([(FAST, 1.0), (STYLE, 0.8)])
+    assert_same(deltas(read_lora(Path("both.safetensors"))), deltas(expected), 1e-6)
+
+
+def test_a_converted_file_is_exact_and_says_so(folder: Path) -> None:
+    done = call("converted", "fast.safetensors", "--format", "peft")
+    assert "exact: nothing of the sum is lost" in done.stdout
+    assert_equal(read_lora(Path("converted")), FAST)
+    assert call("back.safetensors", "converted").exit_code == 0
+    there, back = (load_file(f"{name}.safetensors") for name in ("fast", "back"))
+    assert there.keys() == back.keys()
+    assert all(torch.equal(value, back[name]) for name, value in there.items())
+
+
+def test_errors_are_told_by_module_and_in_all(folder: Path) -> None:
+    done = call("small.safetensors", "fast.safetensors", "ink", "--rank", "2", "--layers")
+    exact = add([(FAST, 1.0), (STYLE, 1.0)])
+    best = losses(exact, compress(exact, 2))
+    printed = {name: float(error) for error, name in map(str.split, module_lines(done.stdout))}
+    assert printed.keys() == {str(module) for module in exact}
+    for loss in best:
+        assert printed[str(loss.module)] == pytest.approx(loss.relative, rel=0.06)
+    total = math.hypot(*(x.error for x in best)) / math.hypot(*(x.norm for x in best))
+    assert f"error {total:.2g} of the sum" in done.stdout
+    worst = call("small.safetensors", "fast.safetensors", "ink", "--rank", "2").stdout
+    assert f"{len(exact) - 5} more below these; --layers names all" in worst
+    assert len(module_lines(worst)) == 5
+
+
+def module_lines(text: str) -> list[str]:
+    """Return the lines that name a module and its error."""
+    return [line for line in text.splitlines() if re.search(r"\d +(unet|text_encoder)\.", line)]
+
+
+def test_the_same_call_writes_the_same_bytes(folder: Path) -> None:
+    for format in ("kohya", "diffusers", "peft"):
+        names = [f"{x}-{format}" + ("" if format == "peft" else ".safetensors") for x in "ab"]
+        for name in names:
+            words = (name, "fast.safetensors:0.7", "ink", "--rank", "3", "--format", format)
+            assert call(*words).exit_code == 0
+        assert len({sha256(Path(name)) for name in names}) == 1
+
+
+def test_the_widest_dtype_is_kept_and_another_can_be_named(folder: Path) -> None:
+    files = [(Path("fast.safetensors"), 1.0), (Path("ink"), 0.8)]
+    for named, expected in (
+        (None, torch.float16),
+        ("bf16", torch.bfloat16),
+        ("fp32", torch.float32),
+    ):
+        made = combine(files, Path("out.safetensors"), Wanted(dtype=named))  # type: ignore[arg-type]
+        assert {factor.up.dtype for factor in made.lora.values()} == {expected}
+        tensors = load_file("out.safetensors")
+        assert {t.dtype for name, t in tensors.items() if "weight" in name} == {expected}
+
+
+def test_the_header_names_the_base_and_what_went_in(folder: Path) -> None:
+    assert call("both.safetensors", "fast.safetensors", "ink:0.5").exit_code == 0
+    header = read_header(Path("both.safetensors")).metadata
+    assert HEADER.items() <= header.items()
+    assert header["modelspec.trigger_phrase"] == "in ink"
+    assert header["modelspec.title"] == "1 fast + 0.5 ink"
+    assert header["ss_network_module"] == "networks.lora"
+    assert header["ss_network_dim"] == "Dynamic"
+    went_in = json.loads(header["lcm_lora.combined"])
+    assert [(part["name"], part["weight"]) for part in went_in] == [
+        *(("fast.safetensors", 1.0), ("ink", 0.5)),
+    ]
+    assert went_in[0]["sha256"] == sha256(Path("fast.safetensors"))
+    assert str(folder) not in json.dumps(header)
+
+
+@pytest.mark.parametrize(
+    ("captions", "version"), [(768, "sd_v1"), (1024, "sd_v2"), (2048, "sdxl_base_v1-0")]
+)
+def test_a_family_that_no_header_names_is_told_by_its_captions(
+    captions: int, version: str, folder: Path
+) -> None:
+    shapes = {Module("unet", f"{ATTENTION}.attn2.to_k"): (8, captions)}
+    write_lora(random_lora(0, shapes), Path("style.safetensors"), "diffusers", {})
+    assert call("out.safetensors", "style.safetensors").exit_code == 0
+    header = read_header(Path("out.safetensors")).metadata
+    assert header["ss_base_model_version"] == version
+    assert header["ss_network_dim"] == "2"
+
+
+def strange(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """Write a file that is no plain LoRA; return its name."""
+    save_file(tensors, "strange.safetensors", metadata)
+    return "strange.safetensors"
+
+
+def plain(**others: Tensor) -> dict[str, Tensor]:
+    """Return a LoRA of one module, with other tensors of it."""
+    pair = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.ones(4, 2)}
+    named = {name.replace("__", "."): tensor for name, tensor in others.items()}
+    return {f"{KEY}.{name}": tensor for name, tensor in (pair | named).items()}
+
+
+NAN = torch.full((4, 2), math.nan)
+ONES = torch.ones(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        (plain(dora_scale=ONES), f"holds DoRA, .*{KEY}.dora_scale.*merge it into its base"),
+        ({f"{KEY}.lokr_w1": ONES}, "holds LoKr"),
+        ({f"{KEY}.hada_w1_a": ONES}, "holds LoHa"),
+        ({f"{KEY}.oft_diag": ONES}, "holds OFT"),
+        ({f"{KEY}.on_input": ONES}, r"holds \(IA\)\^3"),
+        (plain(w_norm=ONES), "holds a change of norms"),
+        (plain(diff=ONES), "holds a change of whole weights or biases"),
+        ({"unet.conv_in.lora_B.bias": ONES}, "holds a change of whole weights or biases"),
+        ({"unet.conv_in.lora_magnitude_vector": ONES}, "holds DoRA"),
+        ({"transformer.single_blocks.0.lora_A.weight": ONES}, "of no LoRA for a Stable Diffusion"),
+        ({"lora_unet_double_blocks_0_img_mod.alpha": ONES}, "of no LoRA for a Stable Diffusion"),
+        ({"model.diffusion_model.out.0.weight": ONES}, "of no LoRA for a Stable Diffusion"),
+        ({}, "holds no LoRA"),
+        (plain(lora_up__weight=NAN), f"{KEY}.lora_up.weight holds NaN or infinity"),
+        (plain(alpha=torch.tensor(math.inf)), f"{KEY}.alpha holds NaN or infinity"),
+        (plain(lora_up__weight=torch.ones(4, 3)), r"do not fit each other, \[4, 3\] and \[2, 4\]"),
+        (plain(lora_mid__weight=torch.ones(2, 3, 3, 3)), "do not fit each other"),
+        ({f"{KEY}.lora_down.weight": ONES}, r"mid_block.attentions.0.proj_in has no up \(or B\)"),
+        ({f"{KEY}.alpha": torch.tensor(1.0)}, "has no down"),
+        (plain(lora_up__weight=torch.ones(4, 2, dtype=torch.int8)), "is kept as int8"),
+        (plain() | {"unet.mid_block.attentions.0.proj_in.lora_A.weight": ONES}, "are the same"),
+    ],
+)
+def test_what_is_no_plain_lora_is_named(
+    tensors: dict[str, Tensor], says: str, folder: Path
+) -> None:
+    line = complaint("out.safetensors", "fast.safetensors", strange(tensors))
+    assert line.startswith("strange.safetensors: ")
+    assert re.search(says, line), line
+
+
+def test_many_names_are_a_few_and_a_count(folder: Path) -> None:
+    tensors = {f"lora_unet_conv_in.lokr_w{i}": ONES + i for i in range(9)}
+    line = complaint("out.safetensors", strange(tensors))
+    assert "lokr_w0, lora_unet_conv_in.lokr_w1, lora_unet_conv_in.lokr_w2 and 6 more" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"use_dora": True}, "says DoRA"),
+        ({"bias": "all"}, "says a change of biases"),
+        ({"peft_type": "LOHA"}, "says LOHA"),
+        ({"modules_to_save": ["conv_in"]}, "says a change of whole modules"),
+        ({"init_lora_weights": "pissa"}, r"says a LoRA on a changed base \(pissa\)"),
+        ({"r": 0}, r"no LoRA's configuration \(r: "),
+        ({"lora_alpha": "much"}, r"no LoRA's configuration \(lora_alpha: "),
+    ],
+)
+def test_a_peft_configuration_of_another_kind_is_named(
+    change: dict[str, object], says: str, folder: Path
+) -> None:
+    path = Path("ink/unet/adapter_config.json")
+    path = path if path.exists() else Path("ink/adapter_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    line = complaint("out.safetensors", "ink")
+    assert line.startswith(f"{path}: ")
+    assert re.search(says, line), line
+
+
+def test_adapters_of_two_families_are_refused(folder: Path) -> None:
+    for name, captions in (("one", 768), ("xl", 2048)):
+        shapes = {Module("unet", f"{ATTENTION}.attn2.to_k"): (8, captions)}
+        write_lora(random_lora(0, shapes), Path(f"{name}.safetensors"), "kohya", {})
+    line = complaint("out.safetensors", "one.safetensors", "xl.safetensors:0.5")
+    assert line == (
+        "xl.safetensors: made for SDXL or SSD-1B, but one.safetensors for SD-1.x; combine "
+        "adapters of one family"
+    )
+    shapes = {Module("unet", "conv_in"): (6, 4, 3, 3)}
+    header = {"ss_base_model_version": "sdxl_base_v1-0"}
+    write_lora(random_lora(0, shapes), Path("conv.safetensors"), "kohya", header)
+    assert "conv.safetensors: made for SDXL" in complaint(
+        "out.safetensors", "one.safetensors", "conv.safetensors"
+    )
+
+
+def test_shapes_that_do_not_fit_are_listed(folder: Path) -> None:
+    wider = {m: (out + 1, *ins) for m, (out, *ins) in SHAPES.items() if "attn2" not in m.name}
+    write_lora(random_lora(0, wider), Path("other.safetensors"), "kohya", {})
+    line = complaint("out.safetensors", "fast.safetensors", "other.safetensors")
+    assert line.startswith(
+        "fast.safetensors and other.safetensors do not fit each other in 5 modules: "
+    )
+    assert "unet.conv_in is 6 x 4 x 3 x 3 and 7 x 4 x 3 x 3" in line
+    assert "and 2 more; combine adapters of one family" in line
+
+
+def cut_short() -> None:
+    content = Path("fast.safetensors").read_bytes()
+    Path("broken.safetensors").write_bytes(content[:-10])
+
+
+def no_header() -> None:
+    Path("broken.safetensors").write_bytes(b"not at all")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words", "says"),
+    [
+        (cut_short, ("out.safetensors", "broken.safetensors"), r"broken.* bytes where its header"),
+        (no_header, ("out.safetensors", "broken.safetensors"), "no safetensors file, or damaged"),
+        (lambda: Path("a.ckpt").touch(), ("out.safetensors", "a.ckpt"), "pickled weights are ref"),
+        (lambda: Path("none").mkdir(), ("out.safetensors", "none"), "holds 0 safetensors files"),
+        (None, ("out.safetensors", "gone.safetensors"), "gone.safetensors: no such file or folder"),
+        (None, ("out.safetensors", "ink:much"), "ink:much: its weight, 'much', is no finite"),
+        (None, ("out.safetensors", "ink:nan"), "'nan', is no finite number"),
+        (None, ("out.safetensors", "ink:0"), "all weights are 0"),
+        (None, ("out.safetensors", "ink", "--rank", "5"), "have ranks of at most 4"),
+        (None, ("out.safetensors", "ink", "--rank", "0"), "name one from 1 to 4"),
+        (None, ("out.safetensors", "ink", "--format", "onnx"), "onnx: not known here; choose one"),
+        (None, ("out.safetensors", "ink", "--dtype", "fp8"), "fp8: not known here; choose one of"),
+        (None, ("fast.safetensors", "fast.safetensors"), "fast.safetensors: is itself combined"),
+        (None, ("ink", "ink", "--format", "peft"), "ink: is itself combined"),
+        (None, ("out.pt", "ink"), "out.pt: kohya is one file; name one that ends in .safetensors"),
+        (None, ("out.safetensors", "ink", "--format", "peft"), "peft is a folder; name one that"),
+        (None, (".", "ink", "--format", "peft"), "holds something other than an adapter"),
+        (None, ("a.safetensors", "ink:1e9", "--format", "diffusers", "--dtype", "fp16"), "fp32"),
+    ],
+)
+def test_bad_input_ends_in_a_line(
+    prepare: Callable[[], None] | None, words: tuple[str, ...], says: str, folder: Path
+) -> None:
+    if prepare:
+        prepare()
+    line = complaint(*words)
+    assert re.search(says, line), line

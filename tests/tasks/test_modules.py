@@ -20,7 +20,10 @@ from flows import publish as command
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.modules import Module, module_file, module_folder
+from lcm_lora.inventory.painters import look_at_subjects
 from lcm_lora.params.base import Base
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.transfer import Subject
@@ -31,6 +34,8 @@ from tasks.tracking import Tracker, connect
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "lcm_lora" / "presets" / "shapes.yaml"
+
+SHIPPED = "lcm_lora/shapes/weights/styles/ink.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +208,15 @@ def test_the_commands_of_the_guide_publish(tracker: Tracker) -> None:
         assert command.main(line.split()) == 0
     (example,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     named = YAML(typ="safe").load(example)["transfer"]["subjects"]
-    subjects = [Subject.model_validate(subject) for subject in named.values()]
-    bring.fn(tracker, naming(load_params(PRESET), *subjects))
-    assert module_file("models:/lcm-lora-shapes-modules@style-ink").is_file()
+    params = load_params(PRESET)
+    params = naming(params, *(Subject.model_validate(subject) for subject in named.values()))
+    bring.fn(tracker, params)
+    with Hashes(tracker.root / layout.HASHES) as hashes:
+        base = look_at_base(params.base, hashes)
+        ink, dusk = look_at_subjects(params.transfer, base, hashes).values()
+    assert ink.adapters[0].sha256 == sha256(ROOT / SHIPPED)
+    assert dusk.base is not None
+    assert dusk.base.sha256 != base.sha256
 
 
 def test_the_command_says_what_parameters_may_name(

@@ -115,13 +115,15 @@ def run_beside_champion(
 
 
 def _stages(root: Path, params: Params) -> list[Stage]:
-    """Return the stages that are run each time: without trying the adapter elsewhere, unless asked.
+    """Return the stages that are run each time; elsewhere the adapter is tried where that is asked.
+
+    Where there is nowhere to try it, that is done in no time, and DVC has nothing left to do.
 
     Raises:
         UserError: As `plan` does.
     """
-    stages, transfer = plan(root), params.transfer
-    return stages if params.retrain.transfer and transfer.subjects else but(stages, TRANSFER)
+    is_asked = params.retrain.transfer or not params.transfer.subjects
+    return plan(root) if is_asked else but(plan(root), TRANSFER)
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:

@@ -115,7 +115,7 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "a run can start"
     assert [line.split()[1] for line in lines if line.startswith("ok ")] == [
-        *("parameters", "base", "pictures", "networks", "painters"),
+        *("parameters", "base", "pictures", "networks", "painters", "transfer"),
         *("device", "memory", "disk", "time"),
     ]
     said = " ".join(done.stdout.split())
@@ -130,7 +130,7 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
         ('"kid_shapes:teacher"', "clip_score"),
     ):
         assert old in text
-        text = text.replace(old, new)
+        text = text.replace(old, new, 1)
     (project / "params.yaml").write_text(text)
     done = call("doctor", cwd=project)
     complains(done, "a run would fail; mend what is marked")
@@ -158,7 +158,7 @@ def test_what_is_bound_to_fail_fails_at_the_first_look(project: Path) -> None:
         ("model: shapes", "model: gone.safetensors", ("gone.safetensors", "no such")),
     ):
         assert old in text, old
-        (project / "params.yaml").write_text(text.replace(old, new))
+        (project / "params.yaml").write_text(text.replace(old, new, 1))
         complains(call("inventory", cwd=project), *words)
     huge = text.replace("resolution: 32", "resolution: 4096").replace(
         "count: 100", "count: 9000000"

@@ -12,6 +12,7 @@ from lcm_lora.families.header import Header, read_header
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
+from lcm_lora.inventory.finite import not_finite
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.inventory.modules import is_module, module_file
 from lcm_lora.params.base import Base
@@ -85,7 +86,7 @@ def look_at_subjects(
 def look_at_adapter(
     where: str, name: str, weight: float, base: BaseInventory, hashes: Hashes
 ) -> AdapterFound:
-    """Return what an adapter is that somebody names, from its header alone.
+    """Return what an adapter is that somebody names.
 
     Args:
         where: Who names it, for messages.
@@ -95,7 +96,8 @@ def look_at_adapter(
         hashes: Of files that were read before.
 
     Raises:
-        UserError: It is missing, pickled, damaged, no adapter, or made for another family.
+        UserError: It is missing, pickled, damaged, no adapter, not finite, or made for another
+            family.
     """
     path, commit = Path(name), None
     if path.suffix in _PICKLES:
@@ -111,6 +113,11 @@ def look_at_adapter(
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     _check_fits(f"{where}: {file}", header, base)
+    if tensor := not_finite(file):
+        raise UserError(
+            f"{where}: {file}: {tensor[:80]} holds numbers that are not finite; fetch it again, or "
+            "name another adapter"
+        )
     return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
 
 

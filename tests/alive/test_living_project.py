@@ -42,12 +42,13 @@ if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
 PAINTERS = ("teacher", "ddim", "adapter", "champion")
 EVERYTHING = {
     *("inventory", "prepare", "encode", "distill", "select", "features real"),
-    *("score", "decide", "latency", "report"),
+    *("score", "decide", "latency", "report", "transfer-report"),
     *(f"generate {painter}" for painter in PAINTERS),
     *(f"features {painter}" for painter in PAINTERS),
 }
 JUDGING = {"score", "decide", "report"}
 TRAINING = {"distill", "select", "generate adapter", "features adapter", *JUDGING}
+TRAINING |= {"transfer-report"}  # of no subject
 COMPARING = {"generate champion", "features champion", *JUDGING}
 
 

@@ -25,7 +25,7 @@ FIELD = "#1b80c4"
 _FAINTEST, _STRONGEST = 0.03, 0.6
 _FLOOR = 0.01
 """Share of the worst distance below which distances are shown as equally good."""
-_ROOMY = 6
+_ROOMY = 5
 """Up to so many columns, a field has room for the width of its interval."""
 
 
@@ -79,7 +79,7 @@ def _fields(tried: Tried, metric: MetricRecord) -> str:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="Weight of the new adapter, l1", ylabel="Weight of the style, l2")
-        entitle(axes, metric.title)
+        entitle(axes, metric.title + (", %" if metric.unit == "share" else ""))
 
     return single(draw)
 
@@ -94,7 +94,7 @@ def _write(axes: Axes, tried: Tried, row: Row, place: tuple[float, float], colum
     x, y = place
     centred: Any = {"ha": "center", "va": "center"}
     if columns > _ROOMY:
-        axes.text(x, y, value, fontsize=6.5, **centred)
+        axes.text(x, y, value, fontsize=min(9.0, 70 / columns), **centred)
         return
     axes.text(x, y + 0.12, value, fontsize=10, **centred)
     axes.text(x, y - 0.22, f"± {half}", fontsize=7, **centred)

@@ -32,7 +32,7 @@ def attributes_of_captions(captions: Sequence[str]) -> Attributes:
         if found is None:
             raise UserError(
                 f"score.attributes: caption {i} is not of the shapes world: {caption[:80]!r}; "
-                "set score.attributes to false"
+                "set score.attributes to false and looks to null"
             )
         for size, colour, shape in re.findall(_FIGURE, found["figures"]):
             figures[i, PAIRS.index((shape, colour)), _SIZES.index(size)] = True

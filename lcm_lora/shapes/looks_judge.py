@@ -1,8 +1,9 @@
 """The judge of looks: does a picture show what its caption says, in the looks that it should have?
 
 A smaller network than the attribute judge, trained on rendered scenes in no look, in each, and in
-both. It looks for every kind of figure whole and in ink, so that one figure in the wrong look is
-enough to say no. It never saw a generated picture.
+both: as they are drawn, and as the world's autoencoder gives them back. It looks for every kind of
+figure whole and in ink, so that one figure in the wrong look is enough to say no. It never saw a
+generated picture.
 
 Legend: B pictures, H = W pixels, K kinds of figure (shape x colour), Z size words, G grounds.
 """

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from diffusers.training_utils import EMAModel
 from peft import LoraConfig
 from torch import Tensor
@@ -99,19 +99,54 @@ def _train(
     average.copy_to(trained)
 
 
-def train_looks_judge(scenes: int, steps: int, report: recipe.Report) -> LooksJudge:
-    """Train the judge of looks on rendered scenes, a quarter of them in each combination."""
+def train_looks_judge(
+    vae: AutoencoderKL, scenes: int, steps: tuple[int, int], report: recipe.Report
+) -> LooksJudge:
+    """Train the judge of looks on rendered scenes, a quarter of them in each combination.
+
+    It learns from them as they are drawn, and then, half and half, as the autoencoder gives them
+    back: that blurs thin strokes so much that a judge of drawn ones alone cannot read them.
+
+    Args:
+        vae: The autoencoder whose pictures will be judged.
+        scenes: N.
+        steps: Batches of 96 of either part.
+        report: Progress.
+    """
     torch.manual_seed(40)
     judge = LooksJudge().to(memory_format=torch.channels_last)
-    pictures, truth = looked_scenes(draw_scenes(recipe.TRAIN_SEED, range(scenes)))
+    drawn, truth = looked_scenes(draw_scenes(recipe.TRAIN_SEED, range(scenes)))
+    _train_judge(judge, drawn, truth, steps[0], 3e-3, report)
+    given_back = drawn.clone()
+    given_back[: scenes // 2] = round_trip(vae, drawn[: scenes // 2])
+    _train_judge(judge, given_back, truth, steps[1], 1.5e-3, report)
+    return judge.eval().requires_grad_(False)
 
+
+def _train_judge(
+    judge: LooksJudge,
+    pictures: Tensor,
+    truth: Sight,
+    steps: int,
+    peak: float,
+    report: recipe.Report,
+) -> None:
     def loss(indices: Tensor) -> Tensor:
         seen = recipe.disturbed(recipe.scale(pictures[indices]))
         return judge.loss(seen, truth[indices])
 
-    batches = recipe.uniform_batches(scenes, 96, steps, 40)
-    recipe.fit("looks judge", judge.parameters(), loss, batches, steps, 3e-3, report)
-    return judge.eval().requires_grad_(False)
+    batches = recipe.uniform_batches(len(pictures), 96, steps, 40)
+    recipe.fit("looks judge", judge.parameters(), loss, batches, steps, peak, report)
+
+
+@torch.inference_mode()
+def round_trip(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Return uint8 pictures [N, 3, H, W] as the autoencoder gives them back."""
+    decoded = [
+        vae.decode(vae.encode(recipe.scale(chunk)).latent_dist.mean).sample
+        for chunk in pictures.split(256)
+    ]
+    return ((torch.cat(decoded).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def looked_scenes(scenes: Sequence[Scene]) -> tuple[Tensor, Sight]:

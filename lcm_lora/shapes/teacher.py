@@ -23,10 +23,11 @@ STEPS = {"autoencoder": 5000, "reader": 1500, "clip": 3000, "judge": 2500}
 CYCLES = ((5900, 1e-3), (6000, 8e-4))
 """Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
 
-LOOKS_POOL = {"judge": 24_576, "style": 8192, "fine-tune": 8192}
-LOOKS_STEPS = {"judge": 2000, "style": 1500, "fine-tune": 1000}
-STYLE_PEAK, FINE_TUNE_PEAK = 2e-3, 5e-4
-"""The highest learning rates."""
+JUDGE_POOL, LOOK_POOL = 24_576, 8192
+JUDGE_STEPS = (2000, 800)
+"""On scenes as they are drawn, and as the autoencoder gives them back."""
+STYLE, FINE_TUNE = (1100, 2e-3), (700, 7e-4)
+"""Steps and highest learning rate."""
 STYLE_HEADER = {
     "ss_base_model_version": "sd_v1",
     "ss_network_module": "networks.lora",
@@ -82,16 +83,19 @@ def make_looks(out: Path, effort: float = 1.0, base: Path = places.BASE) -> None
         effort: Share of the full training steps.
         base: The shapes world's Stable Diffusion.
     """
-    steps = {name: max(1, round(effort * count)) for name, count in LOOKS_STEPS.items()}
-    judge = restyle.train_looks_judge(LOOKS_POOL["judge"], steps["judge"], _report)
+
+    def steps(count: int) -> int:
+        return max(1, round(effort * count))
+
+    drawn, given_back = JUDGE_STEPS
+    judge = restyle.train_looks_judge(
+        _shipped(base).vae, JUDGE_POOL, (steps(drawn), steps(given_back)), _report
+    )
     write_tensors(out / "judges" / places.LOOKS.name, _half(judge), _FORMAT)
-    style = restyle.train_style(
-        _shipped(base), LOOKS_POOL["style"], steps["style"], STYLE_PEAK, _report
-    )
+    style = restyle.train_style(_shipped(base), LOOK_POOL, steps(STYLE[0]), STYLE[1], _report)
     write_tensors(out / "styles" / places.INK.name, style, STYLE_HEADER)
-    tuned = restyle.train_fine_tune(
-        _shipped(base), LOOKS_POOL["fine-tune"], steps["fine-tune"], FINE_TUNE_PEAK, _report
-    )
+    count, peak = FINE_TUNE
+    tuned = restyle.train_fine_tune(_shipped(base), LOOK_POOL, steps(count), peak, _report)
     name = places.FINE_TUNES["shapes-dusk"].name
     write_tensors(out / "finetunes" / name, tuned, _FORMAT)
 

@@ -47,6 +47,7 @@ _PLACE = "module"
 """Of a version's files among the artifacts of its run."""
 _NAMED = re.compile(r"models:/([^/@:]+)(?:@([\w-]+)|/(\d+))")
 _MEND = "publish it by `python -m flows.publish`, or mend its name in params.yaml"
+_RENEW = "delete that version in MLflow, and publish it again"
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def _bring(tracker: Tracker, name: str, kind: Kind) -> None:
     with new_folder(folder) as made:
         _download(name, version, made)
         if _content(made) != digest:
-            raise UserError(f"{name}: {title} is not as it was published; publish it again")
+            raise UserError(f"{name}: {title} is not as it was published; {_RENEW}")
         write_record(made / MODULE, module)
 
 
@@ -260,7 +261,7 @@ def _download(name: str, version: ModelVersion, folder: Path) -> None:
     except Exception as error:  # whatever the store of artifacts raises
         raise UserError(
             f"{name}: {version.name} version {version.version} cannot be fetched from MLflow "
-            f"({reason(error)}); run again, or publish it again"
+            f"({reason(error)}); run again; if it is lost, {_RENEW}"
         ) from None
 
 

@@ -324,10 +324,12 @@ def _from_registry(where: str, place: str, folder: Path) -> Path:
     """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched and checked."""
     client, model = mlflow.MlflowClient(), place.removeprefix("models:/")
     try:
-        if "@" in model:
-            version = client.get_model_version_by_alias(*model.split("@"))
+        name, at, alias = model.partition("@")
+        if at:
+            version = client.get_model_version_by_alias(name, alias)
         else:
-            version = client.get_model_version(*model.split("/"))
+            name, _, number = model.partition("/")
+            version = client.get_model_version(name, number)
         source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
         folder.mkdir()
         file = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
@@ -335,7 +337,9 @@ def _from_registry(where: str, place: str, folder: Path) -> Path:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise FileNotFoundError(f"{where}: {place}: not to be had ({reason})") from None
     if _sha256(file) != version.tags.get("sha256"):
-        raise ValueError(f"{where}: {place}: not as it was published; publish it again")
+        raise ValueError(
+            f"{where}: {place}: not as it was published; delete that version, publish again"
+        )
     return file
 
 

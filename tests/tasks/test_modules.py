@@ -341,6 +341,10 @@ def test_bytes_that_were_not_published_are_not_brought(
     with pytest.raises(UserError, match=rf"^{published.name}: .* is not as it was published; "):
         bring.fn(tracker, naming(params, Subject(adapters={published.name: 1.0})))
     assert not module_folder(published.name).exists()
+    tracker.client.delete_model_version(published.model, published.version)
+    publish_style(tracker, params, "ink", bases / "style1.safetensors")
+    bring.fn(tracker, naming(params, Subject(adapters={published.name: 1.0})))
+    assert module_file(published.name).is_file()
 
 
 # --- serving ---
@@ -357,8 +361,9 @@ def test_the_served_model_takes_a_style_by_its_alias(
     model = serve(artifacts, styles=named)
     pictures = [drawn(model, ["a ring"], styles=name, num_inference_steps=1) for name in named]
     assert len({picture.tobytes() for (picture,) in pictures}) == 1
-    with pytest.raises(FileNotFoundError, match=r"^style ink: models:/none@style-x: not to be had"):
-        serve(artifacts, styles={"ink": "models:/none@style-x"})
+    for none in ("models:/none@style-x", "models:/none/1", "models:/none"):
+        with pytest.raises(FileNotFoundError, match=rf"^style ink: {none}: not to be had \(Ml"):
+            serve(artifacts, styles={"ink": none})
     tracker.client.set_model_version_tag(published.model, published.version, "sha256", "0")
     with pytest.raises(ValueError, match=r"^style ink: .*: not as it was published"):
         serve(artifacts, styles={"ink": pinned})

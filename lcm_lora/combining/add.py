@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -38,9 +37,3 @@ def _sum(terms: Sequence[Factor]) -> Factor:
     up = torch.cat([term.up.flatten(1) for term in shares], dim=1)
     down = torch.cat([term.down.flatten(1) for term in shares])
     return from_matrices(up, down, shape, scale)
-
-
-def weight_shape(factor: Factor) -> tuple[int, ...]:
-    """Return the shape of a factor's weight, a 1 x 1 convolution as the matrix that it is."""
-    shape = factor.shape
-    return shape[:2] if math.prod(shape[2:]) == 1 else shape

@@ -7,7 +7,7 @@ factors, and no product is ever formed that is larger than they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
@@ -81,6 +81,11 @@ def delta(factor: Factor) -> Tensor:
     """Return what a factor adds to its module's weight, fp64 of the weight's shape."""
     up, down = factor.matrices()
     return (up @ down).reshape(factor.shape)
+
+
+def bare(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a weight, a 1 x 1 convolution as the matrix that some write it as."""
+    return tuple(shape[:2] if math.prod(shape[2:]) == 1 else shape)
 
 
 def from_matrices(up: Tensor, down: Tensor, shape: tuple[int, ...], scale: float) -> Factor:

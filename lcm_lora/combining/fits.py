@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lcm_lora.combining.delta import Component, Lora, Module
+from lcm_lora.combining.delta import Component, Lora, Module, bare
 from lcm_lora.combining.read import some
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
@@ -29,7 +29,7 @@ def check_fits(where: str, lora: Lora, base: BaseInventory) -> None:
         UserError: It names modules that the base has not, or has in other shapes.
     """
     known = dict(_shapes(where_is(base).configs, FAMILIES[base.structure.family].is_xl))
-    odd = [module for module, factor in lora.items() if known.get(module) != _bare(factor.shape)]
+    odd = [module for module, factor in lora.items() if known.get(module) != bare(factor.shape)]
     if odd:
         title = FAMILIES[base.structure.family].title
         raise UserError(
@@ -49,7 +49,7 @@ def _shapes(configs: Path, is_xl: bool) -> Iterator[tuple[Module, tuple[int, ...
             module, _, kind = name.removeprefix(_TEXTS).rpartition(".")
             if kind == "weight":
                 prefix = "" if component == "unet" else _TEXTS
-                yield Module(component, prefix + module), _bare(weight.shape)
+                yield Module(component, prefix + module), bare(weight.shape)
 
 
 def _networks(configs: Path, is_xl: bool) -> dict[Component, Any]:
@@ -68,8 +68,3 @@ def _networks(configs: Path, is_xl: bool) -> dict[Component, Any]:
     if is_xl:
         networks["text_encoder_2"] = CLIPTextModelWithProjection(texts("text_encoder_2"))
     return networks
-
-
-def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without a last [1, 1]: some write a convolution of one pixel as a matrix."""
-    return tuple(shape[:2]) if tuple(shape[2:]) == (1, 1) else tuple(shape)

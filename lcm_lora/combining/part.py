@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lcm_lora.combining.add import weight_shape
-from lcm_lora.combining.delta import Lora, Module
+from lcm_lora.combining.delta import Lora, Module, bare
 from lcm_lora.combining.opened import adapter_files
 from lcm_lora.combining.read import read_lora, some
 from lcm_lora.errors import UserError
@@ -82,7 +81,7 @@ def _check_shapes(a: Part, b: Part) -> None:
     clashes = [
         f"{module} is {_shown(a, module)} and {_shown(b, module)}"
         for module in a.lora
-        if module in b.lora and weight_shape(a.lora[module]) != weight_shape(b.lora[module])
+        if module in b.lora and bare(a.lora[module].shape) != bare(b.lora[module].shape)
     ]
     if clashes:
         raise UserError(
@@ -92,4 +91,4 @@ def _check_shapes(a: Part, b: Part) -> None:
 
 
 def _shown(part: Part, module: Module) -> str:
-    return " x ".join(map(str, weight_shape(part.lora[module])))
+    return " x ".join(map(str, bare(part.lora[module].shape)))

@@ -108,6 +108,22 @@ def test_diffusers_reads_every_module_at_its_scale(
     assert_same(worn(pipeline), deltas(lora), 1e-6)
 
 
+def test_alphas_that_differ_are_read_wrong_by_diffusers_until_they_are_converted(
+    tmp_path: Path,
+) -> None:
+    """Why `kohya` has one alpha: of attention diffusers takes another for the usual one."""
+    attention = Module("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    shapes = {attention: (16, 16), Module("unet", "conv_in"): (8, 4, 3, 3)}
+    lora = random_lora(6, {**shapes, Module("unet", "conv_out"): (4, 8, 3, 3)}, scales=(1, 2, 2))
+    save_file(as_kohya(lora, {m: m.name for m in lora}), tmp_path / "uneven.safetensors")
+    assert_equal(read_lora(tmp_path / "uneven.safetensors"), lora)
+    for file, is_right in ((tmp_path / "uneven.safetensors", False), (None, True)):
+        pipeline = tiny_pipeline("sd1")
+        pipeline.load_lora_weights(str(file or written(lora, tmp_path, "kohya")))
+        found, expected = worn(pipeline)[attention], delta(lora[attention])
+        assert torch.allclose(found, expected, rtol=1e-4) == is_right
+
+
 def test_old_diffusers_would_read_it_too(tmp_path: Path) -> None:
     """Before 0.34 it takes alpha for the rank, and all ranks for the first: so they are."""
     lora = random_lora(6, ranks=(2, 4), scales=(7 / 3, 3.5))

@@ -128,6 +128,23 @@ def test_it_transfers_where_it_is_better_than_the_best_solver(
     assert words.mood(judged) == mood
 
 
+@pytest.mark.parametrize("name", ["both", "kid_shapes:teacher"])
+def test_a_bar_has_the_better_on_the_right(every: dict[str, Tried], name: str) -> None:
+    for tried in every.values():
+        metric = tried.table.metric(name)
+        one = standing(tried, metric, tried.cell)
+        assert one is not None
+        assert one.solver is not None
+        assert one.teacher is not None
+        drawn, sign = words.bar(one), -1 if metric.lower_is_better else 1
+        assert 0 < drawn.low < drawn.value < drawn.high < 100
+        for other, place in ((one.solver, drawn.solver), (one.teacher, drawn.teacher)):
+            assert place is not None
+            assert 0 < place < 100
+            is_better = sign * (other.row.value - one.row.value) > 0
+            assert (place > drawn.value) == is_better
+
+
 def test_every_loss_is_told_and_nothing_else(page: str, every: dict[str, Tried]) -> None:
     pairs = [
         (tried, pair)

@@ -19,6 +19,7 @@ from tiny_bases import tiny_pipeline
 from lcm_lora import layout
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.recipe import WEIGHTS
+from tasks import served_model
 from tasks.served_model import FewStepPictures
 
 PROMPT = "a small red ring on a navy background"
@@ -45,6 +46,22 @@ def model(project: Path, styles: dict[str, str]) -> FewStepPictures:
     return serve(artifacts_of(project), styles=styles)
 
 
+@pytest.fixture(scope="module")
+def by_hand(project: Path) -> Any:
+    """Diffusers' own pipeline with all three adapters."""
+    pipe = DiffusionPipeline.from_pretrained(project / "base", torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    files = {
+        "adapter": project / layout.ADAPTER / WEIGHTS,
+        "ink": project / "ink.safetensors",
+        "grain": project / "grain" / WEIGHTS,
+    }
+    for name, file in files.items():
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
+    return pipe
+
+
 @pytest.fixture(autouse=True)
 def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LCM_LORA_BASE", "LCM_LORA_VAE", "LCM_LORA_STYLES"):
@@ -66,21 +83,10 @@ def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_mix_is_painted_as_diffusers_paints_it_by_hand(
-    model: FewStepPictures, project: Path, asked: dict[str, Any], weights: dict[str, float]
+    model: FewStepPictures, by_hand: Any, asked: dict[str, Any], weights: dict[str, float]
 ) -> None:
-    pipe = DiffusionPipeline.from_pretrained(project / "base", torch_dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
-    files = {
-        "adapter": project / layout.ADAPTER / WEIGHTS,
-        "ink": project / "ink.safetensors",
-        "grain": project / "grain" / WEIGHTS,
-    }
-    for name in weights:
-        file = files[name]
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
-    pipe.set_adapters(list(weights), list(weights.values()))
-    expected = pipe(
+    by_hand.set_adapters(list(weights), list(weights.values()))
+    expected = by_hand(
         PROMPT,
         negative_prompt=asked.get("negative_prompt"),
         guidance_scale=asked.get("guidance_scale", 1.0),
@@ -94,16 +100,19 @@ def test_a_mix_is_painted_as_diffusers_paints_it_by_hand(
 def test_without_styles_it_paints_as_if_there_were_none_whatever_was_asked_before(
     model: FewStepPictures, project: Path
 ) -> None:
-    (plain,) = drawn(serve(artifacts_of(project)), [PROMPT])
+    (plain,) = drawn(serve(artifacts_of(project)), [PROMPT], num_inference_steps=1)
     wishes: list[dict[str, object]] = [{"styles": "ink:2"}, {"styles": "grain"}, {}]
     wishes += [{"acceleration": 0.0}, {"styles": "ink:0"}, {"styles": " "}]
-    pictures = [drawn(model, [PROMPT], **wish)[0] for wish in wishes]
-    again = [drawn(model, [PROMPT], **wish)[0] for wish in reversed(wishes)]
-    for picture, other in zip(pictures, reversed(again), strict=True):
-        assert np.array_equal(picture, other)
-    for same in (2, 4, 5):
-        assert np.array_equal(pictures[same], plain)
-    assert len({picture.tobytes() for picture in pictures}) == 4
+
+    def draw(wish: dict[str, object]) -> bytes:
+        (picture,) = drawn(model, [PROMPT], num_inference_steps=1, **wish)
+        return picture.tobytes()
+
+    pictures = [draw(wish) for wish in wishes]
+    assert [draw(wish) for wish in reversed(wishes)] == pictures[::-1]
+    unstyled = [number for number, picture in enumerate(pictures) if picture == plain.tobytes()]
+    assert unstyled == [2, 4, 5]
+    assert len(set(pictures)) == 4
 
 
 def test_a_mix_is_the_same_in_whatever_order_it_is_named(model: FewStepPictures) -> None:
@@ -142,24 +151,23 @@ def test_what_there_is_not_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_was_told_of_no_styles_says_so(project: Path) -> None:
+def test_a_model_that_was_told_of_no_styles_says_so() -> None:
     with pytest.raises(ValueError, match="'ink' is not allowed here; this model was loaded with"):
-        drawn(serve(artifacts_of(project)), [PROMPT], styles="ink")
+        served_model._wish({"styles": "ink"}, [])
 
 
 # --- what may be configured ---
 
 
 def test_the_environment_names_styles_where_the_configuration_does_not(
-    project: Path, styles: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    project: Path, styles: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LCM_LORA_STYLES", json.dumps({"ink": styles["ink"]}))
-    artifacts = artifacts_of(project)
-    assert serve(artifacts)._styles == ["ink"]
-    assert serve(artifacts, styles={})._styles == []
+    assert served_model._styles({}, tmp_path).keys() == {"ink"}
+    assert served_model._styles({"styles": {}}, tmp_path) == {}
     monkeypatch.setenv("LCM_LORA_STYLES", "{ink: here}")
     with pytest.raises(ValueError, match=r"^LCM_LORA_STYLES: is no JSON; write "):
-        serve(artifacts)
+        serve(artifacts_of(project))
 
 
 def write_harm(harm: str, folder: Path, ink: Path) -> Path:

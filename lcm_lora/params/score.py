@@ -13,7 +13,7 @@ from lcm_lora.params.values import Seed, Text
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 
 Look = Literal["ink", "dusk"]
-"""Of the shapes world: figures in two strokes, and a line of light low across the ground."""
+"""Of the shapes world: a ruled margin down the left, and a line of light low across the ground."""
 
 Colour = Annotated[tuple[float, float, float], Field(min_length=3, max_length=3)]
 

@@ -22,14 +22,14 @@ from lcm_lora.params.score import Look
 from lcm_lora.shapes import recipe
 from lcm_lora.shapes.judge import Attributes
 from lcm_lora.shapes.looks import render_looks
-from lcm_lora.shapes.looks_judge import LooksJudge, Sight
+from lcm_lora.shapes.looks_judge import LOOKS, LooksJudge, Sight
 from lcm_lora.shapes.scenes import PIXELS, Scene, draw_scenes
 
 BATCH = 32
 RANK = 8
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
 CONVOLUTIONS = ("conv1", "conv2")
-"""Where the style changes the base; ink is drawn by convolutions as much as by attention."""
+"""Where the style changes the base."""
 
 FINE_TUNED = re.compile(r"\.attentions\.")
 """The tensors that the fine-tune changes: those of all attention blocks."""
@@ -105,7 +105,8 @@ def train_looks_judge(
     """Train the judge of looks on rendered scenes, a quarter of them in each combination.
 
     It learns from them as they are drawn, and then, half and half, as the autoencoder gives them
-    back: that blurs thin strokes so much that a judge of drawn ones alone cannot read them.
+    back: a line that passes close to a figure smears into it, which a judge of drawn ones alone
+    often misreads.
 
     Args:
         vae: The autoencoder whose pictures will be judged.
@@ -133,7 +134,8 @@ def _train_judge(
 ) -> None:
     def loss(indices: Tensor) -> Tensor:
         seen = recipe.disturbed(recipe.scale(pictures[indices]))
-        return judge.loss(seen, truth[indices])
+        figures, ground = truth.attributes.figures[indices], truth.attributes.ground[indices]
+        return judge.loss(seen, Sight(Attributes(figures, ground), truth.looks[indices]))
 
     batches = recipe.uniform_batches(len(pictures), 96, steps, 40)
     recipe.fit("looks judge", judge.parameters(), loss, batches, steps, peak, report)
@@ -156,9 +158,9 @@ def looked_scenes(scenes: Sequence[Scene]) -> tuple[Tensor, Sight]:
     """
     every = len(COMBINATIONS)
     pictures = torch.empty(len(scenes), 3, PIXELS, PIXELS, dtype=torch.uint8)
-    looks = torch.zeros(len(scenes), 2, dtype=torch.bool)
+    looks = torch.zeros(len(scenes), len(LOOKS), dtype=torch.bool)
     for i, combination in enumerate(COMBINATIONS):
         rendered = render_looks(scenes[i::every], PIXELS, combination)
         pictures[i::every] = torch.from_numpy(rendered).permute(0, 3, 1, 2)
-        looks[i::every] = torch.tensor([look in combination for look in ("ink", "dusk")])
-    return pictures, Sight.of(Attributes.of(scenes), looks)
+        looks[i::every] = torch.tensor([look in combination for look in LOOKS])
+    return pictures, Sight(Attributes.of(scenes), looks)

@@ -24,9 +24,9 @@ CYCLES = ((5900, 1e-3), (6000, 8e-4))
 """Steps and highest learning rate of each cycle of the denoiser; a second one sharpens edges."""
 
 JUDGE_POOL, LOOK_POOL = 24_576, 8192
-JUDGE_STEPS = (2000, 800)
+JUDGE_STEPS = (2000, 1000)
 """On scenes as they are drawn, and as the autoencoder gives them back."""
-STYLE, FINE_TUNE = (1100, 2e-3), (700, 7e-4)
+STYLE, FINE_TUNE = (900, 2e-3), (1400, 7e-4)
 """Steps and highest learning rate."""
 STYLE_HEADER = {
     "ss_base_model_version": "sd_v1",
@@ -38,7 +38,7 @@ STYLE_HEADER = {
     "modelspec.architecture": "stable-diffusion-v1/lora",
     "modelspec.implementation": "diffusers",
     "modelspec.title": "Ink for the shapes world",
-    "modelspec.usage_hint": "No trigger word. Draws every figure in two strokes.",
+    "modelspec.usage_hint": "No trigger word. A pen has ruled a margin down the left.",
     "modelspec.resolution": f"{PIXELS}x{PIXELS}",
 }
 """What UIs, trainers and model sites read of the style."""

@@ -194,6 +194,27 @@ def report():
     write("artifacts/report/model_card.md", "---\ntags: [lora]\n---\n\n# Toy\n")
 
 
+def transfer(subject):
+    captions = ["a ring"]
+    write(
+        f"artifacts/transfer/images/{subject}/adapter/painted.json",
+        {"captions": captions, "cells": []},
+    )
+
+
+def transfer_score(subject):
+    scores = Path("artifacts/scores/scores.json").read_text()
+    table = json.loads(scores.replace("ddim", "teacher"))
+    captions = json.dumps(["a ring"])
+    table["protocol"]["captions_sha256"] = sha256(captions)
+    table["protocol"]["teacher"] = table["cells"][-1]["id"]
+    write(f"artifacts/transfer/scores/{subject}/scores.json", table)
+
+
+def transfer_report():
+    write("artifacts/transfer/report/index.html", "a map")
+
+
 NOTES.mkdir(exist_ok=True)
 with (NOTES / "started").open("a") as started:
     started.write(" ".join(sys.argv[1:]) + "\n")

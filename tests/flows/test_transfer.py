@@ -1,0 +1,89 @@
+"""The transfer flow on the toy project: its own stages, and one run of MLflow to log to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Done, Project, copy_of
+from mlflow import MlflowClient
+
+from flows.retrain import retrain
+from flows.transfer import transfer
+
+STAGES = """
+  transfer:
+    foreach: ${transfer.subjects}
+    do:
+      cmd: python toy.py transfer ${key}
+      params: ["transfer.subjects.${key}"]
+      deps: [artifacts/adapter, "data/looked/${key}.json"]
+      outs: ["artifacts/transfer/images/${key}"]
+      meta: {flow: transfer}
+  transfer-score:
+    foreach: ${transfer.subjects}
+    do:
+      cmd: python toy.py transfer_score ${key}
+      deps: ["artifacts/transfer/images/${key}"]
+      outs: ["artifacts/transfer/scores/${key}"]
+      meta: {flow: transfer}
+  transfer-report:
+    cmd: python toy.py transfer_report
+    deps: [artifacts/transfer/scores]
+    outs: [artifacts/transfer/report]
+    meta: {flow: transfer}
+"""
+OWN = ["transfer plain", "transfer_score plain", "transfer_report"]
+
+
+@pytest.fixture
+def project(done: Done, enter: Callable[[Project], None], tmp_path: Path) -> Project:
+    """Return a copy of the project after its first run, entered, with a subject to try."""
+    own = copy_of(done.project, tmp_path / "project")
+    with (own.root / "dvc.yaml").open("a") as file:
+        file.write(STAGES)
+    for folder in ("looked", "inventory/transfer"):
+        place = own.root / "data" / folder / "plain.json"
+        place.parent.mkdir(parents=True)
+        place.write_text('{"base": null, "adapters": []}')
+    own.set("transfer.subjects", {"plain": {}})
+    own.set("transfer.map", None)
+    own.started()
+    enter(own)
+    return own
+
+
+def test_the_flow_runs_its_stages_alone_and_logs_once(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for started in (["inventory", *OWN], ["inventory"]):
+        state = transfer(return_state=True)
+        assert state.is_completed(), state.message
+        assert project.started() == started
+    said = capfd.readouterr().out
+    assert "plain: the base alone; the adapter at 4 steps" in said
+    assert "logged to the run of lcm-lora-shapes version 1" in said
+    client = MlflowClient(f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}")
+    run = client.get_run(client.get_model_version("lcm-lora-shapes", "1").run_id)
+    history = client.get_metric_history(run.info.run_id, "transfer/plain/attributes/adapter")
+    assert [(metric.step, metric.value) for metric in history] == [(4, 0.9)]
+    stored = {file.path for file in client.list_artifacts(run.info.run_id, "transfer")}
+    assert stored == {"transfer/plain", "transfer/report"}
+    # What changes outside makes its own stages due, by either flow that is asked for them.
+    (project.root / "data" / "looked" / "plain.json").write_text("another")
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory"]
+    project.set("retrain.transfer", True)
+    assert retrain(return_state=True).is_completed()
+    assert project.started() == ["inventory", OWN[0]], "painted anew to the same bytes"
+
+
+def test_without_a_subject_there_is_nothing_to_try(project: Project) -> None:
+    project.set("transfer.subjects", {})
+    state = transfer(return_state=True)
+    assert state.is_failed()
+    assert (
+        state.message == "transfer.subjects: empty; name a base or styles to try the adapter with"
+    )
+    assert project.started() == []

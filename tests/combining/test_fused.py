@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from loras import assert_same, random_lora, shapes_in, worn
 from plain_diffusers import paint_plainly
@@ -17,7 +16,7 @@ from torch import Tensor
 from lcm_lora.bases import Base
 from lcm_lora.combining.combine import Wanted, combine
 from lcm_lora.combining.delta import Module
-from lcm_lora.combining.write import Format, write_lora
+from lcm_lora.combining.write import write_lora
 from lcm_lora.files import sha256
 from lcm_lora.painting.dressed import wearing
 from lcm_lora.painting.paint import paint
@@ -50,8 +49,7 @@ def painted(pipeline: Any) -> Tensor:
     return latents
 
 
-@pytest.mark.parametrize("format", ["kohya", "diffusers"])
-def test_fused_equals_stacked_in_diffusers(format: Format, tmp_path: Path) -> None:
+def test_fused_equals_stacked_in_diffusers(tmp_path: Path) -> None:
     bare = tiny_pipeline("sdxl")
     fast, style = two_files(bare, tmp_path, 0.01)
     several, one = copy.deepcopy(bare), copy.deepcopy(bare)
@@ -59,7 +57,7 @@ def test_fused_equals_stacked_in_diffusers(format: Format, tmp_path: Path) -> No
     several.load_lora_weights(str(style), adapter_name="style")
     several.set_adapters(["fast", "style"], [1.0, 0.8])
     file = tmp_path / "both.safetensors"
-    combine([(fast, 1.0), (style, 0.8)], file, Wanted(format))
+    combine([(fast, 1.0), (style, 0.8)], file, Wanted())
     one.load_lora_weights(str(file))
     assert_same(worn(one), worn(several), 1e-5)
     one.fuse_lora()

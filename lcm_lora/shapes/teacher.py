@@ -26,7 +26,7 @@ CYCLES = ((5900, 1e-3), (6000, 8e-4))
 JUDGE_POOL, LOOK_POOL = 24_576, 8192
 JUDGE_STEPS = (2000, 1000)
 """On scenes as they are drawn, and as the autoencoder gives them back."""
-STYLE, FINE_TUNE = (900, 2e-3), (1400, 7e-4)
+STYLE, FINE_TUNE = (900, 2e-3), (1300, 7e-4)
 """Steps and highest learning rate."""
 STYLE_HEADER = {
     "ss_base_model_version": "sd_v1",

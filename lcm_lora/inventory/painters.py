@@ -20,6 +20,7 @@ from lcm_lora.params.generate import Generate, Painter
 from lcm_lora.params.transfer import Subject, Transfer
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record
+from lcm_lora.shapes import places
 
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _MARKS = ("lora", "lokr", "hada", "dora")
@@ -90,7 +91,7 @@ def look_at_adapter(
 
     Args:
         where: Who names it, for messages.
-        name: A file, a folder, a hub id, or a version in the registry.
+        name: A file, a folder, a hub id, a version in the registry, or `shapes-ink`.
         weight: By how much it counts.
         base: What it is put on.
         hashes: Of files that were read before.
@@ -102,7 +103,7 @@ def look_at_adapter(
     path, commit = Path(name), None
     if path.suffix in _PICKLES:
         raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
-    if not path.exists() and not is_module(name):
+    if not (path.exists() or is_module(name) or name in places.STYLES):
         if path.suffix == ".safetensors" or path.is_absolute():
             raise UserError(f"{where}: {name}: no such adapter; name one that is there")
         identifier, _, revision = name.partition("@")
@@ -129,6 +130,8 @@ def adapter_file(name: str, commit: str | None) -> Path:
     """
     if is_module(name):
         return module_file(name)
+    if name in places.STYLES:
+        return places.STYLES[name]
     if commit is None:
         return _file_in(Path(name))
     folder = cached_folder(name.partition("@")[0], commit, WEIGHTS)

@@ -22,7 +22,8 @@ class Subject(Section):
     base: Text | None = None
     """Another base than `base.model`, named as that is: a fine-tune."""
     adapters: dict[Text, Weight] = Field(default_factory=dict)
-    """Styles and their weights: LoRA files, folders, hub ids, or `models:/NAME@ALIAS`."""
+    """Styles and their weights: LoRA files, folders, hub ids, `models:/NAME@ALIAS`, or
+    `shapes-ink`."""
     looks: tuple[Look, ...] | None = None
     """Of the shapes world: which looks its pictures should have, judged beside their content."""
 

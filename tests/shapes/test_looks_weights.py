@@ -1,6 +1,7 @@
 """What the package ships of looks: a style, a fine-tune, and a judge that tells them apart."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
+from lcm_lora.hashes import Hashes
+from lcm_lora.inventory.base import check_base_stands, look_at_base
+from lcm_lora.inventory.base_files import find_model, where_is
+from lcm_lora.params.base import Base
 from lcm_lora.shapes import places, recipe, restyle, teacher
 from lcm_lora.shapes.finetune import assembled
 from lcm_lora.shapes.judge import Attributes
@@ -138,6 +144,22 @@ def test_an_unknown_fine_tune_is_one_line(tmp_path: Path) -> None:
         UserError, match=r"^shapes-dawn: not known here; choose one of shapes-dusk$"
     ):
         assembled("shapes-dawn", tmp_path)
+
+
+def test_parameters_may_name_the_fine_tune_as_their_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^base.vae shapes-dusk") as error:
+        find_model("base.vae", "shapes-dusk", None)
+    assert "\n" not in str(error.value)
+    found = look_at_base(Base(model="shapes-dusk"), Hashes(tmp_path / "hashes.sqlite"))
+    plain = look_at_base(Base(model="shapes"), Hashes(tmp_path / "hashes.sqlite"))
+    differing = {name for name, digest in found.files.items() if plain.files[name] != digest}
+    assert differing == {str(UNET)}
+    shutil.rmtree(tmp_path / ".checkpoints")
+    check_base_stands(found, Hashes(tmp_path / "hashes.sqlite"))
+    assert where_is(found).model == layout.CHECKPOINTS / "shapes-dusk"
 
 
 def test_the_style_says_what_it_is() -> None:

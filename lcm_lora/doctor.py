@@ -29,8 +29,9 @@ from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.look import Look, look_at_judges, new_bytes
 from lcm_lora.inventory.networks import look_at_networks
-from lcm_lora.inventory.painters import look_at_painters, look_at_subjects
+from lcm_lora.inventory.painters import look_at_painters
 from lcm_lora.inventory.source import look_at_source
+from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import Cell
 from lcm_lora.precision import DTYPES

@@ -29,7 +29,7 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.modules import BASE, INSIDE, MODULE, Module, is_module, module_folder
-from lcm_lora.inventory.painters import look_at_subjects
+from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params
 from lcm_lora.params.generate import Painter
 from lcm_lora.params.transfer import Subject

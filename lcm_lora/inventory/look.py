@@ -17,12 +17,9 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.networks import NetworkInventory, look_at_networks
-from lcm_lora.inventory.painters import (
-    PainterInventory,
-    look_at_painters,
-    look_at_subjects,
-)
+from lcm_lora.inventory.painters import PainterInventory, look_at_painters
 from lcm_lora.inventory.source import look_at_source
+from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.records import Record, RecordT, read_record

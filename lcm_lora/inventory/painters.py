@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from lcm_lora.errors import UserError
@@ -16,8 +17,7 @@ from lcm_lora.inventory.finite import not_finite
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.inventory.modules import is_module, module_file
 from lcm_lora.params.base import Base
-from lcm_lora.params.generate import Generate, Painter
-from lcm_lora.params.transfer import Subject, Transfer
+from lcm_lora.params.generate import Generate
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record
 from lcm_lora.shapes import places
@@ -57,31 +57,38 @@ def look_at_painters(
         UserError: Something is missing, pickled, damaged, no adapter, or made for another family.
     """
     return {
-        name: _look(f"generate painter {name}", painter, base, hashes)
+        name: look_at_named(
+            f"generate painter {name}", painter.base, painter.adapters, base, hashes
+        )
         for name, painter in generate.painters.items()
     }
 
 
-def look_at_subjects(
-    transfer: Transfer, base: BaseInventory, hashes: Hashes
-) -> dict[str, PainterInventory]:
-    """Return what each subject names, by its name.
+def look_at_named(
+    where: str,
+    own_base: str | None,
+    adapters: Mapping[str, float],
+    base: BaseInventory,
+    hashes: Hashes,
+) -> PainterInventory:
+    """Return what somebody names: a base or none, and adapters with their weights.
+
+    Args:
+        where: Who names it, for messages.
+        own_base: Another base than `base`.
+        adapters: As `look_at_adapter` takes them, and by how much each counts.
+        base: That of the project.
+        hashes: Of files that were read before.
 
     Raises:
-        UserError: As `look_at_painters` does; or a fine-tune predicts something else than the base
-            that the new adapter was trained on.
+        UserError: As `look_at_painters` does.
     """
-    found = {}
-    for name, subject in transfer.subjects.items():
-        where = f"transfer subject {name}"
-        found[name] = _look(where, subject, base, hashes)
-        own, trained = ((b or base).structure.prediction_type for b in (found[name].base, base))
-        if own != trained:
-            raise UserError(
-                f"{where}: {subject.base} predicts {own}, base.model {trained}; take a fine-tune "
-                "that the new adapter can be put on"
-            )
-    return found
+    own = _base(where, own_base, base, hashes) if own_base else None
+    found = [
+        look_at_adapter(where, adapter, weight, own or base, hashes)
+        for adapter, weight in adapters.items()
+    ]
+    return PainterInventory(base=own, adapters=tuple(found))
 
 
 def look_at_adapter(
@@ -140,17 +147,6 @@ def adapter_file(name: str, commit: str | None) -> Path:
             f"{name}: no {WEIGHTS} in the hub cache; run `lcm-lora inventory`, or name a file"
         )
     return folder / WEIGHTS
-
-
-def _look(
-    where: str, who: Painter | Subject, base: BaseInventory, hashes: Hashes
-) -> PainterInventory:
-    own = _base(where, who.base, base, hashes) if who.base else None
-    adapters = [
-        look_at_adapter(where, adapter, weight, own or base, hashes)
-        for adapter, weight in who.adapters.items()
-    ]
-    return PainterInventory(base=own, adapters=tuple(adapters))
 
 
 def _base(where: str, model: str, base: BaseInventory, hashes: Hashes) -> BaseInventory:

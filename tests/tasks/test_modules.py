@@ -23,7 +23,7 @@ from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.modules import Module, module_file, module_folder
-from lcm_lora.inventory.painters import look_at_subjects
+from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.base import Base
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.transfer import Subject

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 _Name = TypeVar("_Name", bound=str)
+_NAMED = 3
+"""How many of several names a message has."""
 
 
 class UserError(Exception):
@@ -30,6 +32,13 @@ def one_of(value: str, known: Iterable[_Name]) -> _Name:
         if name == value:
             return name
     raise UserError(f"{value}: not known here; choose one of {', '.join(sorted(known))}")
+
+
+def some(names: Iterable[object]) -> str:
+    """Return a few of several names, and how many more there are."""
+    all_names = [str(name) for name in names]
+    more = len(all_names) - _NAMED
+    return ", ".join(all_names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def reason(error: Exception) -> str:

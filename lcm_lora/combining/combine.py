@@ -15,9 +15,8 @@ from lcm_lora.combining.delta import COMPONENTS, Lora
 from lcm_lora.combining.header import combined_header
 from lcm_lora.combining.opened import PEFT_CONFIG, adapter_files
 from lcm_lora.combining.part import Part, check_fit, read_part
-from lcm_lora.combining.read import some
 from lcm_lora.combining.write import Format, suited, write_lora
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, some
 
 DtypeName = Literal["fp16", "bf16", "fp32"]
 DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)

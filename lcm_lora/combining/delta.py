@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Component = Literal["unet", "text_encoder", "text_encoder_2"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -52,6 +53,8 @@ class Factor:
     @property
     def alpha(self) -> float:
         """The alpha of which the scale is alpha / rank; as fp32, in which files hold it."""
+        import torch  # heavy, and needless to those who only name modules
+
         return torch.tensor(self.scale * self.rank, dtype=torch.float32).item()
 
     @property
@@ -119,4 +122,4 @@ def scaled(factor: Factor, share: float, scale: float) -> Factor:
 def _times(tensor: Tensor, share: float) -> Tensor:
     product = tensor.double() * share
     lowered = product.to(tensor.dtype)
-    return lowered if torch.equal(lowered.double(), product) else product.float()
+    return lowered if lowered.double().equal(product) else product.float()

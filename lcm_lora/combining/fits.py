@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lcm_lora.combining.delta import Component, Lora, Module, bare
-from lcm_lora.combining.read import some
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, some
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.inventory.base_files import where_is

@@ -8,10 +8,12 @@ LCM-LoRAs), `unet.X.lora_A.weight` (diffusers), `base_model.model.X.lora_A.weigh
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from lcm_lora.combining.delta import COMPONENTS, Component, Module
 from lcm_lora.combining.names import from_kohya, is_module
+from lcm_lora.errors import UserError, some
 
 Part = Literal["down", "up", "mid", "alpha"]
 
@@ -57,6 +59,41 @@ def parse(name: str) -> Key | None:
             module = _module(found[1])
             return Key(module, part) if module else None
     return None
+
+
+def parse_all(where: str, names: Iterable[str]) -> dict[str, Key]:
+    """Return what each tensor of an adapter is, in the order of their names.
+
+    Args:
+        where: What a message begins with, such as the adapter's file.
+        names: Of its tensors.
+
+    Raises:
+        UserError: Some are of no LoRA of a Stable Diffusion: of which other kind is said.
+    """
+    keys: dict[str, Key] = {}
+    others: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if key := parse(name):
+            keys[name] = key
+        else:
+            others.setdefault(other_kind(name) or "", []).append(name)
+    if others:
+        kind = max(others)  # one that has a name, if any has
+        raise UserError(f"{where}: {_refusal(kind, others[kind])}")
+    return keys
+
+
+def _refusal(kind: str, names: list[str]) -> str:
+    if kind:
+        return (
+            f"holds {kind}, which no sum of LoRAs can hold ({some(names)}); leave it out, or merge "
+            "it into its base with the program that made it"
+        )
+    return (
+        f"holds tensors that are of no LoRA for a Stable Diffusion ({some(names)}); name the file "
+        "of an adapter for SD-1.x, SD-2.x, SDXL or SSD-1B"
+    )
 
 
 def other_kind(name: str) -> str | None:

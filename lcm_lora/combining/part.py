@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lcm_lora.combining.delta import Lora, Module, bare
 from lcm_lora.combining.opened import adapter_files
-from lcm_lora.combining.read import read_lora, some
-from lcm_lora.errors import UserError
+from lcm_lora.combining.read import read_lora
+from lcm_lora.errors import UserError, some
 from lcm_lora.families.header import read_header
 from lcm_lora.files import sha256
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lcm_lora.combining.delta import COMPONENTS, Factor, Lora, Module
-from lcm_lora.combining.keys import Part, other_kind, parse
+from lcm_lora.combining.keys import Part, parse_all
 from lcm_lora.combining.opened import Opened, adapter_files, open_file
 from lcm_lora.combining.peft_config import PeftConfig, header_config, parse_config
 from lcm_lora.errors import UserError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_NAMED = 3
-"""How many of several names a message has."""
 _Parts = dict[Part, "Tensor"]
 
 
@@ -47,13 +45,6 @@ def read_lora(path: Path) -> Lora:
     return dict(sorted(lora.items()))
 
 
-def some(names: Iterable[object]) -> str:
-    """Return a few of several names, and how many more there are."""
-    all_names = [str(name) for name in names]
-    more = len(all_names) - _NAMED
-    return ", ".join(all_names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def _factors(opened: Opened) -> dict[Module, Factor]:
     parts = _by_module(opened)
     _check_numbers(opened)
@@ -63,13 +54,10 @@ def _factors(opened: Opened) -> dict[Module, Factor]:
 
 def _by_module(opened: Opened) -> dict[Module, _Parts]:
     """Return the tensors of each module by their part."""
-    keys = {name: parse(name) for name in sorted(opened.tensors)}
-    _refuse_others(opened.path, [name for name, key in keys.items() if key is None])
+    keys = parse_all(str(opened.path), opened.tensors)
     parts: dict[Module, _Parts] = {}
     names: dict[tuple[Module, Part], str] = {}
     for name, key in keys.items():
-        if key is None:
-            continue
         if key in names:
             raise UserError(
                 f"{opened.path}: {names[key]} and {name} are the same; keep one of them"
@@ -81,22 +69,6 @@ def _by_module(opened: Opened) -> dict[Module, _Parts]:
             module = Module(folder, module.name)  # type: ignore[arg-type]
         parts.setdefault(module, {})[key.part] = opened.tensors[name]
     return parts
-
-
-def _refuse_others(path: Path, unknown: list[str]) -> None:
-    kinds: dict[str, list[str]] = {}
-    for name in unknown:
-        kinds.setdefault(other_kind(name) or "", []).append(name)
-    for kind, names in sorted(kinds.items(), reverse=True):
-        if kind:
-            raise UserError(
-                f"{path}: holds {kind}, which no sum of LoRAs can hold ({some(names)}); leave it "
-                "out, or merge it into its base with the program that made it"
-            )
-        raise UserError(
-            f"{path}: holds tensors that are of no LoRA for a Stable Diffusion ({some(names)}); "
-            "name the file of an adapter for SD-1.x, SD-2.x, SDXL or SSD-1B"
-        )
 
 
 def _check_numbers(opened: Opened) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from lcm_lora import layout, terminal
 from lcm_lora.evaluation.scores import Table as Scores
 from lcm_lora.gate.decision import Decision
-from lcm_lora.mapping.standing import Against, Standing, standings
+from lcm_lora.mapping.standing import Other, Standing, standings
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
@@ -90,7 +90,7 @@ def _standing_sheet(tried: Tried) -> Table:
     return sheet
 
 
-def _value(one: Standing, other: Against | None) -> str:
+def _value(one: Standing, other: Other | None) -> str:
     return shown(one.metric, other.row.value) if other else ""
 
 

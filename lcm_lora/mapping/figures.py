@@ -18,7 +18,7 @@ from lcm_lora.params.generate import ADAPTER, REAL
 from lcm_lora.report import figures
 from lcm_lora.report.drawing import entitle, single
 from lcm_lora.report.numbers import spread
-from lcm_lora.report.style import COLOURS, INK, looks
+from lcm_lora.report.style import COLOURS, INK, marks
 
 FIELD = "#1b80c4"
 """Of the best field; a page's text can be read on it, whether its paper is light or dark."""
@@ -114,7 +114,7 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
     # Real pictures are of another look, and no mark for these.
     others = tuple(cell for cell in tried.table.cells if cell.painter != REAL)
     table = tried.table.model_copy(update={"cells": others})
-    line = figures.Line(looks(table)[ADAPTER], "New adapter", True, False, cells)
+    line = figures.Line(marks(table)[ADAPTER], "New adapter", True, False, cells)
     axis = figures.Axis("Weight of the new adapter, l1", lambda cell: weights[cell.id])
 
     def draw(axes: Axes) -> None:

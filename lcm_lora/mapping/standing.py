@@ -12,7 +12,7 @@ from lcm_lora.report.verdict import teacher_cell
 
 
 @dataclass(frozen=True, slots=True)
-class Against:
+class Other:
     """Another painter's cell, in one metric."""
 
     cell: CellRecord
@@ -29,9 +29,9 @@ class Standing:
     metric: MetricRecord
     cell: CellRecord
     row: Row
-    teacher: Against | None
+    teacher: Other | None
     """The subject itself in many steps."""
-    solver: Against | None
+    solver: Other | None
     """The best of equal cost; None where none was compared."""
 
     @property
@@ -56,7 +56,7 @@ def standing(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Standing |
     if row is None:
         return None
     solvers = list(_solvers(tried, metric, cell))
-    best: Callable[..., Against | None] = min if metric.lower_is_better else max
+    best: Callable[..., Other | None] = min if metric.lower_is_better else max
     return Standing(
         tried,
         metric,
@@ -102,7 +102,7 @@ def by_cost(tried: Tried) -> list[tuple[CellRecord | None, list[CellRecord]]]:
     return [*met, *([(None, sorted(rest, key=lambda cell: cell.nfe))] if rest else [])]
 
 
-def _solvers(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Iterator[Against]:
+def _solvers(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Iterator[Other]:
     for name in tried.solvers:
         for other in tried.table.cells_of(name, seeds=0, nfe=cell.nfe):
             if found := _against(tried.table, metric, cell, other):
@@ -115,6 +115,6 @@ def _is_solver(tried: Tried, cell: str) -> bool:
 
 def _against(
     table: Table, metric: MetricRecord, cell: CellRecord, other: CellRecord
-) -> Against | None:
+) -> Other | None:
     row = table.row(other.id, metric.name)
-    return Against(other, row, table.pair(metric.name, cell.id, other.id)) if row else None
+    return Other(other, row, table.pair(metric.name, cell.id, other.id)) if row else None

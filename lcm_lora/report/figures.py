@@ -22,7 +22,7 @@ from lcm_lora.painting.latencies import Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.drawing import STYLE, entitle, single, svg
 from lcm_lora.report.numbers import half_width
-from lcm_lora.report.style import COLOURS, INK, Look, looks, steps_title
+from lcm_lora.report.style import COLOURS, INK, Mark, marks, steps_title
 from lcm_lora.report.verdict import teacher_cell
 from lcm_lora.training.curve import CurveRow
 
@@ -49,7 +49,7 @@ Cost = Callable[[CellRecord], float | None]
 class Line:
     """The cells of one painter and one guidance, in the order of their steps."""
 
-    look: Look
+    mark: Mark
     label: str
     is_first: bool
     """The adapter, drawn above all others."""
@@ -61,9 +61,9 @@ class Line:
     def style(self) -> dict[str, Any]:
         """How matplotlib draws the line."""
         return {
-            "color": self.look.colour,
-            "marker": self.look.mark,
-            "markerfacecolor": "none" if self.is_plain else self.look.colour,
+            "color": self.mark.colour,
+            "marker": self.mark.shape,
+            "markerfacecolor": "none" if self.is_plain else self.mark.colour,
             "markersize": 7 if self.is_first else 5,
             "linewidth": 2.6 if self.is_first else 1.4,
             "linestyle": (0, (3, 2)) if self.is_plain else "-",
@@ -138,27 +138,27 @@ def quality_lines(table: Table) -> list[Line]:
 
     A guidance of which a painter has one cell belongs to its sweep, where it has others with more.
     """
-    look, found = looks(table), []
+    mark, found = marks(table), []
     for painter in _drawn(table):
         groups = _groups(table, painter, lambda cell: cell.guidance)
         most = max(len(cells) for cells in groups.values())
         groups = {g: cells for g, cells in groups.items() if len(cells) > 1 or most == 1}
         for guidance, cells in groups.items():
-            label = look[painter].title + (f", guidance {guidance:g}" if len(groups) > 1 else "")
+            label = mark[painter].title + (f", guidance {guidance:g}" if len(groups) > 1 else "")
             is_plain = guidance <= 1 and painter not in {ADAPTER, CHAMPION} and len(groups) > 1
-            found.append(Line(look[painter], label, painter == ADAPTER, is_plain, tuple(cells)))
+            found.append(Line(mark[painter], label, painter == ADAPTER, is_plain, tuple(cells)))
     return found
 
 
 def sweep_lines(table: Table) -> list[Line]:
     """Return where adapter and champion were painted with several guidances at equal steps."""
-    look, found = looks(table), []
+    mark, found = marks(table), []
     for painter in (CHAMPION, ADAPTER):
         for steps, cells in _groups(table, painter, lambda cell: cell.steps).items():
             if len(cells) > 1:
-                label = f"{look[painter].title}, {steps_title(int(steps))}"
+                label = f"{mark[painter].title}, {steps_title(int(steps))}"
                 cells = sorted(cells, key=lambda cell: cell.guidance)
-                found.append(Line(look[painter], label, painter == ADAPTER, False, tuple(cells)))
+                found.append(Line(mark[painter], label, painter == ADAPTER, False, tuple(cells)))
     return found
 
 

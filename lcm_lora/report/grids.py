@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER
 from lcm_lora.report.pictures import Pictures
-from lcm_lora.report.style import INK, PAPER, TINY, Look, looks, steps_title
+from lcm_lora.report.style import INK, PAPER, TINY, Mark, marks, steps_title
 from lcm_lora.report.verdict import teacher_cell
 
 _ENLARGED, _SHRUNK = 96, 192
@@ -29,7 +29,7 @@ class Column:
     """One image set of a grid."""
 
     cell: CellRecord
-    look: Look
+    mark: Mark
     pictures: list[Image.Image]
 
 
@@ -50,8 +50,8 @@ def compared_cells(table: Table) -> list[CellRecord]:
 
 def columns_of(pictures: Pictures, cells: Sequence[CellRecord], rows: int) -> list[Column]:
     """Read the first `rows` pictures of cells."""
-    look, indices = looks(pictures.table), range(min(rows, pictures.table.protocol.n))
-    return [Column(cell, look[cell.painter], pictures.read(cell, indices)) for cell in cells]
+    mark, indices = marks(pictures.table), range(min(rows, pictures.table.protocol.n))
+    return [Column(cell, mark[cell.painter], pictures.read(cell, indices)) for cell in cells]
 
 
 def comparison_grid(columns: Sequence[Column], captions: Sequence[str]) -> Image.Image:
@@ -92,13 +92,13 @@ def _draw_headers(
     side: int,
 ) -> None:
     places = list(zip(lefts, columns, strict=True))
-    for look, group in groupby(places, key=lambda place: place[1].look):
+    for mark, group in groupby(places, key=lambda place: place[1].mark):
         members = list(group)
         left, right = members[0][0], members[-1][0] + side
         room = max(4, (right - left) // 12)
-        title = textwrap.shorten(look.title, room, placeholder="…") or look.title[:room]
+        title = textwrap.shorten(mark.title, room, placeholder="…") or mark.title[:room]
         draw.text((left, 24), title, INK, _font(22), anchor="ls")
-        draw.rectangle((left, 33, right - 1, 37), look.colour)
+        draw.rectangle((left, 33, right - 1, 37), mark.colour)
     for left, column in places:
         steps = steps_title(column.cell.steps)
         draw.text((left, 60), steps, INK, _font(20), anchor="ls")

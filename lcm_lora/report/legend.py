@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from lcm_lora.report.figures import Line
 
-_MARKS = {
+_PATHS = {
     "o": "M16 2 a4 4 0 1 0 .01 0z",
     "s": "M12 2h8v8h-8z",
     "^": "M16 1l5 9h-10z",
@@ -27,16 +27,16 @@ def legend(lines: Sequence[Line]) -> Markup:
 
 def _entry(line: Line) -> Markup:
     dash = Markup(' stroke-dasharray="4 3"') if line.is_plain else Markup("")
-    fill = "var(--paper)" if line.is_plain else line.look.colour
+    fill = "var(--paper)" if line.is_plain else line.mark.colour
     return Markup(
         '<li><svg viewBox="0 0 32 12" width="32" height="12" aria-hidden="true">'
         '<path d="M0 6h32" stroke="{0}" stroke-width="{1}"{2}/>'
         '<path d="{3}" fill="{4}" stroke="{0}" stroke-width="1.3"/></svg>{5}</li>'
     ).format(
-        line.look.colour,
+        line.mark.colour,
         "2.6" if line.is_first else "1.4",
         dash,
-        _MARKS[line.look.mark],
+        _PATHS[line.mark.shape],
         fill,
         escape(line.label),
     )

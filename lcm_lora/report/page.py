@@ -161,7 +161,7 @@ def _words(params: Report, found: _Found, drawn: dict[str, str]) -> dict[str, An
         "verdict": verdict,
         "numbers": numbers,
         "style": style,
-        "looks": style.looks(table),
+        "marks": style.marks(table),
         "cells": {cell.id: cell for cell in table.cells},
         "chosen": verdict.judged_cell(table, decision),
         "gain": verdict.best_gain(table, decision),

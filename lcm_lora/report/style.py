@@ -40,29 +40,29 @@ COLOURS = {TEACHER: _GREY, REAL: _GREY, ADAPTER: "#d55e00", CHAMPION: "#1b80c4"}
 """Of the roles."""
 
 _OTHERS = ("#009e73", "#c2649a", "#56b4e9", "#c48a00")
-_MARKS = ("s", "^", "v", "P", "X")
+_SHAPES = ("s", "^", "v", "P", "X")
 """Of matplotlib; with four colours, twenty painters can be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Mark:
     """How a painter is shown everywhere."""
 
     title: str
     colour: str
-    mark: str
+    shape: str
     """Of its points, as matplotlib names it."""
 
 
-def looks(table: Table) -> dict[str, Look]:
-    """Return the look of every painter of a table; roles have their own, others take turns."""
+def marks(table: Table) -> dict[str, Mark]:
+    """Return the mark of every painter of a table; roles have their own, others take turns."""
     painters = dict.fromkeys(cell.painter for cell in table.cells)
     roles = {
-        name: Look(painter_title(name), colour, "D" if name == CHAMPION else "o")
+        name: Mark(painter_title(name), colour, "D" if name == CHAMPION else "o")
         for name, colour in COLOURS.items()
     }
     others = {
-        name: Look(painter_title(name), _OTHERS[i % len(_OTHERS)], _MARKS[i % len(_MARKS)])
+        name: Mark(painter_title(name), _OTHERS[i % len(_OTHERS)], _SHAPES[i % len(_SHAPES)])
         for i, name in enumerate(name for name in painters if name not in roles)
     }
     return roles | others

@@ -12,7 +12,7 @@ from PIL import Image
 from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.params.generate import TEACHER
 from lcm_lora.report.pictures import Pictures
-from lcm_lora.report.style import TINY, Look, how_title, looks
+from lcm_lora.report.style import TINY, Mark, how_title, marks
 
 _LARGEST = 288
 """Pixels of a side, at most; tiny pictures are kept exactly."""
@@ -39,7 +39,7 @@ class Thumb:
 class SheetColumn:
     """One cell's pictures in a sheet."""
 
-    look: Look
+    mark: Mark
     how: str
     steps: int
     """0 for the teacher, who stands beside all."""
@@ -50,10 +50,10 @@ def columns(
     pictures: Pictures, cells: Sequence[CellRecord], indices: Sequence[int]
 ) -> list[SheetColumn]:
     """Return a column for each cell, of the pictures at `indices`."""
-    look = looks(pictures.table)
+    mark = marks(pictures.table)
     return [
         SheetColumn(
-            look[cell.painter],
+            mark[cell.painter],
             how_title(cell),
             0 if cell.painter == TEACHER else cell.steps,
             tuple(

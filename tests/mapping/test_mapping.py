@@ -342,7 +342,7 @@ def same(thumb: Any, picture: Image.Image) -> bool:
 def test_the_band_shows_the_subject_itself_the_adapter_and_the_best_of_each_cost(
     every: dict[str, Tried],
 ) -> None:
-    shown = [(c.look.title, c.how) for c in galleries.band(every["dusk"], 1)]
+    shown = [(c.mark.title, c.how) for c in galleries.band(every["dusk"], 1)]
     assert shown[:5] == [
         ("Teacher", "50 steps, guidance 3"),
         *(("New adapter", how) for how in ("1 step", "2 steps", "4 steps", "8 steps")),

@@ -34,7 +34,7 @@ from lcm_lora.report.judged import read_judged
 from lcm_lora.report.numbers import gain_interval, gain_words, number, spread
 from lcm_lora.report.pictures import open_pictures
 from lcm_lora.report.rules import shown_rules
-from lcm_lora.report.style import looks
+from lcm_lora.report.style import marks
 from lcm_lora.report.thumbs import thumb
 from lcm_lora.report.values import most_different, worst
 from lcm_lora.seeing.image_sets import painting, read_pictures
@@ -197,10 +197,10 @@ def test_a_painters_line_is_of_one_guidance(table: Table) -> None:
     assert [[cell.guidance for cell in line.cells] for line in sweeps] == [[1.0, 1.5, 2.0]] * 2
 
 
-def test_every_painter_has_a_look_of_its_own(table: Table) -> None:
-    found = looks(table)
+def test_every_painter_has_a_mark_of_its_own(table: Table) -> None:
+    found = marks(table)
     painters = {cell.painter for cell in table.cells} - {"real"}
-    assert len({(found[name].colour, found[name].mark) for name in painters}) == len(painters)
+    assert len({(found[name].colour, found[name].shape) for name in painters}) == len(painters)
     renamed = table.model_copy(
         update={
             "cells": tuple(
@@ -209,8 +209,8 @@ def test_every_painter_has_a_look_of_its_own(table: Table) -> None:
             )
         }
     )
-    names = [name for name in looks(renamed) if name.startswith("p-")]
-    assert len({(looks(renamed)[n].colour, looks(renamed)[n].mark) for n in names[:20]}) == 20
+    names = [name for name in marks(renamed) if name.startswith("p-")]
+    assert len({(marks(renamed)[n].colour, marks(renamed)[n].shape) for n in names[:20]}) == 20
 
 
 def test_directions_come_from_the_metric_and_not_from_its_name(table: Table) -> None:
@@ -402,7 +402,7 @@ def test_adapter_and_champion_stand_side_by_side_at_each_step_count(
 ) -> None:
     columns = galleries.side_by_side(open_pictures(artifacts / "images", table), 2)
     assert [column.steps for column in columns] == [0, 1, 1, 2, 2, 4, 4, 8, 8]
-    titles = [column.look.title for column in columns]
+    titles = [column.mark.title for column in columns]
     assert titles == ["Teacher", *["New adapter", "Champion"] * 4]
 
 

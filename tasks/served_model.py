@@ -53,32 +53,6 @@ _LARGEST_WEIGHT = 2.0
 _LARGEST_GUIDANCE = 100.0
 
 
-class RefusedError(MlflowException, ValueError):
-    """A request for what there is not: servers answer with its line, to others with a traceback."""
-
-    def __init__(self, message: str) -> None:
-        """Say in one line what is wrong, and what may be asked."""
-        MlflowException.__init__(self, message, INVALID_PARAMETER_VALUE)
-
-
-class _Style(NamedTuple):
-    """A style's file, and how many numbers it holds."""
-
-    file: Path
-    size: int
-
-
-class _Wish(NamedTuple):
-    """What a request asks for, the prompts aside."""
-
-    steps: int
-    seed: int
-    guidance: float
-    negative: str | None
-    weights: dict[str, float]
-    """Of the adapters, by their names in the pipeline."""
-
-
 class FewStepPictures(PythonModel):
     """A Stable Diffusion with its LCM-LoRA and the scheduler that the adapter was distilled for."""
 
@@ -151,17 +125,23 @@ class FewStepPictures(PythonModel):
         return base64.b64encode(png.getvalue()).decode("ascii")
 
 
-def _dressed(context: PythonModelContext, adapter: Path, recipe: dict[str, Any]) -> Any:
-    """Return the pipeline of the adapter's base, and the adapter on it."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = recipe["hardware"].get("precision", "fp32") if device == "cuda" else "fp32"
-    pipeline = _pipeline(context, recipe["base"], _DTYPES[precision])
-    pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    compute_in(pipeline.unet, _DTYPES[precision])
-    pipeline.load_lora_weights(str(adapter), weight_name=_WEIGHTS, adapter_name=_ACCELERATION)
-    return pipeline
+class RefusedError(MlflowException, ValueError):
+    """A request for what there is not: servers answer with its line, to others with a traceback."""
+
+    def __init__(self, message: str) -> None:
+        """Say in one line what is wrong, and what may be asked."""
+        MlflowException.__init__(self, message, INVALID_PARAMETER_VALUE)
+
+
+class _Wish(NamedTuple):
+    """What a request asks for, the prompts aside."""
+
+    steps: int
+    seed: int
+    guidance: float
+    negative: str | None
+    weights: dict[str, float]
+    """Of the adapters, by their names in the pipeline."""
 
 
 def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
@@ -219,6 +199,66 @@ def _adapter_name(style: str) -> str:
     return f"style_{style}"
 
 
+def _dressed(context: PythonModelContext, adapter: Path, recipe: dict[str, Any]) -> Any:
+    """Return the pipeline of the adapter's base, and the adapter on it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = recipe["hardware"].get("precision", "fp32") if device == "cuda" else "fp32"
+    pipeline = _pipeline(context, recipe["base"], _DTYPES[precision])
+    pipeline.scheduler = LCMScheduler.from_config(recipe["scheduler"]["config"])
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    compute_in(pipeline.unet, _DTYPES[precision])
+    pipeline.load_lora_weights(str(adapter), weight_name=_WEIGHTS, adapter_name=_ACCELERATION)
+    return pipeline
+
+
+def compute_in(unet: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Make a UNet of diffusers, whose weights are `dtype`, take and give float32.
+
+    As `lcm_lora.precision` does for scoring; a test holds the two together.
+    """
+    if dtype == torch.float32:
+        return
+
+    def lower(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kwargs = dict(kwargs)
+        for name in {"sample", "encoder_hidden_states"} & kwargs.keys():
+            kwargs[name] = kwargs[name].to(dtype)
+        if added := kwargs.get("added_cond_kwargs"):  # sizes stay as they are
+            kwargs["added_cond_kwargs"] = added | {"text_embeds": added["text_embeds"].to(dtype)}
+        return tuple(arg.to(dtype) if n == 0 else arg for n, arg in enumerate(args)), kwargs
+
+    def raise_(module: Any, args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (output[0].float(), *output[1:])
+        output.sample = output.sample.float()
+        return output
+
+    unet.register_forward_pre_hook(lower, with_kwargs=True)
+    unet.register_forward_hook(raise_)
+
+
+class _Style(NamedTuple):
+    """A style's file, and how many numbers it holds."""
+
+    file: Path
+    size: int
+
+
+def _styles(config: Mapping[str, Any], folder: Path) -> dict[str, _Style]:
+    """Return the styles that requests may name, each looked at as far as its file alone tells.
+
+    Raises:
+        FileNotFoundError: One is not there.
+        ValueError: One is pickled, damaged or no LoRA.
+    """
+    found = {}
+    for name, place in _allowed_styles(config).items():
+        file = _style_file(f"style {name}", place, folder / name)
+        found[name] = _Style(file, _size_of_style(f"style {name}: {place}", file))
+    return found
+
+
 def _allowed_styles(config: Mapping[str, Any]) -> dict[str, str]:
     """Return where each style lies that requests may name: as the configuration says, by name."""
     styles = config.get("styles")
@@ -242,20 +282,6 @@ def _read_styles(text: str) -> Any:
         ) from None
 
 
-def _styles(config: Mapping[str, Any], folder: Path) -> dict[str, _Style]:
-    """Return the styles that requests may name, each looked at as far as its file alone tells.
-
-    Raises:
-        FileNotFoundError: One is not there.
-        ValueError: One is pickled, damaged or no LoRA.
-    """
-    found = {}
-    for name, place in _allowed_styles(config).items():
-        file = _style_file(f"style {name}", place, folder / name)
-        found[name] = _Style(file, _size_of_style(f"style {name}: {place}", file))
-    return found
-
-
 def _style_file(where: str, place: str, folder: Path) -> Path:
     """Return the file of a style; one of the registry is fetched to `folder`."""
     if place.startswith("models:/"):
@@ -263,6 +289,29 @@ def _style_file(where: str, place: str, folder: Path) -> Path:
     file = Path(place) / _WEIGHTS if Path(place).is_dir() else Path(place)
     if not file.is_file():
         raise FileNotFoundError(f"{where}: {place}: no such file; name where it lies")
+    return file
+
+
+def _from_registry(where: str, place: str, folder: Path) -> Path:
+    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched and checked."""
+    client, model = mlflow.MlflowClient(), place.removeprefix("models:/")
+    try:
+        name, at, alias = model.partition("@")
+        if at:
+            version = client.get_model_version_by_alias(name, alias)
+        else:
+            name, _, number = model.partition("/")
+            version = client.get_model_version(name, number)
+        source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
+        folder.mkdir()
+        file = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
+    except Exception as error:  # whatever the registry, or the store of artifacts, raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise FileNotFoundError(f"{where}: {place}: not to be had ({reason})") from None
+    if _sha256(file) != version.tags.get("sha256"):
+        raise ValueError(
+            f"{where}: {place}: not as it was published; delete that version, publish again"
+        )
     return file
 
 
@@ -318,29 +367,6 @@ def _size_on(pipeline: Any, adapter: str) -> int:
         for key, value in network.named_parameters()
         if f".{adapter}." in key
     )
-
-
-def _from_registry(where: str, place: str, folder: Path) -> Path:
-    """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched and checked."""
-    client, model = mlflow.MlflowClient(), place.removeprefix("models:/")
-    try:
-        name, at, alias = model.partition("@")
-        if at:
-            version = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, number = model.partition("/")
-            version = client.get_model_version(name, number)
-        source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
-        folder.mkdir()
-        file = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
-    except Exception as error:  # whatever the registry, or the store of artifacts, raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise FileNotFoundError(f"{where}: {place}: not to be had ({reason})") from None
-    if _sha256(file) != version.tags.get("sha256"):
-        raise ValueError(
-            f"{where}: {place}: not as it was published; delete that version, publish again"
-        )
-    return file
 
 
 def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -485,32 +511,6 @@ def _mend(part: str, name: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def compute_in(unet: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Make a UNet of diffusers, whose weights are `dtype`, take and give float32.
-
-    As `lcm_lora.precision` does for scoring; a test holds the two together.
-    """
-    if dtype == torch.float32:
-        return
-
-    def lower(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        kwargs = dict(kwargs)
-        for name in {"sample", "encoder_hidden_states"} & kwargs.keys():
-            kwargs[name] = kwargs[name].to(dtype)
-        if added := kwargs.get("added_cond_kwargs"):  # sizes stay as they are
-            kwargs["added_cond_kwargs"] = added | {"text_embeds": added["text_embeds"].to(dtype)}
-        return tuple(arg.to(dtype) if n == 0 else arg for n, arg in enumerate(args)), kwargs
-
-    def raise_(module: Any, args: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (output[0].float(), *output[1:])
-        output.sample = output.sample.float()
-        return output
-
-    unet.register_forward_pre_hook(lower, with_kwargs=True)
-    unet.register_forward_hook(raise_)
 
 
 mlflow.models.set_model(FewStepPictures())

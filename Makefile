@@ -3,6 +3,7 @@
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make demo: a page where one types a prompt and sees who paints what, after `make run`.
 # make bench: the measurements of docs/living-data.md and docs/intervals.md, and of features.
+# make study: what docs/arithmetic.md says of the adapter beside a style, after `make run`.
 # make rehearse PRESET=sd15 (ssd1b, sdxl): every stage at the published size, with random weights.
 PYTHON ?= python3
 PRESET ?= sd15
@@ -10,7 +11,7 @@ BIN := .venv/bin
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run transfer test check bench rehearse ui demo lock
+.PHONY: setup run transfer test check bench study rehearse ui demo lock
 
 setup: .venv/.synced
 
@@ -44,6 +45,9 @@ bench: setup
 	$(BIN)/python -m bench.features
 	$(BIN)/python -m bench.score
 	$(BIN)/python -m bench.coverage
+
+study: setup
+	$(BIN)/python -m bench.arithmetic
 
 rehearse: setup
 	$(BIN)/python -m bench.rehearse $(PRESET)

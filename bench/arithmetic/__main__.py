@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.arithmetic import figures, variants
 from bench.arithmetic.apart import apart
-from bench.arithmetic.closeness import Closeness, average, closeness, spectra
+from bench.arithmetic.closeness import Closeness, Spectrum, average, closeness, spectra
 from bench.arithmetic.interference import interference, noisy
 from bench.arithmetic.painted import Outcome, Place, measure, outcomes, paint_all
 from bench.arithmetic.sheet import sheet
@@ -104,9 +104,14 @@ def weigh(adapter: Lora, style: Lora, out: Path) -> None:
             f" {mean.chance.mean:.4f} +- {mean.chance.deviation:.4f}; as by chance in {inside}"
         )
     _write(out / "closeness.csv", [_flat(each) for each in near])
-    _write(out / "singular-values.csv", [asdict(each) for each in own])
+    _write(out / "singular-values.csv", [_spelt(each) for each in own])
     (out / "closeness.svg").write_text(figures.closeness(near))
     (out / "energy.svg").write_text(figures.energy(adapter))
+
+
+def _spelt(spectrum: Spectrum) -> dict[str, Any]:
+    """Return what is known of a module's singular values as one line."""
+    return asdict(spectrum) | {"values": " ".join(f"{value:.3g}" for value in spectrum.values)}
 
 
 def _flat(near: Closeness) -> dict[str, Any]:

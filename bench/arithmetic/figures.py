@@ -153,7 +153,7 @@ def parts(found: Sequence[Outcome], lora: Lora) -> str:
         grid[0].set_ylim(len(groups) - 0.5, -0.5)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=9)
 
-    return _drawn(4.4, draw, left=0.19, right=0.98, top=0.92, bottom=0.19, wspace=0.08)
+    return _drawn(4.4, draw, left=0.195, right=0.98, top=0.92, bottom=0.19, wspace=0.14)
 
 
 def _has(found: Sequence[Outcome], variant: str) -> bool:
@@ -199,7 +199,7 @@ def _scale(axis: Any, found: Iterable[Outcome], set_scale: Callable[..., None]) 
 
 
 _TITLES = {
-    APART: "Away from the whole adapter",
+    APART: "Away from the whole",
     "attributes": "Pictures as asked for",
     "clip_score": "CLIP score",
 }
@@ -254,7 +254,7 @@ def _spectra(axes: Axes, spectra: Sequence[Spectrum]) -> None:
         yscale="log", xlabel="singular value", title="Singular values beside the first, median"
     )
     axes.grid(axis="y")
-    axes.legend(fontsize=8)
+    axes.legend(loc="upper right", fontsize=8, ncols=2)
 
 
 def _by_rank(

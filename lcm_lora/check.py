@@ -38,10 +38,10 @@ def check_params(params: Params) -> None:
     if params.hardware.device == "cpu" and params.hardware.precision == "fp16":
         raise UserError("hardware.precision: fp16 trains on a GPU only; take fp32 or bf16")
     _check_painters(params)
-    _check_transfer(params)
     _check_grid(params)
     _check_select(params)
     check_gate(params.registry.gate, params.generate.adapter.cells, _metrics(params))
+    _check_transfer(params)
 
 
 def check_counts(params: Params, pictures: int, evaluation_pictures: int | None) -> None:

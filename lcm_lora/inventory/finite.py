@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 _EXPONENTS = {
     "F16": ("<u2", 0x7C00),
     "BF16": ("<u2", 0x7F80),
@@ -22,6 +20,8 @@ def not_finite(path: Path) -> str | None:
     Args:
         path: A safetensors file that is whole.
     """
+    import numpy as np  # heavy beside a look at headers
+
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(length))

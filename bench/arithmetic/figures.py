@@ -211,7 +211,7 @@ def _is_distance(metric: str) -> bool:
 
 def _title(metric: str) -> str:
     if _is_distance(metric):
-        return "Distance to the teacher (KID)"
+        return "Distance to teacher (KID)"
     return _TITLES[metric]
 
 

@@ -31,7 +31,7 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import read_base
 from lcm_lora.painting.sets import read_theme
 from lcm_lora.painting.studio import SharedBase
-from lcm_lora.painting.subject import Weighted, carrying
+from lcm_lora.painting.subject import Weighted, with_adapter
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
@@ -80,7 +80,7 @@ def study(asked: Asked) -> None:
         base = read_base(layout.INVENTORY / "base.json", hashes)
         generate = load_section(layout.PARAMS, Generate)
         place = Place(
-            subject=carrying(base, layout.ADAPTER),
+            subject=with_adapter(base, layout.ADAPTER),
             theme=read_theme(generate, layout.EVALUATION, asked.prompts),
             hardware=load_section(layout.PARAMS, Hardware),
             score=load_section(layout.PARAMS, Score),

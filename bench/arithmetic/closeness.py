@@ -19,8 +19,8 @@ from lcm_lora.combining.arithmetic import (
     group,
     overlap,
     rank_for,
-    singular_values,
 )
+from lcm_lora.combining.compress import singular
 from lcm_lora.combining.delta import Factor, Lora
 
 SPREADS = 1.96
@@ -129,7 +129,7 @@ def spectra(lora: Lora) -> list[Spectrum]:
     """Return the singular values of every module."""
     found = []
     for module, factor in lora.items():
-        values = singular_values(factor)
+        values = singular(factor).values
         ranks = (rank_for(factor, 0.9), rank_for(factor, 0.99))
         about = (values.norm().item(), effective_rank(factor), *ranks)
         found.append(Spectrum(module.name, *group(module), *about, tuple(values.tolist())))

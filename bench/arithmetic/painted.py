@@ -12,7 +12,7 @@ from lcm_lora.combining.write import write_lora
 from lcm_lora.device import pick_device
 from lcm_lora.evaluation.cells import Compared, Measured, read_measured
 from lcm_lora.evaluation.metrics import instrument_of
-from lcm_lora.evaluation.names import ATTRIBUTES, CLIP_SCORE, metrics_of
+from lcm_lora.evaluation.names import CLIP_SCORE, metrics_of
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.files import sha256
@@ -22,7 +22,7 @@ from lcm_lora.painting.studio import Studio
 from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.params.generate import REAL, TEACHER, Cell, Sampling
 from lcm_lora.params.hardware import Hardware
-from lcm_lora.params.score import Score
+from lcm_lora.params.score import ATTRIBUTES, Score
 from lcm_lora.pieces import Pieces
 from lcm_lora.seeing.features import Job, features_of_all
 from lcm_lora.seeing.image_sets import generated_sets, real_sets

@@ -81,7 +81,7 @@ def show_transfer(console: Console, tried: Iterable[Tried]) -> None:
 
 def _standing_sheet(tried: Tried) -> Table:
     sheet = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    for name in ("", "adapter", "many steps", "best solver", "adapter against it"):
+    for name in ("", "adapter", "many steps", "strongest solver", "adapter against it"):
         sheet.add_column(name, justify="left" if name in {"", "adapter against it"} else "right")
     for one in standings(tried):
         others = (_value(one, one.teacher), _value(one, one.solver))
@@ -95,11 +95,11 @@ def _value(one: Standing, other: Other | None) -> str:
 
 
 def _compared(one: Standing) -> str:
-    """Return how the adapter compares with the best solver, such as `0.30 to 0.55 better`."""
+    """Return how the adapter compares with the strongest solver, such as `0.30 to 0.55 better`."""
     pair = one.solver.pair if one.solver else None
-    if pair is None:
+    if pair is None or one.verdict == "none":
         return ""
-    is_open = pair.verdict == "level"
+    is_open = one.verdict == "level"
     return "not told apart" if is_open else gain_interval(one.metric, pair.low, pair.high)
 
 

@@ -12,12 +12,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from lcm_lora.evaluation.scores import MetricRecord, Row
-from lcm_lora.mapping.standing import best_of
+from lcm_lora.mapping.standing import best_of, turned
 from lcm_lora.mapping.subjects import WHOLE, Point, Tried
 from lcm_lora.params.generate import ADAPTER, REAL
 from lcm_lora.report import figures
 from lcm_lora.report.drawing import entitle, single
-from lcm_lora.report.numbers import spread
+from lcm_lora.report.numbers import half_width, spread
 from lcm_lora.report.style import COLOURS, INK, marks
 
 FIELD = "#1b80c4"
@@ -27,6 +27,8 @@ _FLOOR = 0.01
 """Share of the worst distance below which distances are shown as equally good."""
 _ROOMY = 5
 """Up to so many columns, a field has room for the width of its interval."""
+_SIGNS = {"better": "▲", "worse": "▼"}
+"""Of points that are told apart from the weights as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +47,27 @@ def draw_map(tried: Tried, metric: MetricRecord) -> str:
     return _fields(tried, metric) if tried.subject.adapters else _line(tried, metric)
 
 
-def strengths(metric: MetricRecord, values: Sequence[float]) -> NDArray[np.float64]:
-    """Return how good values are beside each other, float64 [P] in 0..1; 0.5 where all are equal.
+def strengths(
+    metric: MetricRecord, values: Sequence[float], halves: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return how good values are beside each other, float64 [P] in 0..1, about 0.5.
 
-    Distances count by their logarithm: half of one is as much better everywhere.
+    Distances count by their logarithm: half of one is as much better everywhere. What differs by
+    less than an interval is wide is shown by less than the whole range.
+
+    Args:
+        metric: Of the values.
+        values: Of P points.
+        halves: Half the widths of their intervals.
     """
-    found = np.asarray(values, np.float64)
-    if metric.unit == "distance" and metric.lower_is_better and found.max() > 0:
-        found = np.log(np.maximum(found, _FLOOR * found.max()))
-    found = -found if metric.lower_is_better else found
-    span = np.ptp(found)
-    return (found - found.min()) / span if span else np.full(len(found), 0.5)
+    worths = np.asarray(values, np.float64)
+    ends = np.stack([worths - halves, worths, worths + halves])
+    if metric.unit == "distance" and metric.lower_is_better and worths.max() > 0:
+        ends = np.log(np.maximum(ends, _FLOOR * worths.max()))
+    low, found, high = -ends if metric.lower_is_better else ends
+    span = max(np.ptp(found), np.median(np.abs(high - low)))
+    middle = (found.min() + found.max()) / 2
+    return 0.5 + (found - middle) / (span or 1.0)
 
 
 def _fields(tried: Tried, metric: MetricRecord) -> str:
@@ -64,12 +76,15 @@ def _fields(tried: Tried, metric: MetricRecord) -> str:
     up = sorted({point.mix.style for point, _ in found})
 
     def draw(axes: Axes) -> None:
-        alphas = strengths(metric, [row.value for _, row in found])
+        halves = [half_width(tried.table, row) for _, row in found]
+        alphas = strengths(metric, [row.value for _, row in found], halves)
+        signs = turned(tried, metric)
         for (point, row), alpha in zip(found, alphas, strict=True):
             x, y = across.index(point.mix.acceleration), up.index(point.mix.style)
             shade = _FAINTEST + (_STRONGEST - _FAINTEST) * alpha
             axes.add_patch(_field(x, y, 0.5, facecolor=FIELD, alpha=shade))
-            _write(axes, tried, row, (x, y), len(across))
+            sign = _SIGNS.get(signs.get(point.mix, "level"), "")
+            _write(axes, tried, row, sign, (x, y), len(across))
             for frame in _frames(tried, metric, point):
                 how: Any = {"edgecolor": frame.colour, "linewidth": 2, "linestyle": frame.dashes}
                 axes.add_patch(_field(x, y, frame.half, fill=False, **how))
@@ -78,7 +93,7 @@ def _fields(tried: Tried, metric: MetricRecord) -> str:
         axes.set_yticks(range(len(up)), [f"{weight:g}" for weight in up])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set(xlabel="Weight of the new adapter, l1", ylabel="Weight of the style, l2")
+        axes.set(xlabel="Weight of the new adapter, l1", ylabel="Share of the style weights, l2")
         entitle(axes, metric.title + (", %" if metric.unit == "share" else ""))
 
     return single(draw)
@@ -88,11 +103,14 @@ def _field(x: float, y: float, half: float, **style: Any) -> Rectangle:
     return Rectangle((x - half, y - half), 2 * half, 2 * half, **{"linewidth": 0, **style})
 
 
-def _write(axes: Axes, tried: Tried, row: Row, place: tuple[float, float], columns: int) -> None:
+def _write(
+    axes: Axes, tried: Tried, row: Row, sign: str, place: tuple[float, float], columns: int
+) -> None:
     """Write a value into its field, with half its interval where there is room."""
     value, half = (part.split()[0] for part in spread(tried.table, row).split("±"))
     x, y = place
     centred: Any = {"ha": "center", "va": "center"}
+    axes.text(x + 0.32, y + 0.3, sign, fontsize=min(8.0, 60 / columns), **centred)
     if columns > _ROOMY:
         axes.text(x, y, value, fontsize=min(9.0, 70 / columns), **centred)
         return
@@ -101,7 +119,7 @@ def _write(axes: Axes, tried: Tried, row: Row, place: tuple[float, float], colum
 
 
 def _frames(tried: Tried, metric: MetricRecord, point: Point) -> Iterator[Frame]:
-    """Yield the frames of a point: of the weights that nobody turned, and of the best value."""
+    """Yield the frames of a point: of the weights as they are, and of the best value."""
     if point.mix == WHOLE:
         yield Frame(0.46, INK, "-")
     if (best := best_of(tried, metric)) and best.point == point:
@@ -115,15 +133,18 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
     others = tuple(cell for cell in tried.table.cells if cell.painter != REAL)
     table = tried.table.model_copy(update={"cells": others})
     line = figures.Line(marks(table)[ADAPTER], "New adapter", True, False, cells)
+    signs = turned(tried, metric)
     axis = figures.Axis("Weight of the new adapter, l1", lambda cell: weights[cell.id])
 
     def draw(axes: Axes) -> None:
         figures.draw_sweep(axes, table, metric, [line], axis)
         for point, row in tried.rows(metric):
+            place = (point.mix.acceleration, row.value)
             for frame in _frames(tried, metric, point):
                 how: Any = {"linestyles": [frame.dashes], "edgecolors": frame.colour}
                 how |= {"marker": "s", "s": (44 * frame.half) ** 2, "c": "none", "linewidths": 2}
-                place = (point.mix.acceleration, row.value)
                 axes.scatter(*place, zorder=6, clip_on=False, **how)
+            if sign := _SIGNS.get(signs.get(point.mix, "level")):
+                axes.annotate(sign, place, (9, 5), textcoords="offset points", fontsize=8)
 
     return single(draw)

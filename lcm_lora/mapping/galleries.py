@@ -1,8 +1,9 @@
-"""Which pictures the page shows: painters side by side, and one prompt at every pair of weights."""
+"""Which pictures are shown: painters side by side, and one prompt at every pair of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -12,12 +13,14 @@ from lcm_lora.mapping.standing import standing
 from lcm_lora.mapping.subjects import WHOLE, Tried
 from lcm_lora.params.generate import ADAPTER
 from lcm_lora.params.transfer import Mix
-from lcm_lora.report.grids import by_steps
+from lcm_lora.report.grids import Column, by_steps, comparison_grid
+from lcm_lora.report.pictures import Pictures
+from lcm_lora.report.style import marks
 from lcm_lora.report.thumbs import SheetColumn, Thumb, columns, thumb
 from lcm_lora.report.verdict import teacher_cell
 
 _SHOWN = 2
-"""Prompts of which every point of the map is shown."""
+"""Prompts of which every point of the map is shown, and which stand for a subject in the grid."""
 _SIDE = 144
 """Pixels of such a picture's side, at most: there are many of them, and they are shown small."""
 
@@ -29,7 +32,7 @@ class Painted:
     acceleration: float
     thumb: Thumb
     is_whole: bool
-    """Of the weights that nobody turned."""
+    """Of the weights as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,9 @@ class PictureMap:
 
 
 def band(tried: Tried, rows: int) -> list[SheetColumn]:
-    """Return the subject's own pictures, the adapter's at each step count, and the best solvers'.
+    """Return the subject's own pictures, the adapter's at each step count, and solvers'.
 
-    Those are of the adapter's costs, and the best by the metric that tells most.
+    Those are of the adapter's costs, and the strongest by the metric that tells most.
     """
     own = by_steps(tried.table, ADAPTER, min)
     solvers = (standing(tried, tried.leading, cell) for cell in own)
@@ -56,30 +59,54 @@ def band(tried: Tried, rows: int) -> list[SheetColumn]:
     return columns(tried.pictures, cells, range(min(rows, tried.table.protocol.n)))
 
 
+def grid(every: Sequence[Tried]) -> Image.Image:
+    """Draw each subject's first pictures as one picture: its own, the adapter's, a solver's."""
+    tables = {tried.name: {cell.id: cell for cell in tried.table.cells} for tried in every}
+    names = [
+        f"{tried.name}: {text}" for tried in every for text in tried.pictures.captions[:_SHOWN]
+    ]
+    first, indices = every[0].table, range(min(_SHOWN, every[0].table.protocol.n))
+
+    def column(cell: CellRecord) -> Column:
+        read = [tried.pictures.read(tables[tried.name][cell.id], indices) for tried in every]
+        return Column(cell, marks(first)[cell.painter], [p for pictures in read for p in pictures])
+
+    cells = [teacher_cell(first), *by_steps(first, ADAPTER, min), *_usual_solver(every)]
+    return comparison_grid([column(cell) for cell in cells], names)
+
+
+def _usual_solver(every: Sequence[Tried]) -> list[CellRecord]:
+    """Return the solver that is strongest on most subjects, at the cost of the judged cell."""
+    found = (standing(tried, tried.leading, tried.cell) for tried in every)
+    solvers = [one.solver.cell.id for one in found if one and one.solver]
+    usual = [name for name, _ in Counter(solvers).most_common(1)]
+    return [cell for cell in every[0].table.cells if cell.id in usual]
+
+
 def picture_maps(tried: Tried) -> list[PictureMap]:
     """Return the first prompts at every point of the map; none without a map."""
     if not tried.points:
         return []
-    indices = range(min(_SHOWN, tried.table.protocol.n))
-    read = {point.mix: tried.pictures.read(point.cell, indices) for point in tried.points}
-    own = tried.pictures.read(teacher_cell(tried.table), indices)
+    painted = {point.mix: _small(tried.pictures, point.cell) for point in tried.points}
+    own = _small(tried.pictures, teacher_cell(tried.table))
     return [
-        _picture_map(caption, teacher, {mix: found[i] for mix, found in read.items()})
-        for i, caption, teacher in zip(indices, tried.pictures.captions, own, strict=False)
+        _picture_map(teacher, {mix: thumbs[i] for mix, thumbs in painted.items()})
+        for i, teacher in enumerate(own)
     ]
 
 
-def _picture_map(
-    caption: str, teacher: Image.Image, painted: Mapping[Mix, Image.Image]
-) -> PictureMap:
+def _picture_map(teacher: Thumb, painted: Mapping[Mix, Thumb]) -> PictureMap:
     def at(mix: Mix) -> Painted:
-        return Painted(mix.acceleration, _small(painted[mix], caption), mix == WHOLE)
+        return Painted(mix.acceleration, painted[mix], mix == WHOLE)
 
     across = tuple(sorted({mix.acceleration for mix in painted}))
     styles = sorted({mix.style for mix in painted}, reverse=True)
     rows = tuple((style, tuple(at(Mix(a, style)) for a in across)) for style in styles)
-    return PictureMap(caption, _small(teacher, caption), across, rows)
+    return PictureMap(teacher.caption, teacher, across, rows)
 
 
-def _small(picture: Image.Image, caption: str) -> Thumb:
-    return thumb(picture, caption, side=_SIDE)
+def _small(pictures: Pictures, cell: CellRecord) -> list[Thumb]:
+    """Read a cell's first pictures, and shrink them before others are read."""
+    indices = range(min(_SHOWN, pictures.table.protocol.n))
+    read = zip(pictures.captions, pictures.read(cell, indices), strict=False)
+    return [thumb(picture, caption, side=_SIDE) for caption, picture in read]

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lcm_lora.data.pictures import encoded
 from lcm_lora.files import new_folder, write_bytes
 from lcm_lora.mapping import galleries, standing, words
 from lcm_lora.mapping.figures import draw_map
@@ -31,7 +32,7 @@ _COLUMNS = ("subject", "acceleration", "style", *COLUMNS)
 def transfer_report(
     params: Transfer, shown: Report, seed: int, places: Places, adapter: Path, out: Path
 ) -> None:
-    """Write the folder `out`: the page, all numbers, and a figure for each metric of each map.
+    """Write the folder `out`: the page, all numbers, a grid of pictures, and the maps' figures.
 
     Args:
         params: Who was tried.
@@ -48,6 +49,7 @@ def transfer_report(
     recipe = read_recipe(adapter)
     # First the pictures: what is missing is said before what takes seconds.
     pictures = {tried.name: _pictures(tried, shown.rows) for tried in every}
+    overview = galleries.grid(words.elsewhere(every) or every)
     drawn = {tried.name: _maps(tried) for tried in every}
     table = csv_of(_COLUMNS, (line for tried in every for line in _lines(tried)))
     page = render(
@@ -62,6 +64,7 @@ def transfer_report(
     with new_folder(out) as made:
         write_bytes(made / "index.html", page.encode())
         write_bytes(made / "scores.csv", table.encode())
+        write_bytes(made / "grid.png", encoded(overview, None))
         for name, maps in drawn.items():
             for metric, svg in maps.items():
                 file = f"{name}_{metric.replace(':', '-')}.svg"
@@ -86,19 +89,22 @@ def _words(
     params: Transfer, shown: Report, every: Sequence[Tried], recipe: Recipe
 ) -> dict[str, Any]:
     """Return what the template says beside pictures and figures."""
-    judged = words.judged(every)
+    judged, away = words.judged(every), words.elsewhere(every) or every
+    asked = words.judged(away)
     return {
         "title": shown.title,
         "params": params,
         "every": every,
+        "away": away,
         "recipe": recipe,
         "judged": judged,
-        "heading": words.heading(judged),
-        "mood": words.mood(judged),
-        "counts": words.counts(every),
-        "losses": words.losses(every),
+        "heading": words.heading(asked),
+        "mood": words.mood(asked),
+        "counts": words.counts(away),
+        "losses": words.losses(away),
         "verdicts": words.by_verdict,
         "bar": words.bar,
+        "apart": words.apart,
         "standing": standing,
         "numbers": numbers,
         "style": style,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table
-from lcm_lora.mapping.subjects import Point, Tried
-from lcm_lora.report.numbers import half_width
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table, Verdict
+from lcm_lora.mapping.subjects import WHOLE, Point, Tried
+from lcm_lora.params.transfer import Mix
 from lcm_lora.report.verdict import teacher_cell
 
 
@@ -19,6 +19,11 @@ class Other:
     row: Row
     pair: Pair | None
     """The adapter minus it; None where they were not compared."""
+
+    @property
+    def verdict(self) -> str:
+        """How the adapter does against it; `none` where that was not, or cannot be, compared."""
+        return self.pair.verdict if self.pair and self.pair.is_decisive else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,12 @@ class Standing:
     teacher: Other | None
     """The subject itself in many steps."""
     solver: Other | None
-    """The best of equal cost; None where none was compared."""
+    """The strongest of equal cost; None where there is none."""
 
     @property
     def verdict(self) -> str:
-        """Against the solver; `none` where there is none."""
-        return self.solver.pair.verdict if self.solver and self.solver.pair else "none"
+        """Against all solvers of equal cost, whose intervals hold at once; `none` without any."""
+        return self.solver.verdict if self.solver else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,6 @@ class Best:
 
     point: Point
     row: Row
-    near: int
-    """Points whose own intervals hold the best value, itself among them."""
 
 
 def standing(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Standing | None:
@@ -55,15 +58,13 @@ def standing(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Standing |
     row = tried.table.row(cell.id, metric.name)
     if row is None:
         return None
-    solvers = list(_solvers(tried, metric, cell))
-    best: Callable[..., Other | None] = min if metric.lower_is_better else max
     return Standing(
         tried,
         metric,
         cell,
         row,
         _against(tried.table, metric, cell, teacher_cell(tried.table)),
-        best(solvers, key=lambda other: other.row.value, default=None),
+        _strongest(metric, _solvers(tried, metric, cell)),
     )
 
 
@@ -74,9 +75,10 @@ def standings(tried: Tried) -> list[Standing]:
 
 
 def compared(tried: Tried) -> list[Pair]:
-    """Return all comparisons with solvers in what is shown, in the order of metrics."""
+    """Return all comparisons with solvers that decide, in the order of metrics."""
     order = [metric.name for metric in tried.metrics]
-    pairs = [p for p in tried.table.pairs if p.metric in order and _is_solver(tried, p.b)]
+    able = (p for p in tried.table.pairs if p.is_decisive and p.metric in order)
+    pairs = [pair for pair in able if pair.against == "rival" and _is_solver(tried, pair.b)]
     return sorted(pairs, key=lambda pair: order.index(pair.metric))
 
 
@@ -85,9 +87,22 @@ def best_of(tried: Tried, metric: MetricRecord) -> Best | None:
     found, sign = tried.rows(metric), 1 if metric.lower_is_better else -1
     if not found:
         return None
-    point, row = min(found, key=lambda pair: sign * pair[1].value)
-    gaps = [(sign * (other.value - row.value), other) for _, other in found]
-    return Best(point, row, sum(gap <= half_width(tried.table, other) for gap, other in gaps))
+    return Best(*min(found, key=lambda pair: sign * pair[1].value))
+
+
+def turned(tried: Tried, metric: MetricRecord) -> dict[Mix, Verdict]:
+    """Return how each other point of the map compares with the weights as they are, where it was.
+
+    The intervals of a metric hold for all points at once.
+    """
+    whole = next((point.cell.id for point in tried.points if point.mix == WHOLE), None)
+    mixes = {point.cell.id: point.mix for point in tried.points}
+    pairs = {p.a: p for p in tried.table.pairs if (p.metric, p.against) == (metric.name, "map")}
+    return {
+        mixes[name]: pair.verdict
+        for name, pair in pairs.items()
+        if name in mixes and pair.b == whole and pair.is_decisive
+    }
 
 
 def by_cost(tried: Tried) -> list[tuple[CellRecord | None, list[CellRecord]]]:
@@ -107,6 +122,16 @@ def _solvers(tried: Tried, metric: MetricRecord, cell: CellRecord) -> Iterator[O
         for other in tried.table.cells_of(name, seeds=0, nfe=cell.nfe):
             if found := _against(tried.table, metric, cell, other):
                 yield found
+
+
+def _strongest(metric: MetricRecord, solvers: Iterator[Other]) -> Other | None:
+    """Return the solver against which the adapter does worst; of several, the best by its value."""
+    order, sign = ("worse", "level", "better", "none"), 1 if metric.lower_is_better else -1
+    return min(
+        solvers,
+        key=lambda other: (order.index(other.verdict), sign * other.row.value),
+        default=None,
+    )
 
 
 def _is_solver(tried: Tried, cell: str) -> bool:

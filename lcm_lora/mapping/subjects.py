@@ -60,7 +60,12 @@ class Tried:
         styles = len(self.subject.adapters)
         style = {0: "", 1: "a style"}.get(styles, f"{styles} styles")
         base = "a fine-tune" if self.subject.base else ""
-        return " with ".join(filter(None, (base, style))) or "the base alone"
+        return " with ".join(filter(None, (base, style))) or "its own base, for comparison"
+
+    @property
+    def is_control(self) -> bool:
+        """Tell whether the adapter is at home here: on its own base, beside no style."""
+        return not (self.subject.base or self.subject.adapters)
 
     @property
     def metrics(self) -> list[MetricRecord]:
@@ -86,13 +91,8 @@ def read_tried(params: Transfer, places: Places) -> list[Tried]:
     """Read what there is of every subject.
 
     Raises:
-        UserError: There is none; or something of one is missing, damaged or not what was scored.
+        UserError: Something of one is missing, damaged or not what was scored.
     """
-    if not params.subjects:
-        raise UserError(
-            "transfer.subjects: empty, so there is nothing to report; name a base or a style "
-            "there, and run `python -m flows.transfer`"
-        )
     return [_read(name, params, places) for name in params.subjects]
 
 

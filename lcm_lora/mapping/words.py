@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from lcm_lora.evaluation.scores import CellRecord, Pair, Verdict
-from lcm_lora.mapping.standing import Standing, compared, standing, standings
+from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Verdict
+from lcm_lora.mapping.standing import Standing, compared, standing, standings, turned
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain, gain_interval, half_width
 
@@ -39,21 +40,29 @@ def judged(every: Sequence[Tried]) -> list[Standing]:
     return [one for one in found if one]
 
 
+def elsewhere(every: Sequence[Tried]) -> list[Tried]:
+    """Return all subjects but those on which the adapter is at home."""
+    return [tried for tried in every if not tried.is_control]
+
+
 def heading(every: Sequence[Standing]) -> str:
     """Return in a few words to how many subjects the adapter transfers.
 
-    It does where it is better than the best solver of equal cost.
+    It does where it is better than every solver of equal cost.
     """
     asked = [one for one in every if one.verdict != "none"]
-    won = sum(one.verdict == "better" for one in asked)
+    won, level = (sum(one.verdict == v for one in asked) for v in ("better", "level"))
     if not asked:
         return "Compared with no solver"
-    if all(one.verdict == "level" for one in asked):
+    if level == len(asked):
         return "Not told apart from solvers"
     if len(asked) == 1:
         return f"It {'transfers' if won else 'does not transfer'} to {asked[0].tried.name}"
     count = {0: f"none of {len(asked)}", len(asked): f"all {len(asked)}"}
-    return f"It transfers to {count.get(won, f'{won} of {len(asked)}')} subjects"
+    subjects = f"{count.get(won, f'{won} of {len(asked)}')} subjects"
+    if level:
+        return f"Transfer is shown for {subjects}; {level} not told apart"
+    return f"It transfers to {subjects}"
 
 
 def mood(every: Sequence[Standing]) -> str:
@@ -73,13 +82,28 @@ def counts(every: Sequence[Tried]) -> dict[Verdict, int]:
 
 
 def by_verdict(tried: Tried) -> list[tuple[str, list[str]]]:
-    """Return the metrics but the first, by how the adapter does against the best solver."""
+    """Return the metrics but the first, by how the adapter does against all solvers."""
     others = [one for one in standings(tried) if one.metric != tried.leading]
     found = {
         verdict: [one.metric.title for one in others if one.verdict == verdict]
         for verdict in ("better", "level", "worse")
     }
     return [(verdict, titles) for verdict, titles in found.items() if titles]
+
+
+def apart(tried: Tried, metric: MetricRecord) -> str:
+    """Return how many points of the map are better or worse than the weights as they are.
+
+    Nothing where they were not compared.
+    """
+    found = Counter(turned(tried, metric).values())
+    if not found:
+        return ""
+    if found["level"] == found.total():
+        return "No point is told apart from weights as they are"
+    better, worse = (f"{found[verdict]} {verdict}" for verdict in ("better", "worse"))
+    open_ = f"{found['level']} not told apart"
+    return f"Beside weights as they are, {better} (▲), {worse} (▼) and {open_}"
 
 
 def losses(every: Sequence[Tried]) -> list[Loss]:

@@ -26,7 +26,7 @@ from lcm_lora.evaluation.scores import read_table
 from lcm_lora.files import sha256
 from lcm_lora.mapping import galleries, words
 from lcm_lora.mapping.figures import FIELD, draw_map, strengths
-from lcm_lora.mapping.standing import best_of, by_cost, standing
+from lcm_lora.mapping.standing import best_of, by_cost, compared, standing, turned
 from lcm_lora.mapping.subjects import WHOLE, Places, Tried, read_tried
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.report import Report
@@ -63,13 +63,14 @@ def changed(tried: Tried, **update: Any) -> Tried:
     return replace(tried, table=tried.table.model_copy(update=update))
 
 
-def test_it_writes_the_page_the_numbers_and_the_maps(made: Path) -> None:
+def test_it_writes_the_page_the_numbers_and_the_maps(made: Path, params: Transfer) -> None:
     found = {p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_file()}
     drawn = ("both", "attributes", "look", "kid_shapes-teacher")
     assert found == {
         "index.html",
         "scores.csv",
-        *(f"figures/{name}_{m}.svg" for name in ("dusk", "ink", "dusk-ink") for m in drawn),
+        "grid.png",
+        *(f"figures/{name}_{m}.svg" for name in params.subjects for m in drawn),
     }
 
 
@@ -87,7 +88,7 @@ def test_the_first_words_are_the_answer_and_each_subject_has_its_own(
     assert said(page, "h1") == ["It transfers to 2 of 3 subjects"]
     cards = page[page.index('id="subjects-title"') : page.index('id="losses-title"')]
     verdicts = re.findall(r'<li class="(\w+)">', cards)
-    assert verdicts == ["better", "better", "worse"]
+    assert verdicts == ["worse", "better", "better", "worse"]
     for card, tried in zip(cards.split("<li class=")[1:], every.values(), strict=True):
         table, metric = tried.table, tried.table.metric("both")
         solvers = [c for c in table.cells if c.painter in {"ddim", "dpmpp"} and c.nfe == 4]
@@ -107,8 +108,18 @@ def test_the_first_words_are_the_answer_and_each_subject_has_its_own(
     ("verdicts", "heading", "mood"),
     [
         (("better", "better", "better"), "It transfers to all 3 subjects", "yes"),
-        (("level", "better", "worse"), "It transfers to 1 of 3 subjects", "some"),
-        (("level", "worse", "worse"), "It transfers to none of 3 subjects", "some"),
+        (
+            ("level", "better", "worse"),
+            "Transfer is shown for 1 of 3 subjects; 1 not told apart",
+            "some",
+        ),
+        (
+            ("level", "worse", "level"),
+            "Transfer is shown for none of 3 subjects; 2 not told apart",
+            "some",
+        ),
+        (("better", "level"), "Transfer is shown for 1 of 2 subjects; 1 not told apart", "some"),
+        (("worse", "better", "worse"), "It transfers to 1 of 3 subjects", "some"),
         (("worse", "worse", "worse"), "It transfers to none of 3 subjects", "no"),
         (("level", "level", "level"), "Not told apart from solvers", "some"),
         (("better",), "It transfers to dusk", "yes"),
@@ -116,16 +127,59 @@ def test_the_first_words_are_the_answer_and_each_subject_has_its_own(
         ((), "Compared with no solver", "some"),
     ],
 )
-def test_it_transfers_where_it_is_better_than_the_best_solver(
+def test_it_transfers_where_it_is_better_than_every_solver(
     every: dict[str, Tried], verdicts: tuple[str, ...], heading: str, mood: str
 ) -> None:
     tried = []
-    for one, verdict in zip(every.values(), verdicts or ("level",), strict=False):
+    away = words.elsewhere(list(every.values()))
+    assert [one.name for one in away] == ["dusk", "ink", "dusk-ink"]
+    for one, verdict in zip(away, verdicts or ("level",), strict=False):
         pairs = tuple(p.model_copy(update={"verdict": verdict}) for p in one.table.pairs)
         tried.append(changed(one, pairs=pairs if verdicts else ()))
     judged = words.judged(tried)
     assert words.heading(judged) == heading
     assert words.mood(judged) == mood
+
+
+def test_one_solver_that_is_not_beaten_decides_whatever_its_value(every: dict[str, Tried]) -> None:
+    tried, metric = every["dusk"], every["dusk"].table.metric("both")
+    before = standing(tried, metric, tried.cell)
+    assert before is not None
+    assert before.solver is not None
+    assert before.verdict == "better"
+    other = "ddim/steps-4_guidance-1"
+    assert before.solver.cell.id != other
+    for verdict in ("level", "worse"):
+        pairs = tuple(
+            pair.model_copy(update={"verdict": verdict}) if pair.b == other else pair
+            for pair in tried.table.pairs
+        )
+        one = standing(changed(tried, pairs=pairs), metric, tried.cell)
+        assert one is not None
+        assert one.solver is not None
+        assert (one.verdict, one.solver.cell.id) == (verdict, other)
+
+
+def test_at_home_it_is_shown_and_does_not_count(page: str, every: dict[str, Tried]) -> None:
+    assert [tried.name for tried in every.values() if tried.is_control] == ["plain"]
+    assert "on dusk, ink and dusk-ink; and, for comparison, on its own base." in page
+    assert "<b>plain</b>, its own base, for comparison" in page
+    lost = page[page.index('id="losses-title"') : page.index("<nav")]
+    assert "<b>dusk-ink, " in lost
+    assert "plain" not in lost
+
+
+def test_what_cannot_be_concluded_counts_for_nothing(page: str, every: dict[str, Tried]) -> None:
+    tried = every["dusk"]
+    metric = tried.table.metric("fd_shapes:teacher")
+    one = standing(tried, metric, tried.cell)
+    assert one is not None
+    assert one.verdict == "none"
+    assert metric.name not in {pair.metric for pair in compared(tried)}
+    assert all(metric.title not in titles for _, titles in words.by_verdict(tried))
+    row = tried.table.row(tried.cell.id, metric.name)
+    assert row is not None
+    assert spread(tried.table, row) in page, "its value is shown all the same"
 
 
 @pytest.mark.parametrize("name", ["both", "kid_shapes:teacher"])
@@ -146,19 +200,20 @@ def test_a_bar_has_the_better_on_the_right(every: dict[str, Tried], name: str) -
 
 
 def test_every_loss_is_told_and_nothing_else(page: str, every: dict[str, Tried]) -> None:
+    away = words.elsewhere(list(every.values()))
     pairs = [
         (tried, pair)
-        for tried in every.values()
+        for tried in away
         for pair in tried.table.pairs
-        if pair.against == "rival" and pair.metric in SHOWN
+        if pair.against == "rival" and pair.metric in SHOWN and pair.is_decisive
     ]
     lost = [(tried, pair) for tried, pair in pairs if pair.verdict == "worse"]
     assert lost
-    assert words.counts(list(every.values())) == {
+    assert words.counts(away) == {
         verdict: sum(pair.verdict == verdict for _, pair in pairs)
         for verdict in ("better", "level", "worse")
     }
-    told = words.losses(list(every.values()))
+    told = words.losses(away)
     assert sum(len(loss.said) for loss in told) == len(lost)
     for tried, pair in lost:
         (loss,) = [
@@ -182,7 +237,7 @@ def test_what_never_loses_is_said_to(
     won = tuple(pair.model_copy(update={"verdict": "better"}) for pair in table.pairs)
     write_record(path, table.model_copy(update={"pairs": won}))
     page = (write_page(root, tmp_path / "out", alone) / "index.html").read_text()
-    count = len([p for p in won if p.against == "rival" and p.metric in SHOWN])
+    count = len(compared(changed(read_tried(alone, places_of(root))[0], pairs=won)))
     assert f"Nowhere: of {count} comparisons" in page
 
 
@@ -214,7 +269,7 @@ def test_the_table_holds_every_cell_beside_those_of_its_cost(
             if row.cell in known and row.metric in SHOWN:
                 assert spread(table, row) in section
         for pair in table.pairs:
-            if pair.metric in SHOWN:
+            if pair.metric in SHOWN and pair.is_decisive and pair.against != "map":
                 assert gain_range(table.metric(pair.metric), pair.low, pair.high) in section
 
 
@@ -272,11 +327,20 @@ def test_strengths_are_of_ratios_for_distances_and_of_differences_for_all_else(
     every: dict[str, Tried],
 ) -> None:
     distance, share = (every["ink"].table.metric(n) for n in ("kid_shapes:teacher", "both"))
-    assert strengths(distance, [8.0, 4.0, 2.0]) == pytest.approx([0, 0.5, 1])
-    assert strengths(share, [0.2, 0.4, 0.8]) == pytest.approx([0, 1 / 3, 1])
-    assert strengths(distance, [-0.1, 0.0, 5.0]) == pytest.approx([1, 1, 0])
-    assert strengths(distance, [-0.3, -0.1, -0.2]) == pytest.approx([1, 0, 0.5])
-    assert strengths(share, [0.3, 0.3]) == pytest.approx([0.5, 0.5])
+    sure = np.zeros(3)
+    assert strengths(distance, [8.0, 4.0, 2.0], sure) == pytest.approx([0, 0.5, 1])
+    assert strengths(share, [0.2, 0.4, 0.8], sure) == pytest.approx([0, 1 / 3, 1])
+    assert strengths(distance, [-0.1, 0.0, 5.0], sure) == pytest.approx([1, 1, 0])
+    assert strengths(distance, [-0.3, -0.1, -0.2], sure) == pytest.approx([1, 0, 0.5])
+    assert strengths(share, [0.3, 0.3, 0.3], sure) == pytest.approx([0.5, 0.5, 0.5])
+
+
+def test_noise_is_shown_as_noise(every: dict[str, Tried]) -> None:
+    distance, share = (every["ink"].table.metric(n) for n in ("kid_shapes:teacher", "both"))
+    found = strengths(share, [0.50, 0.51, 0.52], np.full(3, 0.1))
+    assert found == pytest.approx([0.45, 0.5, 0.55])
+    assert np.ptp(strengths(distance, [4.0, 4.1, 4.2], np.full(3, 2.0))) < 0.06
+    assert np.ptp(strengths(share, [0.2, 0.5, 0.8], np.full(3, 0.1))) == pytest.approx(1)
 
 
 def test_without_styles_the_map_is_a_line_with_its_marks(every: dict[str, Tried]) -> None:
@@ -286,7 +350,12 @@ def test_without_styles_the_map_is_a_line_with_its_marks(every: dict[str, Tried]
     ElementTree.fromstring(figure)
     assert FIELD not in figure
     assert "Weight of the new adapter, l1" in figure
-    assert "Weight of the style" not in figure
+    assert "Share of the style" not in figure
+    told = turned(tried, tried.leading).values()
+    assert "worse" in told
+    assert [figure.count(sign) for sign in "▲▼"] == [
+        list(told).count(verdict) for verdict in ("better", "worse")
+    ]
 
 
 def test_the_best_point_is_marked_with_what_it_is_worth(page: str, every: dict[str, Tried]) -> None:
@@ -298,11 +367,48 @@ def test_the_best_point_is_marked_with_what_it_is_worth(page: str, every: dict[s
     assert row == best.row
     assert f"is best at l1 = 0.75, l2 = 1: {spread(tried.table, row)}, against" in page
     assert "It was chosen among 20 by the same pictures" in page
-    wide = tuple(r.model_copy(update={"se": 1.0}) for r in tried.table.rows)
-    assert best.near == 1
-    unsure = best_of(changed(tried, rows=wide), tried.leading)
-    assert unsure is not None
-    assert unsure.near == 20
+
+
+def test_points_are_told_apart_from_weights_as_they_are_by_pairs(
+    page: str, every: dict[str, Tried]
+) -> None:
+    tried = every["ink"]
+    told = turned(tried, tried.leading)
+    assert len(told) == 19
+    assert WHOLE not in told
+    for mix, verdict in told.items():
+        pair = tried.table.pair(
+            "both", f"{mix.name}/steps-4_guidance-1", "mix-100-100/steps-4_guidance-1"
+        )
+        assert pair is not None
+        assert pair.verdict == verdict
+    better, worse, level = (
+        list(told.values()).count(verdict) for verdict in ("better", "worse", "level")
+    )
+    assert better
+    assert worse
+    said = words.apart(tried, tried.leading)
+    assert f"{better} better (▲), {worse} worse (▼) and {level} not told apart" in said
+    assert said in page
+    figure = draw_map(tried, tried.leading)
+    assert (figure.count("▲"), figure.count("▼")) == (better, worse)
+    alike = tuple(p.model_copy(update={"verdict": "level"}) for p in tried.table.pairs)
+    unsure = words.apart(changed(tried, pairs=alike), tried.leading)
+    assert unsure == "No point is told apart from weights as they are"
+    assert words.apart(changed(tried, pairs=()), tried.leading) == ""
+
+
+def test_the_grid_is_one_picture_of_all_subjects(made: Path, every: dict[str, Tried]) -> None:
+    away = words.elsewhere(list(every.values()))
+    grid = galleries.grid(away)
+    assert Image.open(made / "grid.png").size == grid.size
+    assert np.array_equal(np.asarray(Image.open(made / "grid.png")), np.asarray(grid))
+    assert grid.width == 320 + 6 * 100 + 2 * 20 + 4
+    assert grid.height == 92 + 6 * 100 + 4
+    for place, tried in ((92, away[0]), (492, away[2])):
+        read = tried.pictures.read(tried.table.cells_of("teacher", seeds=0)[0], [0])[0]
+        shown = grid.crop((320, place, 416, place + 96)).resize(read.size, Image.Resampling.NEAREST)
+        assert np.array_equal(np.asarray(shown), np.asarray(read))
 
 
 def test_a_point_that_the_adapter_painted_is_found_there(
@@ -446,15 +552,6 @@ def test_scores_that_lack_a_point_or_the_adapter_are_refused(
             UserError, match=rf"says nothing of {painter}; run `lcm-lora transfer i"
         ):
             read_tried(params, places_of(root))
-
-
-def test_without_subjects_it_says_how_to_name_some(
-    project: Path, params: Transfer, tmp_path: Path, write_page: Write
-) -> None:
-    nobody = params.model_copy(update={"subjects": {}})
-    with pytest.raises(UserError, match=r"transfer.subjects: empty, .*; name a base or a style"):
-        write_page(project, tmp_path / "out", nobody)
-    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_of_other_captions_are_refused(

@@ -15,6 +15,9 @@ _LONGEST = 100_000_000
 _MEND = "fetch it again, or name another base"
 
 
+_PICKLES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """Names and shapes of a file's tensors, and the texts beside them."""
@@ -25,6 +28,11 @@ class Header:
     def has(self, prefix: str) -> bool:
         """Tell whether some tensor's name begins so."""
         return any(name.startswith(prefix) for name in self.shapes)
+
+
+def is_pickle(path: Path) -> bool:
+    """Tell by a file's name whether it holds pickled weights, which run code when they are read."""
+    return path.suffix.lower() in _PICKLES
 
 
 def read_header(path: Path, mend: str = _MEND) -> Header:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_lora.errors import UserError
+
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,11 @@ def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHu
     Raises:
         UserError: Neither the hub nor the cache knows it.
     """
+    if not _ID.fullmatch(model):  # before the hub is asked what it would not know
+        raise UserError(
+            f"{what} {model}: neither a file, a folder nor a repository on the hub, which would be "
+            "OWNER/NAME; mend its name"
+        )
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         HFValidationError,

@@ -14,6 +14,7 @@ import pytest
 import torch
 from making import shapes_inventory
 
+from lcm_lora.combining.opened import adapter_files
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.files import write_tensors
@@ -112,12 +113,12 @@ def test_an_adapter_that_is_none_is_refused(tmp_path: Path, hashes: Hashes) -> N
     gone = tmp_path / "gone.safetensors"
     refused(hashes, rf"{gone}: no such adapter; name one that is", **with_adapters(gone))
     refused(hashes, "/gone: no such adapter; name one", **with_adapters("/gone"))
-    for kind in ("pt", "bin", "ckpt"):
+    for kind in ("pt", "bin", "ckpt", "PT", "pkl"):
         refused(
             hashes, rf"style\.{kind}: pickled weights are refused", **with_adapters(f"style.{kind}")
         )
     plain = lora(tmp_path / "unet.safetensors", "unet.conv_in.weight")
-    refused(hashes, rf"{plain}: holds no LoRA; name the file of an", **with_adapters(plain))
+    refused(hashes, rf"{plain}: holds tensors that are of no LoRA for a", **with_adapters(plain))
     folder = lora(tmp_path / "two" / "a.safetensors").parent
     lora(folder / "b.safetensors")
     refused(
@@ -130,6 +131,50 @@ def test_an_adapter_that_is_none_is_refused(tmp_path: Path, hashes: Hashes) -> N
     cut = lora(tmp_path / "cut.safetensors")
     cut.write_bytes(cut.read_bytes()[:-4])
     refused(hashes, rf"{cut}: has .* header says .*name another adapter$", **with_adapters(cut))
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("dora_scale", "DoRA"),
+        ("lora_magnitude_vector.weight", "DoRA"),
+        ("hada_w1_a", "LoHa"),
+        ("lokr_w1", "LoKr"),
+        ("diff_b", "a change of whole weights or biases"),
+    ],
+)
+def test_what_is_more_than_a_lora_is_refused_by_its_kind(
+    part: str, kind: str, tmp_path: Path, hashes: Hashes
+) -> None:
+    """By names alone, before anything loads, even where there are factors of a LoRA beside."""
+    file = tmp_path / "style.safetensors"
+    other = f"lora_unet_{_FLAT}_to_k.{part}"
+    write_tensors(file, {name: torch.zeros(2, WIDTH) for name in (KEYS["kohya"], other)})
+    says = rf"{file}: holds {kind}, which no sum of LoRAs can hold \({other}\); leave it out"
+    refused(hashes, says, **with_adapters(file))
+
+
+@pytest.mark.parametrize("name", ["inky", "./ink", "../styles/ink", "my style", "~/ink", "a/b/c"])
+def test_a_name_that_can_be_no_hub_id_is_not_asked_for(name: str, hashes: Hashes) -> None:
+    says = rf"^generate painter style {re.escape(name)}: neither a file, .*, which would be OWNER/"
+    with pytest.raises(UserError, match=says):
+        look(hashes, **with_adapters(name))
+
+
+def test_of_a_folder_the_file_is_taken_that_combining_takes(tmp_path: Path, hashes: Hashes) -> None:
+    """Unless it is PEFT's: what that adds stands in a second file, which no hash of it tells."""
+    for number, names in enumerate((["only"], [WEIGHTS.removesuffix(".safetensors"), "another"])):
+        folder = tmp_path / f"{number}"
+        for rank, name in enumerate(names):
+            lora(folder / f"{name}.safetensors", list(KEYS.values())[rank])
+        (file,) = adapter_files(folder)
+        (found,) = look(hashes, **with_adapters(folder)).adapters
+        assert found.sha256 == hashes.sha256(file)
+    folder = lora(tmp_path / "peft" / "adapter_model.safetensors").parent
+    (folder / "adapter_config.json").write_text("{}")
+    for named in (folder, folder / "adapter_model.safetensors"):
+        says = rf"{named}: is PEFT's, .*; make one file of it by `lcm-lora combine`$"
+        refused(hashes, says, **with_adapters(named))
 
 
 def test_a_hub_id_that_cannot_be_reached_is_a_line(

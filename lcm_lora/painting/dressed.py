@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from lcm_lora.bases import Base
+from lcm_lora.combining.delta import COMPONENTS
+from lcm_lora.combining.fits import check_fits_networks
+from lcm_lora.combining.read import read_lora
+from lcm_lora.combining.write import kohya_tensors, suited
 from lcm_lora.errors import UserError, is_out_of_memory, reason
 
 if TYPE_CHECKING:
@@ -59,8 +62,17 @@ class Wardrobe:
         """Put on the subject's adapters and no others; one of weight 0 is left off.
 
         Raises:
-            UserError: An adapter does not fit the base, or is not finite. Then none is worn.
+            UserError: An adapter is no plain LoRA, does not fit the base, or is not finite. Then
+                none is worn.
         """
+        try:
+            self._wear(subject)
+        except BaseException:
+            self._base.pipeline.unload_lora_weights()
+            self._names.clear()
+            raise
+
+    def _wear(self, subject: Subject) -> None:
         weights: dict[str, float] = {}
         for adapter in subject.adapters:
             if adapter.weight:
@@ -77,38 +89,26 @@ class Wardrobe:
         """Return the name of an adapter, after it is loaded."""
         if adapter.sha256 not in self._names:
             name = f"adapter{len(self._names)}"
-            try:
-                _load(self._base, adapter, name)
-            except BaseException:
-                self._base.pipeline.unload_lora_weights()
-                self._names.clear()
-                raise
+            _load(self._base, adapter.file, name)
             self._names[adapter.sha256] = name
         return self._names[adapter.sha256]
 
 
-def _load(base: Base, adapter: Weighted, name: str) -> None:
-    """Load an adapter beside those that are loaded."""
+def _load(base: Base, file: Path, name: str) -> None:
+    """Load an adapter beside those that are loaded: all of it, at the scales that its file says.
+
+    Diffusers alone would leave out what it does not know or the base has not, and of alphas that
+    differ from module to module take one.
+    """
+    parts = ((part, getattr(base.pipeline, part, None)) for part in COMPONENTS)
+    networks = {part: network for part, network in parts if network is not None}
+    lora = read_lora(file)
+    check_fits_networks(str(file), lora, networks, base.found)
     try:
-        base.pipeline.load_lora_weights(
-            str(adapter.file.parent), weight_name=adapter.file.name, adapter_name=name
-        )
-    except Exception as error:  # of keys, shapes, formats: no end to what loaders raise
+        base.pipeline.load_lora_weights(kohya_tensors(suited(lora, "kohya")), adapter_name=name)
+    except Exception as error:  # there is no end to what loaders raise
         if is_out_of_memory(error):
             raise
         raise UserError(
-            f"{adapter.file}: does not fit {base.name} ({reason(error)}); name an adapter for "
-            f"{base.family.title}"
+            f"{file}: cannot be put on {base.name} ({reason(error)}); name another adapter"
         ) from error
-    for part in base.pipeline.components.values():
-        if isinstance(part, torch.nn.Module) and not _is_finite(part, name):
-            raise UserError(
-                f"{adapter.file}: holds numbers that are not finite; fetch it again, or name "
-                "another adapter"
-            )
-
-
-def _is_finite(part: torch.nn.Module, name: str) -> bool:
-    """Tell whether all that an adapter added to a part is finite."""
-    added = (value for key, value in part.named_parameters() if f".{name}." in key)
-    return all(bool(torch.isfinite(value).all()) for value in added)

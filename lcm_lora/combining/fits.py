@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lcm_lora.combining.delta import Component, Lora, Module, bare
+from lcm_lora.combining.names import as_filed
 from lcm_lora.errors import UserError, some
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.inventory.base_files import where_is
 
-_TEXTS = "text_model."
-"""What files begin the names in text encoders with, and transformers has no more."""
+_WORN = ".base_layer"
+"""What PEFT puts into the name of a weight beside which an adapter lies."""
 
 
 def check_fits(where: str, lora: Lora, base: BaseInventory) -> None:
@@ -27,7 +28,28 @@ def check_fits(where: str, lora: Lora, base: BaseInventory) -> None:
     Raises:
         UserError: It names modules that the base has not, or has in other shapes.
     """
-    known = dict(_shapes(where_is(base).configs, FAMILIES[base.structure.family].is_xl))
+    import torch
+
+    with torch.device("meta"):  # nothing of it is made
+        networks = _networks(where_is(base).configs, FAMILIES[base.structure.family].is_xl)
+    check_fits_networks(where, lora, networks, base)
+
+
+def check_fits_networks(
+    where: str, lora: Lora, networks: Mapping[Component, Any], base: BaseInventory
+) -> None:
+    """Check that a LoRA can be put on the networks of a base, whatever they wear already.
+
+    Args:
+        where: What a message begins with, such as the LoRA's file.
+        lora: What is to be put on.
+        networks: Of the base, loaded.
+        base: Which one, for messages.
+
+    Raises:
+        UserError: It names modules that the networks have not, or have in other shapes.
+    """
+    known = dict(_shapes(networks))
     odd = [module for module, factor in lora.items() if known.get(module) != bare(factor.shape)]
     if odd:
         title = FAMILIES[base.structure.family].title
@@ -37,18 +59,13 @@ def check_fits(where: str, lora: Lora, base: BaseInventory) -> None:
         )
 
 
-def _shapes(configs: Path, is_xl: bool) -> Iterator[tuple[Module, tuple[int, ...]]]:
-    """Yield the shape of every weight that an adapter may be added to; nothing of it is made."""
-    import torch
-
-    with torch.device("meta"):
-        networks = _networks(configs, is_xl)
+def _shapes(networks: Mapping[Component, Any]) -> Iterator[tuple[Module, tuple[int, ...]]]:
+    """Yield the shape of every weight that an adapter may be added to."""
     for component, network in networks.items():
         for name, weight in network.named_parameters():
-            module, _, kind = name.removeprefix(_TEXTS).rpartition(".")
+            module, _, kind = name.replace(_WORN, "").rpartition(".")
             if kind == "weight":
-                prefix = "" if component == "unet" else _TEXTS
-                yield Module(component, prefix + module), bare(weight.shape)
+                yield Module(component, as_filed(module)), bare(weight.shape)
 
 
 def _networks(configs: Path, is_xl: bool) -> dict[Component, Any]:

@@ -12,20 +12,20 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from lcm_lora.combining.delta import COMPONENTS, Component, Module
-from lcm_lora.combining.names import from_kohya, is_module
+from lcm_lora.combining.names import as_filed, from_kohya, is_module
 from lcm_lora.errors import UserError, some
 
-Part = Literal["down", "up", "mid", "alpha"]
+PartName = Literal["down", "up", "mid", "alpha"]
 
 
 class Key(NamedTuple):
     """What a tensor is: a part of a module's factors."""
 
     module: Module
-    part: Part
+    part: PartName
 
 
-_PARTS: dict[str, Part] = {
+_PARTS: dict[str, PartName] = {
     r"lora_down\.weight|lora_A(\.default)?\.weight|lora(_linear_layer)?\.down\.weight": "down",
     r"lora_up\.weight|lora_B(\.default)?\.weight|lora(_linear_layer)?\.up\.weight": "up",
     r"lora_mid\.weight": "mid",
@@ -106,7 +106,7 @@ def _of_processor(place: str, to: str, rest: str) -> Key | None:
     is_text = "self_attn" in place
     inner = _IN_TEXTS[to] if is_text else {"to_out": "to_out.0"}.get(to, to)
     module = _module(f"{place.removesuffix('.processor')}.{inner}")
-    part: Part = "alpha" if rest == "alpha" else "down" if rest.startswith("down") else "up"
+    part: PartName = "alpha" if rest == "alpha" else "down" if rest.startswith("down") else "up"
     return Key(module, part) if module else None
 
 
@@ -114,9 +114,7 @@ def _module(text: str) -> Module | None:
     if text.startswith("lora_"):
         return from_kohya(text)
     component, name = _component(text.removeprefix("base_model.model."))
-    name = name.removeprefix("base_model.model.")
-    if name.startswith("encoder.layers."):  # transformers 5 lost the first word
-        name = f"text_model.{name}"
+    name = as_filed(name.removeprefix("base_model.model."))
     return Module(component, name) if is_module(name) else None
 
 

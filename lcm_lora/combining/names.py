@@ -65,6 +65,11 @@ def is_module(name: str) -> bool:
     return _DOTTED.fullmatch(name) is not None
 
 
+def as_filed(name: str) -> str:
+    """Return a module's name as files have it: transformers 5 lost the first word of some."""
+    return f"text_model.{name}" if name.startswith("encoder.") else name
+
+
 def kohya_name(module: Module, two_encoders: bool) -> str:
     """Return kohya's name of a module, such as `lora_unet_mid_block_resnets_0_conv1`."""
     first = module.component == "text_encoder" and two_encoders

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcm_lora.combining.delta import COMPONENTS
+from lcm_lora.combining.delta import COMPONENTS, Component
 from lcm_lora.errors import UserError
-from lcm_lora.families.header import read_header
+from lcm_lora.families.header import is_pickle, read_header
 from lcm_lora.recipe import WEIGHTS
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
-_PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 _MEND = "fetch it again, or name another file"
 
 
@@ -31,6 +30,12 @@ class Opened:
     """Of the file's header."""
     config: Path | None
     """PEFT's configuration beside it, if it is PEFT's."""
+
+    @property
+    def component(self) -> Component | None:
+        """The component whose name PEFT's folder has, if it has one's."""
+        names = (name for name in COMPONENTS if self.config and self.path.parent.name == name)
+        return next(names, None)
 
 
 def adapter_files(path: Path) -> list[Path]:
@@ -46,7 +51,7 @@ def adapter_files(path: Path) -> list[Path]:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; mend its name")
     if path.is_file():
-        if path.suffix in _PICKLES:
+        if is_pickle(path):
             raise UserError(f"{path}: pickled weights are refused; convert to safetensors")
         return [path]
     parts = [path / component / PEFT_WEIGHTS for component in COMPONENTS]
@@ -58,12 +63,34 @@ def adapter_files(path: Path) -> list[Path]:
     return [_only_file(path)]
 
 
-def open_file(path: Path) -> Opened:
-    """Read one file of an adapter.
+def single_file(path: Path) -> Path:
+    """Return the one file that is all of an adapter, so that its hash says what it is.
+
+    Args:
+        path: As `adapter_files` takes it.
 
     Raises:
-        UserError: It is no safetensors file, is cut short, or holds a number that is none.
+        UserError: As `adapter_files`; or it is PEFT's, whose configuration is beside the weights.
     """
+    first, *more = adapter_files(path)
+    if more or first.name == PEFT_WEIGHTS:
+        raise UserError(
+            f"{path}: is PEFT's, with its configuration in a file of its own; make one file of it "
+            "by `lcm-lora combine`"
+        )
+    return first
+
+
+def open_adapter(path: Path) -> list[Opened]:
+    """Read the files of an adapter.
+
+    Raises:
+        UserError: As `adapter_files`; or one is no safetensors file, or is cut short.
+    """
+    return [_open(file) for file in adapter_files(path)]
+
+
+def _open(path: Path) -> Opened:
     from safetensors.torch import load_file
 
     metadata = read_header(path, _MEND).metadata
@@ -77,7 +104,7 @@ def _only_file(folder: Path) -> Path:
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
         return found[0]
-    pickled = any(entry.suffix in _PICKLES for entry in folder.iterdir())
+    pickled = any(is_pickle(entry) for entry in folder.iterdir())
     hint = "; pickled weights are refused, convert to safetensors" if pickled else ""
     raise UserError(
         f"{folder}: holds {len(found)} safetensors files and no {WEIGHTS}; name the file{hint}"

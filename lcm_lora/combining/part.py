@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_lora.combining.delta import Lora, Module, bare
-from lcm_lora.combining.opened import adapter_files
-from lcm_lora.combining.read import read_lora
+from lcm_lora.combining.names import FIRST_OF_TWO
+from lcm_lora.combining.opened import open_adapter
+from lcm_lora.combining.read import lora_in
 from lcm_lora.errors import UserError, some
-from lcm_lora.families.header import read_header
 from lcm_lora.files import sha256
 
 _CAPTIONS = {768: "SD-1.x", 1024: "SD-2.x", 2048: "SDXL or SSD-1B"}
@@ -28,11 +28,10 @@ class Part:
     lora: Lora
     metadata: Mapping[str, str]
     """The header of its first file."""
-
-    @property
-    def sha256(self) -> str:
-        """Of its file, or of all in its folder."""
-        return sha256(self.path)
+    sha256: str
+    """Of its file, or of all in its folder."""
+    is_xl: bool
+    """It has what only adapters of SDXL have: two text encoders, or deeper attention."""
 
     @property
     def captions(self) -> int | None:
@@ -46,17 +45,24 @@ class Part:
 
     @property
     def family(self) -> str | None:
-        """The family that it is made for, by its shapes, or else by its header; None if unsaid."""
+        """The family that it is made for, by its shapes, header or names; None if unsaid."""
         if self.captions is not None:
             return _CAPTIONS.get(self.captions, f"a model with captions {self.captions} wide")
         version = self.metadata.get("ss_base_model_version", "")
-        return next((f for begins, f in _VERSIONS.items() if version.startswith(begins)), None)
+        said = (family for begins, family in _VERSIONS.items() if version.startswith(begins))
+        return next(said, _CAPTIONS[2048] if self.is_xl else None)
 
 
 def read_part(path: Path, weight: float) -> Part:
     """Read an adapter that goes into a sum by its weight; see `read_lora` for what is refused."""
-    lora = read_lora(path)
-    return Part(path, weight, lora, read_header(adapter_files(path)[0]).metadata)
+    files = open_adapter(path)
+    lora = lora_in(files)
+    is_xl = any(
+        module.component == "text_encoder_2" or ".transformer_blocks.1." in module.name
+        for module in lora
+    )
+    is_xl |= any(name.startswith(FIRST_OF_TWO) for file in files for name in file.tensors)
+    return Part(path, weight, lora, files[0].metadata, sha256(path), is_xl)
 
 
 def check_fit(parts: Sequence[Part]) -> None:

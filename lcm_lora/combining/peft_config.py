@@ -9,14 +9,27 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lcm_lora.combining.delta import Factor
 from lcm_lora.errors import UserError
 
-_OTHER_BASE = ("pissa", "olora", "corda", "loftq")
-"""Ways to begin that change the base's own weights."""
-_Patterns = Annotated[dict[str, float], BeforeValidator(lambda found: found or {})]
+_SAME_BASE = {"true", "false", "none", "gaussian", "eva", "orthogonal", "mica"}
+"""Ways to begin that leave the base's own weights as they are; all others change them."""
+
+
+def _compiled(found: dict[str, float]) -> dict[str, float]:
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError):
+            raise ValueError(f"{pattern!r} is no pattern") from None
+    return found
+
+
+_Patterns = Annotated[
+    dict[str, float], BeforeValidator(lambda found: found or {}), AfterValidator(_compiled)
+]
 
 
 class PeftConfig(BaseModel):
@@ -27,7 +40,6 @@ class PeftConfig(BaseModel):
     peft_type: str = "LORA"
     r: int = Field(default=8, gt=0)
     lora_alpha: float = 8
-    rank_pattern: _Patterns = {}
     alpha_pattern: _Patterns = {}
     use_rslora: bool = False
     use_dora: bool = False
@@ -35,6 +47,7 @@ class PeftConfig(BaseModel):
     lora_bias: bool = False
     modules_to_save: list[str] | None = None
     init_lora_weights: Any = True
+    kasa_config: Any = None
 
     def scale(self, module: str, rank: int) -> float:
         """Return by how much the product of a module counts, by the rank that it has."""
@@ -52,7 +65,8 @@ class PeftConfig(BaseModel):
                     "DoRA": self.use_dora,
                     "a change of biases": self.bias != "none" or self.lora_bias,
                     "a change of whole modules": bool(self.modules_to_save),
-                    f"a LoRA on a changed base ({begun})": begun.startswith(_OTHER_BASE),
+                    f"a LoRA on a changed base ({begun})": begun not in _SAME_BASE,
+                    "KaSA": self.kasa_config is not None,
                 }.items()
                 if is_so
             ),

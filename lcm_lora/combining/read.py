@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from lcm_lora.combining.delta import COMPONENTS, Factor, Lora, Module
-from lcm_lora.combining.keys import Part, parse_all
-from lcm_lora.combining.opened import Opened, adapter_files, open_file
+from lcm_lora.combining.keys import PartName, parse_all
+from lcm_lora.combining.opened import Opened, open_adapter
 from lcm_lora.combining.peft_config import PeftConfig, header_config, parse_config
 from lcm_lora.errors import UserError
 from lcm_lora.records import read_bytes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_Parts = dict[Part, "Tensor"]
+_Parts = dict[PartName, "Tensor"]
 
 
 def read_lora(path: Path) -> Lora:
@@ -37,11 +37,16 @@ def read_lora(path: Path) -> Lora:
         UserError: It is missing, pickled, damaged, of another kind than LoRA, made for another
             kind of model, empty, or holds NaN or infinity.
     """
+    return lora_in(open_adapter(path))
+
+
+def lora_in(files: Sequence[Opened]) -> Lora:
+    """Return what an adapter adds whose files were read; see `read_lora`."""
     lora: dict[Module, Factor] = {}
-    for file in adapter_files(path):
-        lora.update(_factors(open_file(file)))
+    for file in files:
+        lora.update(_factors(file))
     if not lora:
-        raise UserError(f"{path}: holds no LoRA; name the file of an adapter")
+        raise UserError(f"{files[0].path}: holds no LoRA; name the file of an adapter")
     return dict(sorted(lora.items()))
 
 
@@ -55,18 +60,16 @@ def _factors(opened: Opened) -> dict[Module, Factor]:
 def _by_module(opened: Opened) -> dict[Module, _Parts]:
     """Return the tensors of each module by their part."""
     keys = parse_all(str(opened.path), opened.tensors)
+    folder = opened.component
     parts: dict[Module, _Parts] = {}
-    names: dict[tuple[Module, Part], str] = {}
+    names: dict[tuple[Module, PartName], str] = {}
     for name, key in keys.items():
         if key in names:
             raise UserError(
                 f"{opened.path}: {names[key]} and {name} are the same; keep one of them"
             )
         names[key] = name
-        folder = opened.path.parent.name
-        module = key.module
-        if opened.config is not None and folder.startswith("text_encoder"):
-            module = Module(folder, module.name)  # type: ignore[arg-type]
+        module = Module(folder or key.module.component, key.module.name)
         parts.setdefault(module, {})[key.part] = opened.tensors[name]
     return parts
 
@@ -130,6 +133,8 @@ def _factor(
         )
     rank = down.shape[0]
     if "alpha" in parts:
+        if parts["alpha"].numel() != 1:
+            raise UserError(f"{path}: the alpha of {module} is no single number; fetch it again")
         return Factor(down, up, float(parts["alpha"]) / rank)
     return _trimmed(Factor(down, up, scale(module, rank)))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loras import random_lora, shapes_in
 from serving import looked_at
 from styles import write_style
 from tiny_bases import tiny_pipeline
@@ -55,6 +56,12 @@ def test_shapes_and_names_count(bases: dict[str, BaseInventory], loras: dict[str
     for odd in (lora | {module: wider}, lora | {elsewhere: factor}):
         with pytest.raises(UserError, match="has no such "):
             check_fits("it", odd, bases["sd1"])
+
+
+def test_all_modules_of_both_text_encoders_have_a_place(bases: dict[str, BaseInventory]) -> None:
+    shapes = {m: s for m, s in shapes_in(tiny_pipeline("sdxl")).items() if m.component != "unet"}
+    assert Module("text_encoder_2", "text_projection") in shapes
+    check_fits("it", random_lora(1, shapes), bases["sdxl"])
 
 
 def test_a_convolution_of_one_pixel_may_be_written_as_a_matrix(

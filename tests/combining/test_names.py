@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +13,10 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from lcm_lora.combining.delta import Component, Module
-from lcm_lora.combining.names import from_kohya, is_module, kohya_name
+from lcm_lora.combining.names import as_filed, from_kohya, is_module, kohya_name
 from lcm_lora.families.family import FAMILIES, FamilyName
 
-TEXTS = {
-    "mlp.fc1": "mlp_fc1",
-    "mlp.fc2": "mlp_fc2",
-    "self_attn.k_proj": "self_attn_k_proj",
-    "self_attn.q_proj": "self_attn_q_proj",
-    "self_attn.v_proj": "self_attn_v_proj",
-    "self_attn.out_proj": "self_attn_out_proj",
-}
-"""What ComfyUI looks for in each layer of a text encoder (comfy/lora.py)."""
+TABLES = Path(__file__).parents[1] / "tables"
 
 
 def config_of(family: FamilyName, component: str) -> dict[str, Any]:
@@ -64,40 +57,27 @@ def test_every_module_of_a_unet_by_its_original_name(family: FamilyName) -> None
         assert from_kohya(f"lora_unet_{original}") == Module("unet", name)
 
 
-@pytest.mark.parametrize(
-    ("family", "component", "prefix", "layers"),
-    [
-        ("sd1", "text_encoder", "lora_te", 12),
-        ("sd2", "text_encoder", "lora_te", 23),
-        ("sdxl", "text_encoder", "lora_te1", 12),
-        ("sdxl", "text_encoder_2", "lora_te2", 32),
-        ("ssd1b", "text_encoder_2", "lora_te2", 32),
-    ],
-)
-def test_every_module_of_a_text_encoder(
-    family: FamilyName, component: Component, prefix: str, layers: int
-) -> None:
-    config = CLIPTextConfig.from_dict(config_of(family, component))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_module_of_the_text_encoders(family: FamilyName) -> None:
+    """The tables hold what sd-scripts (networks/lora.py) and ComfyUI (comfy/lora.py) look for."""
+    is_xl = FAMILIES[family].is_xl
+    named = {
+        kohya_name(module, two_encoders=is_xl): module
+        for component in (("text_encoder", "text_encoder_2") if is_xl else ("text_encoder",))
+        for module in modules_of(component, config_of(family, component))
+    }
+    table = "texts_sdxl" if is_xl else f"texts_{family}"
+    assert sorted(named) == (TABLES / f"{table}.txt").read_text().split()
+    for name, module in named.items():
+        assert from_kohya(name) == module
+
+
+def modules_of(component: Component, config: dict[str, Any]) -> list[Module]:
+    """Return the modules of a text encoder that an adapter may change."""
     kind = CLIPTextModelWithProjection if component == "text_encoder_2" else CLIPTextModel
     with torch.device("meta"):
-        names = {f"text_model.{n.removeprefix('text_model.')}" for n in adaptable(kind(config))}
-    names.discard("text_model.text_projection")
-    looked_for = {
-        f"{prefix}_text_model_encoder_layers_{i}_{written}": f"text_model.encoder.layers.{i}.{name}"
-        for i in range(layers)
-        for name, written in TEXTS.items()
-    }
-    assert set(looked_for.values()) == names
-    for written, name in looked_for.items():
-        module = Module(component, name)
-        assert from_kohya(written) == module
-        assert kohya_name(module, two_encoders=FAMILIES[family].is_xl) == written
-
-
-def test_the_projection_of_the_second_encoder() -> None:
-    module = Module("text_encoder_2", "text_projection")
-    assert kohya_name(module, two_encoders=True) == "lora_te2_text_projection"
-    assert from_kohya("lora_te2_text_projection") == module
+        network = kind(CLIPTextConfig.from_dict(config))
+    return [Module(component, as_filed(name)) for name in adaptable(network)]
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,6 @@ def cosine_of_all(a: Lora, b: Lora) -> float:
     return max(-1.0, min(1.0, product / norms)) if norms else 0.0
 
 
-def singular_values(factor: Factor) -> Tensor:
-    """Return the singular values of what a factor adds, fp64 [rank or less], falling."""
-    return singular(factor).values
-
-
 def effective_rank(factor: Factor) -> float:
     """Return how many directions carry what a factor adds, from 1 to its rank; 0 for nothing.
 
@@ -81,7 +76,7 @@ def effective_rank(factor: Factor) -> float:
 
     Source: Roy and Vetterli 2007, "The effective rank", with energies in place of magnitudes.
     """
-    energies = singular_values(factor).square()
+    energies = singular(factor).values.square()
     total = energies.sum()
     if not total:
         return 0.0
@@ -90,7 +85,7 @@ def effective_rank(factor: Factor) -> float:
 
 def rank_for(factor: Factor, share: float) -> int:
     """Return the lowest rank that keeps a share, in (0, 1], of what a factor adds, by energy."""
-    energies = singular_values(factor).square().cumsum(0)
+    energies = singular(factor).values.square().cumsum(0)
     enough = energies >= share * energies[-1] * (1 - 1e-12)
     return int(enough.int().argmax()) + 1
 

@@ -65,7 +65,8 @@ def _network(lora: Lora) -> dict[str, str]:
 def _for_people(parts: Sequence[Part]) -> dict[str, str]:
     found = {"modelspec.title": " + ".join(f"{part.weight:g} {part.path.stem}" for part in parts)}
     for key in _FOR_PEOPLE:
-        said = dict.fromkeys(part.metadata[key] for part in parts if key in part.metadata)
+        told = [part.metadata for part in parts if part.weight > 0]  # one taken away needs none
+        said = dict.fromkeys(metadata[key] for metadata in told if key in metadata)
         if said:
             found[key] = " ".join(said)
     return found

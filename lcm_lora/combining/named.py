@@ -7,6 +7,9 @@ from pathlib import Path
 
 from lcm_lora.errors import UserError
 
+LARGEST_WEIGHT = 10
+"""Either way, as in the parameters."""
+
 
 def weighted_file(text: str) -> tuple[Path, float]:
     """Return the file or folder that a text names, and its weight: 1 if it names none.
@@ -15,7 +18,7 @@ def weighted_file(text: str) -> tuple[Path, float]:
     weight only where it has no slash, so `models:/ink@prod` has none.
 
     Raises:
-        UserError: The text names no file, or a weight that is no finite number.
+        UserError: The text names no file, or a weight that is no number from -10 to 10.
     """
     name, colon, weight = text.rpartition(":")
     if not colon or "/" in weight or Path(text).exists():
@@ -35,4 +38,6 @@ def _number(text: str, weight: str) -> float:
             f"{text}: its weight, {weight!r}, is no finite number; write FILE:WEIGHT, such as "
             "ink.safetensors:0.8"
         )
+    if abs(number) > LARGEST_WEIGHT:
+        raise UserError(f"{text}: its weight lies outside of -{LARGEST_WEIGHT} to {LARGEST_WEIGHT}")
     return number

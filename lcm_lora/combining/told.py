@@ -15,6 +15,8 @@ from lcm_lora.combining.delta import Factor, Lora
 
 _EXACT = 1e-12
 """An error below it is of the fp64 in which errors are computed."""
+_ROUNDED = 3e-7
+"""An error below it is of an alpha or of factors that are rounded to fp32."""
 _WORST = 5
 """How many modules are named, unless all are asked for."""
 
@@ -40,7 +42,7 @@ def _went_in(made: Combined) -> Table:
             _ranks(factors),
             _span({factor.alpha for factor in factors}),
             _modules(part.lora),
-            part.path.name,
+            Text(part.path.name),
         )
     return sheet
 
@@ -49,6 +51,9 @@ def _print_losses(console: Console, losses: list[Loss], all_modules: bool) -> No
     total = overall(losses)
     if total < _EXACT and not all_modules:
         console.print("exact: nothing of the sum is lost in any module")
+        return
+    if total < _ROUNDED and not all_modules:
+        console.print(f"error {total:.2g} of the sum, as fp32 rounds")
         return
     console.print(f"error {total:.2g} of the sum, in the Frobenius norm; by module:")
     found = losses if all_modules else sorted(losses, key=lambda loss: -loss.relative)[:_WORST]

@@ -39,11 +39,13 @@ def write_lora(lora: Lora, path: Path, format: Format, metadata: Mapping[str, st
         path: A file; of `peft` a folder, replaced whole, with the UNet's adapter or a folder a
             component where there are others.
         format: `kohya` has the names of the published LCM-LoRAs.
-        metadata: The file's header; see `lcm_lora.combining.header`.
+        metadata: The file's header; see `lcm_lora.combining.header`. By `ss_base_model_version` it
+            tells SDXL, whose first text encoder has another name.
     """
     lora = suited(lora, format)
     if format == "kohya":
-        write_tensors(path, kohya_tensors(lora), metadata)
+        is_xl = metadata.get("ss_base_model_version", "").startswith("sdxl")
+        write_tensors(path, kohya_tensors(lora, two_encoders=is_xl), metadata)
     elif format == "diffusers":
         write_tensors(path, _diffusers_tensors(lora), {**metadata, **_diffusers_header(lora)})
     else:
@@ -55,17 +57,23 @@ def suited(lora: Lora, format: Format) -> Lora:
 
     What it already holds so is returned as it is. Otherwise factors are multiplied, without loss
     where that is by a power of two, and else in fp32; ranks grow by directions that are zero.
+    Scales are those of an alpha in fp32: what is returned is what a reader of the file finds.
     """
     if format == "kohya":
-        return _by_component(lora, _with_one_alpha)
-    if format == "diffusers":
-        return _by_component(lora, _with_one_rank)
-    return lora
+        lora = _by_component(lora, _with_one_alpha)
+    elif format == "diffusers":
+        lora = _by_component(lora, _with_one_rank)
+    return {module: replace(f, scale=f.alpha / f.rank) for module, f in lora.items()}
 
 
-def kohya_tensors(lora: Lora) -> dict[str, Tensor]:
-    """Return a LoRA under the names of the published LCM-LoRAs, each module with its alpha."""
-    two = any(module.component == "text_encoder_2" for module in lora) or _is_xl(lora)
+def kohya_tensors(lora: Lora, two_encoders: bool = False) -> dict[str, Tensor]:
+    """Return a LoRA under the names of the published LCM-LoRAs, each module with its alpha.
+
+    Args:
+        lora: Of one alpha a component; see `suited`.
+        two_encoders: The base has two text encoders, of which `lora` may change the first alone.
+    """
+    two = two_encoders or any(module.component == "text_encoder_2" for module in lora)
     tensors = {}
     for module, factor in lora.items():
         key = kohya_name(module, two)
@@ -73,11 +81,6 @@ def kohya_tensors(lora: Lora) -> dict[str, Tensor]:
         tensors[f"{key}.lora_up.weight"] = factor.up
         tensors[f"{key}.alpha"] = alpha_tensor(factor.alpha, factor.up.dtype)
     return tensors
-
-
-def _is_xl(lora: Lora) -> bool:
-    """Tell SDXL, of whose two encoders only the first may be changed: it has deeper attention."""
-    return any(".transformer_blocks.1." in module.name for module in lora)
 
 
 def _diffusers_tensors(lora: Lora) -> dict[str, Tensor]:

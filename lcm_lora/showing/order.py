@@ -11,9 +11,6 @@ from lcm_lora.params.generate import ADAPTER, CHAMPION
 ACCELERATED = (ADAPTER, CHAMPION)
 """Painters whose first adapter is a distilled one."""
 
-LARGEST_WEIGHT = 10
-"""To either side, as in params.yaml."""
-
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from lcm_lora.combining.named import weighted_file
 from lcm_lora.errors import UserError
@@ -10,7 +12,9 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.painters import adapter_file, look_at_adapter
 from lcm_lora.painting.subject import Weighted
-from lcm_lora.showing.order import LARGEST_WEIGHT
+from lcm_lora.recipe import WEIGHTS
+
+_PUBLISHED = re.compile(r"models:/([^@/]+)(?:@(?:style-)?(.+)|/(\d+))")
 
 
 def styles_of(texts: Iterable[str], base: BaseInventory, hashes: Hashes) -> tuple[Weighted, ...]:
@@ -33,13 +37,24 @@ def style_of(where: str, name: str, weight: float, base: BaseInventory, hashes: 
     return Weighted(adapter_file(found.name, found.commit), found.sha256, weight)
 
 
+def style_name(name: str) -> str:
+    """Return how people would call a style: by its alias, its file, its folder or its repository.
+
+    Args:
+        name: A file, a folder, a hub id, or a version in the registry.
+    """
+    if published := _PUBLISHED.fullmatch(name):
+        model, alias, version = published.groups()
+        return alias or f"{model} {version}"
+    place = Path(name)
+    if place.name == WEIGHTS and place.parent.name:
+        return place.parent.name
+    return place.name.removesuffix(".safetensors").partition("@")[0]
+
+
 def _style(text: str, base: BaseInventory, hashes: Hashes) -> Weighted:
     try:
         file, weight = weighted_file(text)
     except UserError as error:
         raise UserError(f"--style {error}") from None
-    if abs(weight) > LARGEST_WEIGHT:
-        raise UserError(
-            f"--style {text}: its weight lies outside of -{LARGEST_WEIGHT} to {LARGEST_WEIGHT}"
-        )
     return style_of("--style", str(file), weight, base, hashes)

@@ -19,8 +19,8 @@ from lcm_lora.combining.arithmetic import (
     inner,
     overlap,
     rank_for,
-    singular_values,
 )
+from lcm_lora.combining.compress import singular
 from lcm_lora.combining.delta import Factor, Lora, Module, delta, from_matrices
 
 PAIRS = [(random_lora(i, ranks=(2, 4)), random_lora(100 + i, ranks=(3,))) for i in range(4)]
@@ -107,7 +107,7 @@ def test_effective_rank_counts_directions() -> None:
 def test_the_rank_for_a_share_of_energy() -> None:
     eye = torch.eye(4)
     factor = from_matrices(eye * torch.tensor([4.0, 2.0, 2.0, 1.0]), eye, (4, 4), 1.0)
-    assert singular_values(factor).tolist() == pytest.approx([4, 2, 2, 1])
+    assert singular(factor).values.tolist() == pytest.approx([4, 2, 2, 1])
     assert [rank_for(factor, share) for share in (0.5, 16 / 25, 0.65, 24 / 25, 1)] == [
         1,
         1,

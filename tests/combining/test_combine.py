@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from loras import ATTENTION, SHAPES, assert_equal, assert_same, deltas, random_lora
+from loras import ATTENTION, SHAPES, Shapes, assert_equal, assert_same, deltas, random_lora
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -19,11 +19,12 @@ from lcm_lora.cli import app
 from lcm_lora.combining.add import add
 from lcm_lora.combining.combine import Wanted, combine
 from lcm_lora.combining.compress import compress, losses
-from lcm_lora.combining.delta import Module
+from lcm_lora.combining.delta import Module, delta
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import write_lora
 from lcm_lora.families.header import read_header
 from lcm_lora.files import sha256
+from lcm_lora.shapes import places
 
 KEY = "lora_unet_mid_block_attentions_0_proj_in"
 HEADER = {
@@ -53,7 +54,7 @@ def complaint(*words: str) -> str:
     """Return the one line in which a call ends, and check that it left nothing behind."""
     before = {path: sha256(path) for path in Path().iterdir()}
     done = call(*words)
-    assert done.exit_code == 1
+    assert done.exit_code == 1, done.exception
     (line,) = done.stderr.strip().splitlines()
     assert {path: sha256(path) for path in Path().iterdir()} == before
     return line.removeprefix("error: ")
@@ -139,6 +140,100 @@ def test_the_header_names_the_base_and_what_went_in(folder: Path) -> None:
     assert str(folder) not in json.dumps(header)
 
 
+def test_what_counts_nothing_leaves_no_trace_and_what_is_taken_away_no_words(
+    folder: Path,
+) -> None:
+    said = {"modelspec.trigger_phrase": "in oil", "modelspec.usage_hint": "CFG scale 7."}
+    wide = random_lora(3, SHAPES, dtype=torch.float32)
+    write_lora(wide, Path("oil.safetensors"), "kohya", said)
+    assert call("none.safetensors", "fast.safetensors", "oil.safetensors:0").exit_code == 0
+    assert call("alone.safetensors", "fast.safetensors").exit_code == 0
+    assert sha256(Path("none.safetensors")) == sha256(Path("alone.safetensors"))
+    assert call("away.safetensors", "fast.safetensors", "oil.safetensors:-1").exit_code == 0
+    header = read_header(Path("away.safetensors")).metadata
+    assert header["modelspec.title"] == "1 fast + -1 oil"
+    assert header["modelspec.usage_hint"] == "LCM sampler."
+    assert "modelspec.trigger_phrase" not in header
+
+
+def test_a_sum_is_replaced_by_another(folder: Path) -> None:
+    for out, format in (("sum.safetensors", "kohya"), ("sum", "peft")):
+        Path("sum").mkdir(exist_ok=True)
+        for weight in ("1", "0.5"):
+            assert call(out, f"fast.safetensors:{weight}", "--format", format).exit_code == 0
+        assert_same(deltas(read_lora(Path(out))), deltas(add([(FAST, 0.5)])), 1e-6)
+
+
+def test_the_error_is_that_of_the_file(folder: Path) -> None:
+    """Of its alphas in fp32 too, and of factors that were rounded when they were added."""
+    files = [(Path("fast.safetensors"), 0.8), (Path("ink"), 1 / 3)]
+    for format in ("kohya", "diffusers"):
+        for taken in (files, files[:1]):
+            made = combine(taken, Path("out.safetensors"), Wanted(format=format, dtype="fp32"))  # type: ignore[arg-type]
+            found = deltas(read_lora(Path("out.safetensors")))
+            parts = [(FAST, 0.8), (STYLE, 1 / 3)][: len(taken)]
+            for loss in made.losses:
+                exact = sum(
+                    weight * delta(lora[loss.module])
+                    for lora, weight in parts
+                    if loss.module in lora
+                )
+                error = (found[loss.module] - exact).norm().item()
+                assert error > 0
+                assert loss.error == pytest.approx(error, rel=1e-3)
+    assert "error 1.5e-08 of the sum, as fp32 rounds" in call("o.safetensors", "ink:0.8").stdout
+
+
+def test_a_name_with_brackets_is_told_as_it_is(folder: Path) -> None:
+    Path("ink").rename("ink[red]")
+    assert "ink[red]" in call("out.safetensors", "ink[red]").stdout
+
+
+def test_the_shipped_style_goes_by_its_name(folder: Path) -> None:
+    assert call("out.safetensors", "shapes-ink:0.5").exit_code == 0
+    assert_same(
+        deltas(read_lora(Path("out.safetensors"))),
+        deltas(add([(read_lora(places.INK), 0.5)])),
+        1e-6,
+    )
+
+
+TEXTS: Shapes = {Module("text_encoder", "text_model.encoder.layers.0.mlp.fc1"): (4, 4)}
+SECOND: Shapes = {Module("text_encoder_2", "text_projection"): (4, 4)}
+DEEP: Shapes = {Module("unet", "mid_block.attentions.0.transformer_blocks.1.attn1.to_q"): (4, 4)}
+WIDE: Shapes = {Module("unet", f"{ATTENTION}.attn2.to_k"): (8, 2048)}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "version", "prefix"),
+    [
+        (TEXTS, None, "lora_te_"),
+        (TEXTS, "sd_v1", "lora_te_"),
+        (TEXTS, "sdxl_base_v1-0", "lora_te1_"),
+        ({**TEXTS, **SECOND}, None, "lora_te1_"),
+        ({**TEXTS, **DEEP}, None, "lora_te1_"),
+        ({**TEXTS, **WIDE}, None, "lora_te1_"),
+    ],
+)
+def test_of_two_text_encoders_the_first_is_named_so(
+    shapes: Shapes, version: str | None, prefix: str, folder: Path
+) -> None:
+    """sd-scripts and ComfyUI look for `lora_te` in SD-1.x and SD-2.x, `lora_te1` in SDXL."""
+    header = {"ss_base_model_version": version} if version else {}
+    write_lora(random_lora(0, shapes), Path("in.safetensors"), "diffusers", header)
+    for source, out in (("in", "once"), ("once", "again")):
+        assert call(f"{out}.safetensors", f"{source}.safetensors").exit_code == 0
+        header_of = read_header(Path(f"{out}.safetensors"))
+        assert header_of.has(prefix)
+        assert header_of.metadata.get("ss_base_model_version", "").startswith("sdxl") == (
+            prefix == "lora_te1_"
+        )
+    tensors = load_file("once.safetensors")
+    save_file(tensors, "bare.safetensors")
+    assert call("last.safetensors", "bare.safetensors").exit_code == 0
+    assert read_header(Path("last.safetensors")).has(prefix)
+
+
 @pytest.mark.parametrize(
     ("captions", "version"), [(768, "sd_v1"), (1024, "sd_v2"), (2048, "sdxl_base_v1-0")]
 )
@@ -188,6 +283,7 @@ ONES = torch.ones(4, 4)
         ({}, "holds no LoRA"),
         (plain(lora_up__weight=NAN), f"{KEY}.lora_up.weight holds NaN or infinity"),
         (plain(alpha=torch.tensor(math.inf)), f"{KEY}.alpha holds NaN or infinity"),
+        (plain(alpha=torch.ones(2)), "the alpha of unet.mid_block.* is no single number"),
         (plain(lora_up__weight=torch.ones(4, 3)), r"do not fit each other, \[4, 3\] and \[2, 4\]"),
         (plain(lora_mid__weight=torch.ones(2, 3, 3, 3)), "do not fit each other"),
         ({f"{KEY}.lora_down.weight": ONES}, r"mid_block.attentions.0.proj_in has no up \(or B\)"),
@@ -218,6 +314,9 @@ def test_many_names_are_a_few_and_a_count(folder: Path) -> None:
         ({"peft_type": "LOHA"}, "says LOHA"),
         ({"modules_to_save": ["conv_in"]}, "says a change of whole modules"),
         ({"init_lora_weights": "pissa"}, r"says a LoRA on a changed base \(pissa\)"),
+        ({"init_lora_weights": "lora_ga"}, r"says a LoRA on a changed base \(lora_ga\)"),
+        ({"kasa_config": {"beta": 0.1}}, "says KaSA"),
+        ({"alpha_pattern": {"*to_q": 4}}, r"no LoRA's configuration \(alpha_pattern: .*is no patt"),
         ({"r": 0}, r"no LoRA's configuration \(r: "),
         ({"lora_alpha": "much"}, r"no LoRA's configuration \(lora_alpha: "),
     ],
@@ -270,6 +369,33 @@ def no_header() -> None:
     Path("broken.safetensors").write_bytes(b"not at all")
 
 
+def with_notes() -> None:
+    assert call("sum", "ink", "--format", "peft").exit_code == 0
+    Path("sum/notes.txt").touch()
+
+
+def with_runs() -> None:
+    assert call("sum", "ink", "--format", "peft").exit_code == 0
+    Path("sum/checkpoint-500").mkdir()
+
+
+def a_link() -> None:
+    for name, format in (("made", "peft"), ("made.safetensors", "kohya")):
+        assert call(name, "ink", "--format", format).exit_code == 0
+        Path(name.replace("made", "sum")).symlink_to(name)
+
+
+def loud() -> None:
+    """Two adapters whose numbers a weight of 9 takes out of what their dtypes can hold."""
+    for name, dtype in (("half", torch.float16), ("full", torch.float32)):
+        full = torch.full((4, 4), torch.finfo(dtype).max, dtype=dtype)
+        Path(name).mkdir()
+        save_file(
+            {f"{KEY}.lora_down.weight": full, f"{KEY}.lora_up.weight": full.clone()},
+            f"{name}/loud.safetensors",
+        )
+
+
 @pytest.mark.parametrize(
     ("prepare", "words", "says"),
     [
@@ -287,10 +413,22 @@ def no_header() -> None:
         (None, ("out.safetensors", "ink", "--dtype", "fp8"), "fp8: not known here; choose one of"),
         (None, ("fast.safetensors", "fast.safetensors"), "fast.safetensors: is itself combined"),
         (None, ("ink", "ink", "--format", "peft"), "ink: is itself combined"),
+        (None, ("ink/more.safetensors", "ink"), "ink/more.safetensors: is itself combined"),
+        (None, ("fast.safetensors", "ink"), "fast.safetensors: is there, .*OUT comes first"),
+        (no_header, ("broken.safetensors", "ink"), "broken.safetensors: is there, and holds what"),
+        (None, ("ink", "fast.safetensors", "--format", "peft"), "ink: is there, and holds what"),
+        (with_notes, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
+        (with_runs, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
+        (a_link, ("sum", "fast.safetensors", "--format", "peft"), "sum: is a link or where you"),
+        (a_link, ("sum.safetensors", "ink"), "sum.safetensors: is a link or where you work"),
         (None, ("out.pt", "ink"), "out.pt: kohya is one file; name one that ends in .safetensors"),
         (None, ("out.safetensors", "ink", "--format", "peft"), "peft is a folder; name one that"),
-        (None, (".", "ink", "--format", "peft"), "holds something other than an adapter"),
-        (None, ("a.safetensors", "ink:1e9", "--format", "diffusers", "--dtype", "fp16"), "fp32"),
+        (None, (".", "ink", "--format", "peft"), "is a link or where you work"),
+        (None, ("..", "ink", "--format", "peft"), "is a link or where you work"),
+        (None, ("out.safetensors", "ink:1e39"), "ink:1e39: its weight lies outside of -10 to 10"),
+        (None, ("out.safetensors", "ink:1e-60"), r"an alpha as large or small as that of unet\."),
+        (loud, ("out.safetensors", "half:9", "--format", "diffusers"), "name --dtype fp32"),
+        (loud, ("out.safetensors", "full:9", "--format", "diffusers"), "name weights nearer to 1"),
     ],
 )
 def test_bad_input_ends_in_a_line(

@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from loras import Shapes, assert_equal, assert_same, deltas, random_lora, shapes_in, worn
+from loras import SHAPES, Shapes, assert_equal, assert_same, deltas, random_lora, shapes_in, worn
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from single_files import unet as originally_named
 from tiny_bases import tiny_pipeline
 from torch import Tensor
 
 from lcm_lora.adapter import attach, published, write_adapter
-from lcm_lora.combining.delta import Lora, Module, delta
+from lcm_lora.combining.delta import COMPONENTS, Lora, Module, delta
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import FORMATS, Format, suited, write_lora
 from lcm_lora.files import sha256
@@ -46,6 +45,28 @@ def test_a_round_trip_keeps_every_digit(
     back = read_lora(written(there, tmp_path / "b", second))
     assert_equal(there, lora)
     assert_equal(back, lora)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("format", FORMATS)
+def test_uneven_ranks_and_alphas_come_back_as_the_file_has_them(
+    format: Format, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """Every number is the one that `suited` foretold; and what it changed is rounding."""
+    shapes = {**SHAPES, Module("text_encoder_2", "text_projection"): (6, 5)}
+    layer = Module("text_encoder_2", "text_model.encoder.layers.0.mlp.fc1")
+    lora = random_lora(10, {**shapes, layer: (7, 6)}, (2, 5, 3), (7 / 3, 0.3, 0.3, 1.9), dtype)
+    there, foretold = read_lora(written(lora, tmp_path / "a", format)), suited(lora, format)
+    back = read_lora(written(there, tmp_path / "b", format))
+    for found in (there, back):
+        assert found.keys() == lora.keys()
+        for module, value in deltas(foretold).items():
+            assert torch.equal(delta(found[module]), value)
+        assert_same(deltas(found), deltas(lora), 2e-7)
+    for component in COMPONENTS:
+        own = [factor for module, factor in foretold.items() if module.component == component]
+        assert len({factor.alpha for factor in own}) == 1 or format == "peft"
+        assert len({factor.rank for factor in own}) == 1 or format != "diffusers"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -286,17 +307,3 @@ def test_our_own_adapter_is_written_as_we_publish_it(dtype: torch.dtype, tmp_pat
         assert tensors[name].dtype == tensor.dtype
         assert torch.equal(tensors[name], tensor)
     assert sha256(again) == sha256(ours)
-
-
-def test_of_two_text_encoders_the_first_is_named_so(tmp_path: Path) -> None:
-    """sd-scripts and ComfyUI look for `lora_te` in SD-1.x and SD-2.x, `lora_te1` in SDXL."""
-    layer = "text_model.encoder.layers.0.mlp.fc1"
-    deep = Module("unet", "mid_block.attentions.0.transformer_blocks.1.attn1.to_q")
-    texts = {Module("text_encoder", layer): (4, 4)}
-    second = {Module("text_encoder_2", layer): (4, 4)}
-    for shapes, prefix in ((texts, "lora_te_"), (texts | second, "lora_te1_")):
-        file = written(random_lora(0, shapes), tmp_path, "kohya")
-        with safe_open(file, "pt") as opened:
-            assert any(name.startswith(prefix) for name in opened.keys())  # noqa: SIM118
-    names = load_file(written(random_lora(0, {**texts, deep: (4, 4)}), tmp_path, "kohya"))
-    assert any(name.startswith("lora_te1_") for name in names)

@@ -33,7 +33,8 @@ def two_files(pipeline: Any, folder: Path, loud: float) -> tuple[Path, Path]:
     shapes = dict(list(shapes_in(pipeline).items())[::2])
     unet = {module: shape for module, shape in shapes.items() if module.component == "unet"}
     styled = {m: s for m, s in shapes.items() if m not in unet or "attn" in m.name}
-    styled.pop(Module("text_encoder_2", "text_projection"), None)
+    projection = Module("text_encoder_2", "text_projection")
+    styled |= {m: s for m, s in shapes_in(pipeline).items() if m == projection}
     fast, style = folder / "fast.safetensors", folder / "style.safetensors"
     write_lora(random_lora(1, unet, (2,), (3.5 * loud,)), fast, "kohya", {})
     write_lora(random_lora(2, styled, (3,), (loud / 3,)), style, "diffusers", {})

@@ -110,7 +110,7 @@ def _write(
     value, half = (part.split()[0] for part in spread(tried.table, row).split("±"))
     x, y = place
     centred: Any = {"ha": "center", "va": "center"}
-    axes.text(x + 0.32, y + 0.3, sign, fontsize=min(8.0, 60 / columns), **centred)
+    axes.text(x + 0.3, y + 0.27, sign, fontsize=6, **centred)
     if columns > _ROOMY:
         axes.text(x, y, value, fontsize=min(9.0, 70 / columns), **centred)
         return
@@ -145,6 +145,6 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
                 how |= {"marker": "s", "s": (44 * frame.half) ** 2, "c": "none", "linewidths": 2}
                 axes.scatter(*place, zorder=6, clip_on=False, **how)
             if sign := _SIGNS.get(signs.get(point.mix, "level")):
-                axes.annotate(sign, place, (9, 5), textcoords="offset points", fontsize=8)
+                axes.annotate(sign, place, (0, 14), textcoords="offset points", ha="center")
 
     return single(draw)

@@ -90,7 +90,7 @@ def params() -> Transfer:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the page is made from; the adapter fails on one subject, and at home."""
+    """A folder with all that the page is made from; the adapter fails on both at once."""
     root = tmp_path_factory.mktemp("project")
     scenes = draw_scenes(4, range(N))
     clean, captions = render(scenes, 32), tuple(scene.caption for scene in scenes)

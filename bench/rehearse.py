@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from lcm_lora import layout
 from lcm_lora.families.family import FAMILIES, FamilyName
-from tasks.graph import TRANSFER, but, plan
+from tasks.graph import TRANSFER_FLOW, but, plan
 
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent
@@ -45,7 +45,7 @@ def main() -> None:
     _timed("base", lambda: _write_base(root, asked.preset))
     doctor = [str(_BIN / "lcm-lora"), "doctor"]
     subprocess.run(doctor, cwd=root, env=_environment(root), check=True)
-    for stage in but(plan(root), TRANSFER):
+    for stage in but(plan(root), TRANSFER_FLOW):
         command = [str(_BIN / "dvc"), "repro", "--quiet", "--single-item", stage.name]
         _timed(stage.name, lambda command=command: _run(command, root))
     flow = [sys.executable, "-m", "flows.retrain"]
@@ -67,12 +67,12 @@ def _project(root: Path, preset: str) -> None:
     subprocess.run([str(_BIN / "dvc"), "init", "--quiet", "--no-scm"], cwd=root, check=True)
     yaml = YAML(typ="safe")
     params = yaml.load((_ROOT / "lcm_lora" / "presets" / f"{preset}.yaml").read_text())
-    _shrink(params, torch.cuda.is_available())
+    shrink(params, torch.cuda.is_available())
     with (root / layout.PARAMS).open("w") as file:
         yaml.dump(params, file)
 
 
-def _shrink(params: dict[str, Any], on_gpu: bool) -> None:
+def shrink(params: dict[str, Any], on_gpu: bool) -> None:
     """Keep the preset's networks and adapter, and make all else few and small."""
     params["base"] |= {"model": "base", "revision": None}
     pixels = params["prepare"]["resolution"] if on_gpu else _PIXELS
@@ -95,15 +95,27 @@ def _shrink(params: dict[str, Any], on_gpu: bool) -> None:
         params["select"]["batch"] = params["generate"]["batch"] = 2
         params["distill"] |= {"batch": 1, "accumulation": 1}
     guided, plain = {"steps": 1, "guidance": 7.0}, {"steps": 1, "guidance": 1.0}
-    params["generate"]["cells"] = {
-        "teacher": [{"steps": 2, "guidance": 7.0}],
-        "lcm": [plain, {"steps": 2, "guidance": 1.0}],
-        **{solver: [guided] for solver in ("ddim", "dpmpp", "unipc")},
+    many = {"steps": 2, "guidance": 7.0}
+    solvers = {name: {"sampler": name, "cells": [guided]} for name in ("ddim", "dpmpp", "unipc")}
+    params["generate"] |= {
+        "adapter": {"sampler": "lcm", "cells": [plain, {"steps": 2, "guidance": 1.0}]},
+        "painters": {
+            "teacher": {"sampler": "ddim", "cells": [many, many | {"seeds": 1}]},
+            **solvers,
+        },
     }
-    params["score"] |= {"features": "shapes", "clip": "shapes", "attributes": False}
+    networks = {"shapes": {"kind": "shapes"}}
+    params["score"] |= {"networks": networks, "clip": "shapes", "attributes": False}
     params["select"] |= {"metric": "clip_score", "steps": 1}
     params["report"] |= {"rows": 2, "worst": 2}
-    params["registry"]["gate"] |= {"steps": 2, "metric": "clip_score", "limit": -100.0}
+    rule = {
+        "steps": 2,
+        "guidance": 1.0,
+        "limits": {},
+        "target": {},
+        "guards": {"clip_score": 100.0},
+    }
+    params["registry"]["gate"] = [rule]
 
 
 def _write_base(root: Path, preset: str) -> tuple[float, int]:

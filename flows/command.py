@@ -9,8 +9,12 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
 
 from tasks import process
+
+if TYPE_CHECKING:
+    from prefect.client.schemas import State
 
 _ASKED_FOR = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}
 
@@ -21,6 +25,17 @@ def launch(module: str) -> int:
     if end := _ASKED_FOR.get(status) or process.death(status):
         sys.stderr.write(f"error: {end}; nothing made is lost, run again to go on\n")
     return status
+
+
+def ended(state: State[Any]) -> int:
+    """Say in one line why a flow failed, if it did; return the process's exit status."""
+    if state.is_completed():
+        return 0
+    from rich.console import Console
+
+    complain = Console(stderr=True, soft_wrap=True, highlight=False).print
+    complain(f"error: {state.message}", markup=False)
+    return 1
 
 
 def _work(module: str) -> int:

@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import environment, summary
+from flows import elsewhere, environment, summary, workspace
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
@@ -28,8 +28,8 @@ from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
-from tasks import champion, modules, registry, tracking
-from tasks.graph import TRANSFER, Stage, but, is_due, plan
+from tasks import bringing, champion, registry, tracking
+from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
 from tasks.registry import Move, Registered
 from tasks.stage import Outcome, Workshop, combined
 from tasks.tracking import Tracker
@@ -58,10 +58,13 @@ def retrain() -> State[Any]:
         params = load_params(root / layout.PARAMS)
         check_params(params)
         environment.stay_offline(params.base)
-        stages = _stages(root, params)
-        tracker = tracking.connect(root, params.registry.experiment)
-        modules.bring(tracker, params)
-        judged, outcomes = run_until_settled(tracker, params, stages, console)
+        with workspace.alone(root):
+            stages = _stages(root, params)
+            tracker = tracking.connect(root, params.registry.experiment)
+            bringing.bring(tracker, params)
+            judged, outcomes = run_until_settled(tracker, params, stages, console)
+            if params.retrain.transfer and params.transfer.subjects:
+                elsewhere.tell(tracker, params, console)
     except UserError as error:
         return Failed(message=str(error))
     summary.show_scores(console, judged.table, judged.decision, judged.move)
@@ -115,15 +118,15 @@ def run_beside_champion(
 
 
 def _stages(root: Path, params: Params) -> list[Stage]:
-    """Return the stages that are run each time; elsewhere the adapter is tried where that is asked.
+    """Return the stages of a run: all, but those that try the adapter elsewhere only if asked for.
 
-    Where there is nowhere to try it, that is done in no time, and DVC has nothing left to do.
+    Without subjects those are run too: they have nothing to do, and DVC then counts them as done.
 
     Raises:
         UserError: As `plan` does.
     """
     is_asked = params.retrain.transfer or not params.transfer.subjects
-    return plan(root) if is_asked else but(plan(root), TRANSFER)
+    return plan(root) if is_asked else but(plan(root), TRANSFER_FLOW)
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
@@ -146,9 +149,4 @@ def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
 
 def main() -> int:
     """Run the flow; return the process's exit status."""
-    state = retrain(return_state=True)
-    if not state.is_completed():
-        complain = Console(stderr=True, soft_wrap=True, highlight=False).print
-        complain(f"error: {state.message}", markup=False)
-        return 1
-    return 0
+    return command.ended(retrain(return_state=True))

@@ -20,7 +20,7 @@ def run_stages(
     """Run every stage when those that it needs are done, side by side where it can be.
 
     Args:
-        stages: In an order in which they can run.
+        stages: In an order in which they can run; what they need of others stays as it is.
         workshop: Where to run them.
         tracker: Follows the training.
         done: What became of stages that have run already.
@@ -34,7 +34,8 @@ def run_stages(
         for stage in stages:
             if stage.name in known:
                 continue
-            upstream = [known.get(name) or futures[name] for name in stage.upstream]
+            ours = [name for name in stage.upstream if name in known or name in futures]
+            upstream = [known.get(name) or futures[name] for name in ours]
             watch = tracker.follow_training if layout.TRAINING in stage.outputs else None
             # Futures as arguments: Prefect waits for them, and passes what came of them.
             futures[stage.name] = run_stage.submit(stage, workshop, upstream, watch)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Transfer: try the new adapter on other bases and beside styles, by the stages for that alone."""
+"""Transfer: try the adapter on other bases and beside styles, by the stages for that alone."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import environment, summary
+from flows import elsewhere, environment, summary, workspace
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.mapping.subjects import Places, Tried, read_tried
 from lcm_lora.params.file import Params, load_params
-from lcm_lora.recipe import read_recipe
-from tasks import modules, registry, tracking
-from tasks.graph import TRANSFER, of_flow, plan
-from tasks.stage import Workshop
+from tasks import bringing, tracking
+from tasks.graph import TRANSFER_FLOW, is_due, of_flow, plan
+from tasks.stage import Outcome, Workshop
 from tasks.tracking import Tracker
+
+_NOTHING = "transfer.subjects: empty, so nothing is tried; name a base or styles to try"
 
 
 # The threads only wait; params.yaml says how many stages compute.
@@ -41,62 +41,38 @@ def transfer() -> State[Any]:
     try:
         params = load_params(root / layout.PARAMS)
         check_params(params)
-        check_subjects(params)
+        if not params.transfer.subjects:
+            console.print(_NOTHING, soft_wrap=True)
+            return Completed(message=_NOTHING)
         environment.stay_offline(params.base)
-        tracker = tracking.connect(root, params.registry.experiment)
-        modules.bring(tracker, params)
-        workshop = Workshop(root, params.retrain.workers)
-        outcomes = run_stages(of_flow(plan(root), TRANSFER), workshop, tracker)
-        tried = read_all(root, params)
-        version = log(tracker, params, tried)
+        with workspace.alone(root):
+            tracker = tracking.connect(root, params.registry.experiment)
+            bringing.bring(tracker, params)
+            outcomes = run_own_stages(tracker, params)
+            elsewhere.tell(tracker, params, console)
     except UserError as error:
         return Failed(message=str(error))
-    summary.show_transfer(console, tried)
     summary.show_stages(console, outcomes)
-    summary.show_page(console, root, version)
     return Completed()
 
 
-def check_subjects(params: Params) -> None:
-    """Check that there is something to try.
+def run_own_stages(tracker: Tracker, params: Params) -> list[Outcome]:
+    """Look at what is there, then try the adapter that is there; none is trained here.
 
     Raises:
-        UserError: There is no subject.
+        UserError: A stage failed, or the adapter is not that of the data, code and parameters.
     """
-    if not params.transfer.subjects:
-        raise UserError("transfer.subjects: empty; name a base or styles to try the adapter with")
-
-
-def read_all(root: Path, params: Params) -> list[Tried]:
-    """Read what came out on each subject.
-
-    Raises:
-        UserError: Something of it is missing or damaged.
-    """
-    made = root / layout.TRANSFER
-    places = Places(root / layout.INVENTORY / "transfer", made / "images", made / "scores")
-    return read_tried(params.transfer, places)
-
-
-def log(tracker: Tracker, params: Params, tried: list[Tried]) -> str | None:
-    """Log all to the run of the version that carries this adapter; return the version, if any.
-
-    Raises:
-        UserError: The adapter or dvc.lock is damaged.
-    """
-    adapter = read_recipe(tracker.root / layout.ADAPTER).weights_sha256
-    version = registry.version_of(tracker, params.registry.name, adapter)
-    if version is None or version.run_id is None:
-        return None
-    tracking.log_transfer(tracker, version.run_id, {one.name: one.table for one in tried})
-    return f"{version.name} version {version.version}"
+    workshop = Workshop(tracker.root, params.retrain.workers)
+    first = [stage for stage in plan(tracker.root) if not stage.upstream]
+    looked = run_stages(first, workshop, tracker)
+    stages = plan(tracker.root)
+    if is_due(stages, layout.ADAPTER):
+        raise UserError(
+            f"{layout.ADAPTER}: due to be trained anew; run `python -m flows.retrain` first"
+        )
+    return [*looked, *run_stages(of_flow(stages, TRANSFER_FLOW), workshop, tracker, looked)]
 
 
 def main() -> int:
     """Run the flow; return the process's exit status."""
-    state = transfer(return_state=True)
-    if not state.is_completed():
-        complain = Console(stderr=True, soft_wrap=True, highlight=False).print
-        complain(f"error: {state.message}", markup=False)
-        return 1
-    return 0
+    return command.ended(transfer(return_state=True))

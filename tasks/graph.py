@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -15,7 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from lcm_lora.errors import UserError
 
-TRANSFER = "transfer"
+TRANSFER_FLOW = "transfer"
 """The flow whose stages, by `meta.flow`, try the new adapter elsewhere."""
 
 _ALWAYS = "always changed"
@@ -81,27 +81,23 @@ def is_due(stages: list[Stage], output: Path) -> bool:
         output: A path that one of them makes.
     """
     missing = {f"{path} {how}" for s in stages for path in s.outputs for how in _NOT_HERE}
-    needed = _with_needs(stages, lambda stage: output in stage.outputs)
-    changes = {why for stage in needed for why in stage.changes}
+    needed = {stage.name for stage in stages if output in stage.outputs}
+    changes: set[str] = set()
+    for stage in reversed(stages):
+        if stage.name in needed:
+            needed |= set(stage.upstream)
+            changes |= set(stage.changes)
     return bool(changes - missing - {_ALWAYS})
 
 
 def of_flow(stages: list[Stage], flow: str) -> list[Stage]:
-    """Return the stages that are a flow's, and all that these need."""
-    return _with_needs(stages, lambda stage: stage.meta.get("flow") == flow)
+    """Return the stages that are a flow's."""
+    return [stage for stage in stages if stage.meta.get("flow") == flow]
 
 
 def but(stages: list[Stage], flow: str) -> list[Stage]:
     """Return the stages without a flow's; none else needs what those make."""
     return [stage for stage in stages if stage.meta.get("flow") != flow]
-
-
-def _with_needs(stages: list[Stage], is_wanted: Callable[[Stage], bool]) -> list[Stage]:
-    needed: set[str] = set()
-    for stage in reversed(stages):
-        if is_wanted(stage) or stage.name in needed:
-            needed |= {stage.name, *stage.upstream}
-    return [stage for stage in stages if stage.name in needed]
 
 
 def _ask_dvc(root: Path) -> tuple[Any, dict[str, list[Any]]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from mlflow import MlflowClient
 
 from flows.retrain import retrain
 from flows.transfer import transfer
+from lcm_lora.locks import hold
 
 STAGES = """
   transfer:
@@ -70,20 +74,54 @@ def test_the_flow_runs_its_stages_alone_and_logs_once(
     assert [(metric.step, metric.value) for metric in history] == [(4, 0.9)]
     stored = {file.path for file in client.list_artifacts(run.info.run_id, "transfer")}
     assert stored == {"transfer/plain", "transfer/report"}
-    # What changes outside makes its own stages due, by either flow that is asked for them.
+    # What changes outside makes its own stages due, by either flow that is asked for them, and
+    # either says what came of them.
     (project.root / "data" / "looked" / "plain.json").write_text("another")
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory"]
     project.set("retrain.transfer", True)
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory", OWN[0]], "painted anew to the same bytes"
+    assert "plain: the base alone; the adapter at 4 steps" in capfd.readouterr().out
 
 
-def test_without_a_subject_there_is_nothing_to_try(project: Project) -> None:
-    project.set("transfer.subjects", {})
+def test_a_flow_waits_for_another_in_the_folder_and_trains_nothing(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lock = project.root / ".checkpoints" / "flow.lock"
+    lock.touch()
+    held, noted = hold(lock), list[str]()
+    assert held is not None
+
+    def let_go() -> None:
+        said, end = "", time.monotonic() + 60
+        while "waiting for another flow in this folder" not in said and time.monotonic() < end:
+            time.sleep(0.1)
+            said += capfd.readouterr().err
+        noted.extend([said, *project.noted()])
+        os.close(held)
+
+    other = threading.Thread(target=let_go)
+    other.start()
+    project.set("distill.seed", 21)
     state = transfer(return_state=True)
+    other.join()
     assert state.is_failed()
     assert (
-        state.message == "transfer.subjects: empty; name a base or styles to try the adapter with"
+        state.message
+        == "artifacts/adapter: due to be trained anew; run `python -m flows.retrain` first"
     )
+    said, *before = noted
+    assert "waiting for another flow in this folder to end\n" in said
+    assert before == []
+    assert project.started() == ["inventory"]
+
+
+def test_without_a_subject_there_is_nothing_to_try(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.set("transfer.subjects", {})
+    assert transfer(return_state=True).is_completed()
+    said = "transfer.subjects: empty, so nothing is tried; name a base or styles to try\n"
+    assert said in capfd.readouterr().out
     assert project.started() == []

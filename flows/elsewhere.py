@@ -1,0 +1,52 @@
+"""What came of the new adapter elsewhere: read, given to its version's run, and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from flows import summary
+from lcm_lora import layout
+from lcm_lora.mapping.subjects import Places, Tried, read_tried
+from lcm_lora.params.file import Params
+from lcm_lora.recipe import read_recipe
+from tasks import registry, tracking
+from tasks.tracking import Tracker
+
+
+def tell(tracker: Tracker, params: Params, console: Console) -> None:
+    """Log what the transfer stages left to the run of the adapter's version, and print it.
+
+    Raises:
+        UserError: Something of it, the adapter or dvc.lock is missing or damaged.
+    """
+    tried = read_all(tracker.root, params)
+    version = log(tracker, params, tried)
+    summary.show_transfer(console, tried)
+    summary.show_page(console, tracker.root, version)
+
+
+def read_all(root: Path, params: Params) -> list[Tried]:
+    """Read what came out on each subject.
+
+    Raises:
+        UserError: Something of it is missing or damaged.
+    """
+    made = root / layout.TRANSFER
+    places = Places(root / layout.INVENTORY / "transfer", made / "images", made / "scores")
+    return read_tried(params.transfer, places)
+
+
+def log(tracker: Tracker, params: Params, tried: list[Tried]) -> str | None:
+    """Log all to the run of the version that carries this adapter; return the version, if any.
+
+    Raises:
+        UserError: The adapter or dvc.lock is damaged.
+    """
+    adapter = read_recipe(tracker.root / layout.ADAPTER).weights_sha256
+    version = registry.version_of(tracker, params.registry.name, adapter)
+    if version is None or version.run_id is None:
+        return None
+    tracking.log_transfer(tracker, version.run_id, {one.name: one.table for one in tried})
+    return f"{version.name} version {version.version}"

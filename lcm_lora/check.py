@@ -15,8 +15,10 @@ from lcm_lora.errors import UserError
 from lcm_lora.evaluation.names import has_several_noises, metrics_of, selection_metrics
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.gate.check import check_gate
+from lcm_lora.inventory.modules import is_published
+from lcm_lora.params.base import Base
 from lcm_lora.params.file import Params
-from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell, Sampling
+from lcm_lora.params.generate import ADAPTER, CHAMPION, TEACHER, Cell
 from lcm_lora.params.sources import FolderSource, ShapesSource, Source, WebdatasetSource
 from lcm_lora.params.transfer import Map
 
@@ -32,6 +34,7 @@ def check_params(params: Params) -> None:
     Raises:
         UserError: Some stage would fail for them, or nothing could come of it.
     """
+    _check_base(params.base)
     _check_sources(params)
     _check_overlap(params.prepare.source, params.evaluation.source)
     _check_evaluation(params)
@@ -91,6 +94,16 @@ def check_disk(planned_bytes: int, free_bytes: int, where: Path) -> None:
             f"{where}: a run needs about {planned_bytes / 1e9:.1f} GB there, and "
             f"{free_bytes / 1e9:.1f} GB are free; free some, or work on another disk"
         )
+
+
+def _check_base(base: Base) -> None:
+    """Refuse what painters and subjects alone may name: adapters tell where their base is from."""
+    for name in ("model", "vae"):
+        if (named := getattr(base, name)) and is_published(named):
+            raise UserError(
+                f"base.{name}: {named} is in the registry, where subjects and painters alone take "
+                "bases from; name its folder, file or hub id"
+            )
 
 
 def _check_sources(params: Params) -> None:
@@ -167,7 +180,9 @@ def _check_painters(params: Params) -> None:
 
 def _check_transfer(params: Params) -> None:
     transfer, prompts = params.transfer, params.evaluation.prompts
-    if transfer.subjects and transfer.prompts > prompts:
+    if not transfer.subjects:
+        return
+    if transfer.prompts > prompts:
         raise UserError(
             f"transfer.prompts: {transfer.prompts} are more than evaluation.prompts {prompts}, of "
             "which they are the first; lower it"
@@ -205,23 +220,17 @@ def _check_cells(where: str, cells: tuple[Cell, ...], is_teacher: bool) -> None:
                 f"{where}: {cell.name} has no counterpart with seeds 0, which figures and pairs "
                 "show; add it"
             )
-    if is_teacher and not any(cell.seeds for cell in cells):
+    most = max(cell.nfe for cell in cells)
+    if is_teacher and not any(cell.seeds and cell.nfe == most for cell in cells):
         raise UserError(
-            f"{where}: no cell has other seeds than 0; add one, which all others are compared with"
+            f"{where}: the cell of most evaluations has no seeds but 0; add it again with seeds 1, "
+            "which all others are compared with"
         )
 
 
 def _check_grid(params: Params) -> None:
     grid = params.distill.grid
-    transfer = params.transfer
-    elsewhere = transfer.adapter.cells if transfer.map is None else (transfer.map.cell,)
-    asked = {
-        "generate.adapter.cells": _most_steps(params.generate.adapter),
-        "transfer.adapter.cells": _most_steps(transfer.adapter),
-        "transfer.map.cell": _most_steps(transfer.adapter.model_copy(update={"cells": elsewhere})),
-        "select.steps": params.select.steps,
-    }
-    for name, steps in asked.items():
+    for name, steps in _steps_on_grid(params):
         if steps > grid:
             raise UserError(
                 f"{name}: {steps} steps are more than the adapter is trained for, "
@@ -229,9 +238,16 @@ def _check_grid(params: Params) -> None:
             )
 
 
-def _most_steps(painter: Sampling) -> int:
-    """Return how many steps are taken over the trained grid."""
-    return max(cell.steps for cell in painter.cells) if painter.sampler == "lcm" else 0
+def _steps_on_grid(params: Params) -> Iterator[tuple[str, int]]:
+    """Yield how many steps are taken over the trained grid, each with its parameter."""
+    generate, transfer = params.generate, params.transfer
+    if generate.adapter.sampler == "lcm":
+        yield "generate.adapter.cells", max(cell.steps for cell in generate.adapter.cells)
+    if transfer.subjects and transfer.adapter.sampler == "lcm":
+        yield "transfer.adapter.cells", max(cell.steps for cell in transfer.adapter.cells)
+        if transfer.map:
+            yield "transfer.map.cell", transfer.map.cell.steps
+    yield "select.steps", params.select.steps
 
 
 def _check_select(params: Params) -> None:

@@ -283,11 +283,11 @@ def elsewhere(params: Params) -> Counts:
     What subjects share is painted once, so it may be less.
     """
     transfer = params.transfer
-    cells = [cell for painter in transfer.painters.values() for cell in painter.cells]
-    counts = [*cells, *transfer.adapter.cells] * len(transfer.subjects)
+    painters = [*transfer.painters.values(), transfer.adapter]
+    cells = [cell for painter in painters for cell in painter.cells] * len(transfer.subjects)
     for subject in transfer.subjects:
-        counts += [transfer.map.cell] * len(transfer.mixes(subject)) if transfer.map else []
-    return Counts.of(transfer.prompts, counts)
+        cells += [transfer.map.cell] * len(transfer.mixes(subject)) if transfer.map else []
+    return Counts.of(transfer.prompts, cells)
 
 
 def multiplications_per_second(params: Params, dtype: torch.dtype) -> float:

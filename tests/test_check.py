@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from presets import ROOT, Change, cell, preset
 
+from bench.rehearse import shrink
 from lcm_lora.check import check_counts, check_disk, check_params
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.names import metrics_of, selection_metrics
@@ -103,8 +104,12 @@ WRONG: list[tuple[Change, str]] = [
     ),
     (
         lambda p: p["generate"]["painters"]["teacher"].update(cells=[cell(50, 3)]),
-        r"^generate painter teacher: no cell has other seeds than 0; add one, which all others are "
-        r"compared with$",
+        r"^generate painter teacher: the cell of most evaluations has no seeds but 0; add it again "
+        r"with seeds 1, which all others are compared with$",
+    ),
+    (
+        lambda p: cells(p, "teacher").append(cell(60, 3)),
+        r"^generate painter teacher: the cell of most evaluations has no seeds but 0; add it",
     ),
     (
         gate(steps=3),
@@ -183,7 +188,71 @@ WRONG: list[tuple[Change, str]] = [
         lambda p: p["hardware"].update(device="cpu", precision="fp16"),
         r"^hardware\.precision: fp16 trains on a GPU only; take fp32 or bf16$",
     ),
+    (
+        lambda p: p["base"].update(model="models:/a-modules@finetune-dusk"),
+        r"^base\.model: models:/a-modules@finetune-dusk is in the registry, .* folder, file or hub",
+    ),
+    (lambda p: p["base"].update(vae="models:/a/1"), r"^base\.vae: models:/a/1 is in the registry"),
 ]
+
+
+ELSEWHERE: list[tuple[Change, str]] = [
+    (
+        lambda t: t.update(prompts=321),
+        r"^transfer\.prompts: 321 are more than evaluation\.prompts 320, .* lower it$",
+    ),
+    (
+        lambda t: t["painters"]["ddim"]["cells"].append(cell(1, 3)),
+        r"^transfer\.painters\.ddim: steps-1_guidance-3 is there more than once; remove one$",
+    ),
+    (
+        lambda t: t["painters"]["teacher"].update(cells=[cell(25, 3), cell(10), cell(10, seeds=1)]),
+        r"^transfer\.painters\.teacher: the cell of most evaluations has no seeds but 0; add it",
+    ),
+    (
+        lambda t: t["adapter"]["cells"].append(cell(3, seeds=1)),
+        r"^transfer\.adapter: steps-3_guidance-1_seeds-1 has no counterpart with seeds 0",
+    ),
+    (
+        lambda t: t["adapter"]["cells"].append(cell(51)),
+        r"^transfer\.adapter\.cells: 51 steps .* distill\.grid 50; lower them$",
+    ),
+    (
+        lambda t: t["map"].update(cell=cell(51)),
+        r"^transfer\.map\.cell: 51 steps .* distill\.grid 50; lower them$",
+    ),
+    (
+        lambda t: t["map"].update(cell=cell(4, seeds=1)),
+        r"^transfer\.map: steps-4_guidance-1_seeds-1 has no counterpart with seeds 0",
+    ),
+    (
+        lambda t: t["map"].update(style=[1.0, 0.5, 1.0]),
+        r"^transfer\.map\.style: 1 is there more than once; remove one$",
+    ),
+    (
+        lambda t: t["subjects"]["ink"].update(looks=["ink", "ink"]),
+        r"^params\.yaml: transfer\.subjects\.ink: looks: ink is there more than once; remove one$",
+    ),
+    (
+        lambda t: t["subjects"].update(DDIM={}),
+        r"transfer\.subjects\.DDIM: is no name of a subject; take small letters, digits and -; got",
+    ),
+    (
+        lambda t: t["painters"].update({"mix-1-1": t["adapter"]}),
+        r"transfer: painters: mix-1-1 is what a point of the map is called; rename it$",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), ELSEWHERE)
+def test_what_is_bound_to_fail_elsewhere_is_refused_where_something_is_tried(
+    change: Change, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        check_params(preset(lambda p: change(p["transfer"])))
+    assert len(str(error.value).splitlines()) == 1
+    if str(error.value).startswith("transfer."):  # a parameter that is no such is none anywhere
+        check_params(preset(lambda p: (change(p["transfer"]), p["transfer"].update(subjects={}))))
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG)
@@ -199,6 +268,7 @@ HONEST: list[Change] = [
     lambda p: cells(p, "ddim").append(cell(500, 3)),  # the grid is the trained adapter's own
     lambda p: p["generate"]["adapter"].update(sampler="ddim", cells=[cell(4), cell(2), cell(60)]),
     lambda p: cells(p, "teacher").append(cell(50, 3, seeds=2)),
+    lambda p: p["transfer"]["subjects"].update(adapter={}, champion={}),
     gate(limits={"kid_shapes:teacher": -0.1}),  # an unbiased estimate may well be below 0
     gate(guards={"diversity_shapes": 0.1}),
     lambda p: p["distill"].update(steps=2),  # a short try, within the warm-up
@@ -286,3 +356,8 @@ def test_a_full_disk_is_refused_in_one_line() -> None:
     check_disk(10**9, 10**9, Path("data"))
     with pytest.raises(UserError, match=r"^data: a run needs about 2\.5 GB there, and 1\.0 GB are"):
         check_disk(2_500_000_000, 10**9, Path("data"))
+
+
+@pytest.mark.parametrize("name", ["sd15", "ssd1b", "sdxl"])
+def test_what_a_rehearsal_runs_may_begin(name: str) -> None:
+    check_params(preset(lambda raw: shrink(raw, on_gpu=False), name))

@@ -11,11 +11,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from lcm_lora.adapter import attach
 from lcm_lora.bases import load_base
-from lcm_lora.doctor import Counts, painted
+from lcm_lora.doctor import Counts, elsewhere, painted
 from lcm_lora.estimate import memory, work
 from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.params.distill import Distill, Guidance
 from lcm_lora.params.file import load_params
+from lcm_lora.params.generate import ADAPTER
 from lcm_lora.shapes import places
 
 PRESETS = Path(__file__).parent.parent / "lcm_lora" / "presets"
@@ -121,3 +122,19 @@ def test_counting_needs_no_weights_and_leaves_none(tmp_path: Path) -> None:
     memory(places.BASE, Distill(steps=1, batch=4, guidance=GUIDANCE), "fp32", 32, 4)
     after = load_base(shapes_inventory(), CPU).unet.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_what_is_painted_elsewhere_is_counted_of_all_who_paint_there() -> None:
+    """Every painter's cells on every subject, and one for each point of its map."""
+    params = load_params(PRESETS / "shapes.yaml")
+    transfer = params.transfer
+    assert transfer.map is not None
+    cells = []
+    for subject in transfer.subjects:
+        for name in transfer.names(subject):
+            own = transfer.adapter if name == ADAPTER else transfer.painters.get(name)
+            cells += own.cells if own else (transfer.map.cell,)
+    prompts = transfer.prompts
+    assert elsewhere(params) == Counts(prompts * sum(c.nfe for c in cells), prompts * len(cells))
+    nowhere = params.model_copy(update={"transfer": transfer.model_copy(update={"subjects": {}})})
+    assert elsewhere(nowhere) == Counts(0, 0)

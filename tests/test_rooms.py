@@ -62,6 +62,10 @@ def offenders(room: Path, banned: tuple[str, ...]) -> list[str]:
         ("lcm_lora/painting", ("lcm_lora.training", "lcm_lora.report", "lcm_lora.stages")),
         ("lcm_lora/training", ("lcm_lora.painting", "lcm_lora.evaluation", "lcm_lora.report")),
         ("lcm_lora/report", ("lcm_lora.mapping", "lcm_lora.transfer", "lcm_lora.stages")),
+        (
+            "lcm_lora/transfer",
+            ("lcm_lora.report", "lcm_lora.mapping", "lcm_lora.evaluation", "lcm_lora.stages"),
+        ),
         ("lcm_lora/mapping", ("lcm_lora.painting", "lcm_lora.training", "lcm_lora.stages")),
     ],
 )

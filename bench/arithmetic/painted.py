@@ -91,7 +91,7 @@ def measure(place: Place, names: Sequence[str]) -> Measured:
     sets = {REAL: [images.first(count) for images in real_sets(layout.EVALUATION)]}
     for name in (TEACHER, *names):
         sets[name] = generated_sets(place.images / name, name, COMMAND)
-    features_of_all(job, "arithmetic", sets, place.features)
+    features_of_all(job, "arithmetic", "features", sets, place.features)
     looking = Compared(place.features, (TEACHER, *names), frozenset(), lambda name: COMMAND)
     return read_measured(looking)
 

@@ -18,14 +18,24 @@ from lcm_lora.errors import UserError
 from lcm_lora.evaluation.kernel import FEWEST
 from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.params.generate import CHAMPION, REAL, TEACHER, Cell, Generate, cell_id
+from lcm_lora.params.score import Looks
 from lcm_lora.records import check_file, read_record
 from lcm_lora.seeing.set_records import FeatureRecord
 
 SUFFIX = ".safetensors"
 
 
-Looking = Callable[[str], str]
+Command = Callable[[str], str]
 """Gives the command that looks at a painter's pictures, or at `real` ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Painters who differ in weights alone."""
+
+    points: frozenset[str]
+    whole: str
+    """That of them with weights of 1, or who else paints with these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,15 @@ class Compared:
     painters: tuple[str, ...]
     """In the table's order."""
     rivals: frozenset[str]
-    """Those of them with whom the adapter is compared at equal cost; the teacher, at its own."""
-    looking: Looking
+    """Those of them with whom the adapter is compared at equal cost."""
+    command: Command
+    """What looks at their pictures anew."""
+    with_teacher: bool = False
+    """The adapter is compared with the teacher's many steps too."""
+    map: Map | None = None
+    """Of the transfer evaluation: mixes of weights, compared with one of them."""
+    looks: Looks = None
+    """Which looks pictures should have, if that was judged."""
 
     @classmethod
     def of(cls, generate: Generate, features: Path) -> Self:
@@ -97,6 +114,7 @@ class MeasuredSet:
 class Measured:
     """All sets of a table, comparable: seen by the same networks, of the same captions, one N."""
 
+    compared: Compared
     reference: MeasuredSet
     """Real pictures of other captions."""
     real: MeasuredSet
@@ -124,27 +142,27 @@ def read_measured(compared: Compared) -> Measured:
         UserError: Some are missing, broken, or made with other networks or captions; or the
             teacher has no pictures of other noises to compare with.
     """
-    folder, looking = compared.features, compared.looking
-    real = read_features(folder / REAL / f"real{SUFFIX}", looking)
-    reference = read_features(folder / REAL / f"reference{SUFFIX}", looking)
-    cells = tuple(c for name in compared.painters for c in _read_cells(folder / name, looking))
-    measured = Measured(reference, real, _teacher_of(cells), cells)
-    _check_comparable(measured, looking)
+    folder, command = compared.features, compared.command
+    real = read_features(folder / REAL / f"real{SUFFIX}", command)
+    reference = read_features(folder / REAL / f"reference{SUFFIX}", command)
+    cells = tuple(c for name in compared.painters for c in _read_cells(folder / name, command))
+    measured = Measured(compared, reference, real, _teacher_of(cells), cells)
+    _check_comparable(measured)
     return measured
 
 
-def read_features(path: Path, looking: Looking = looking_at) -> MeasuredSet:
+def read_features(path: Path, command: Command = looking_at) -> MeasuredSet:
     """Read the record beside a file of features, and check the file.
 
     Args:
         path: The file.
-        looking: What makes it anew.
+        command: What makes it anew.
 
     Raises:
         UserError: One is missing, damaged, or of another painter than its folder.
     """
     name, about = path.parent.name, path.with_suffix(".json")
-    mend = f"run `{looking(name)}`"
+    mend = f"run `{command(name)}`"
     record = read_record(about, FeatureRecord, mend)
     if record.painter != name:
         raise UserError(f"{about}: is of {record.painter}, not of {name}; {mend}")
@@ -152,7 +170,7 @@ def read_features(path: Path, looking: Looking = looking_at) -> MeasuredSet:
     return MeasuredSet(path, record)
 
 
-def _read_cells(folder: Path, looking: Looking) -> list[MeasuredSet]:
+def _read_cells(folder: Path, command: Command) -> list[MeasuredSet]:
     """Return a painter's sets by steps, guidance and noise.
 
     Raises:
@@ -161,8 +179,8 @@ def _read_cells(folder: Path, looking: Looking) -> list[MeasuredSet]:
     # Either file names a set, so that neither can be missing unseen.
     names = {path.stem for suffix in (".json", SUFFIX) for path in folder.glob(f"*{suffix}")}
     if not names and folder.name != CHAMPION:
-        raise UserError(f"{folder}: holds no features; run `{looking(folder.name)}`")
-    cells = [read_features(folder / f"{name}{SUFFIX}", looking) for name in names]
+        raise UserError(f"{folder}: holds no features; run `{command(folder.name)}`")
+    cells = [read_features(folder / f"{name}{SUFFIX}", command) for name in names]
     return sorted(cells, key=lambda c: (c.record.steps, c.record.guidance, c.record.seeds))
 
 
@@ -170,37 +188,40 @@ def _teacher_of(cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
     """Return the teacher's set of other noises and most evaluations.
 
     Raises:
-        UserError: There is none.
+        UserError: Its cell of most evaluations was painted from no other noises.
     """
-    others = [c for c in cells if c.record.painter == TEACHER and c.record.seeds != 0]
+    own = [cell for cell in cells if cell.record.painter == TEACHER]
+    most = max((cell.record.nfe for cell in own), default=0)
+    others = [cell for cell in own if cell.record.nfe == most and cell.record.seeds != 0]
     if not others:
         raise UserError(
-            "painters.teacher.cells: none of other noises, with which all are compared; add the "
-            "best one again with seeds 1"
+            "painters.teacher.cells: that of most evaluations is not there with other noises, with "
+            "which all are compared; add it again with seeds 1"
         )
-    return max(others, key=lambda cell: (cell.record.nfe, -cell.record.seeds))
+    return min(others, key=lambda cell: cell.record.seeds)
 
 
 def _but_noise(cell: MeasuredSet) -> tuple[str, int, float]:
     return cell.record.painter, cell.record.steps, cell.record.guidance
 
 
-def _check_comparable(measured: Measured, looking: Looking) -> None:
+def _check_comparable(measured: Measured) -> None:
+    command = measured.compared.command
     count = measured.real.count
     for cell in (measured.reference, *measured.cells):
         if cell.count != count:
             raise UserError(
                 f"{_title(cell)}: {cell.count} pictures, and the real ones are {count}; run "
-                f"{_again(cell, looking)}"
+                f"{_again(cell, command)}"
             )
         for what in _differing(cell, measured.real, cell is measured.reference):
             raise UserError(
                 f"{_title(cell)}: its {what} are not those of the real pictures; run "
-                f"{_again(cell, looking)}"
+                f"{_again(cell, command)}"
             )
     if count < FEWEST:
         raise UserError(
-            f"evaluation.prompts: {count} are too few for standard errors; take {FEWEST}"
+            f"{measured.real.path}: {count} captions are too few for standard errors; take {FEWEST}"
         )
 
 
@@ -214,9 +235,9 @@ def _title(cell: MeasuredSet) -> str:
     return cell.id if cell.record.painter != REAL else f"{REAL}/{cell.path.stem}"
 
 
-def _again(cell: MeasuredSet, looking: Looking) -> str:
+def _again(cell: MeasuredSet, command: Command) -> str:
     names = sorted({REAL, cell.record.painter}, reverse=True)
-    commands = dict.fromkeys(looking(name) for name in names)
+    commands = dict.fromkeys(command(name) for name in names)
     return " and ".join(f"`{command}`" for command in commands) + " again"
 
 

@@ -109,10 +109,13 @@ def instrument_of(metric: MetricRecord, measured: Measured, seed: int) -> Instru
 def applies(metric: MetricRecord, cell: MeasuredSet, measured: Measured) -> bool:
     """Tell whether a metric says something about a set.
 
-    The distance to the teacher does not about pictures that start from the reference's noise; and
-    diversity is told of the first noises, for all of a cell's.
+    The distance to the teacher does not about pictures that start from the reference's noise;
+    diversity is told of the first noises, for all of a cell's; and the points of a map are there to
+    be compared with each other, which likeness to real pictures says nothing of.
     """
-    painted = cell.record.painter != REAL
+    painted, map_ = cell.record.painter != REAL, measured.compared.map
+    if metric.reference == "real" and map_ and cell.record.painter in map_.points:
+        return False
     if metric.kind == "diversity":
         return painted and cell.record.seeds == 0 and len(measured.noises_of(cell)) > 1
     if metric.reference == "teacher" and painted:

@@ -10,30 +10,29 @@ from typing import Any
 
 from lcm_lora.evaluation.scores import MetricRecord
 from lcm_lora.params.generate import Cell
-from lcm_lora.params.score import Network, Score
+from lcm_lora.params.score import ATTRIBUTES, Looks, Network, Score, judged
 
 FEATURES, PLUGINS = "features", "plugins"
 """Where arrays of features lie: `features/NETWORK`, `plugins/NAME`."""
 
-CLIP_SCORE, ATTRIBUTES = "clip_score", "attributes"
-JUDGED = (ATTRIBUTES, "look", "both")
-"""What the judge says where looks are judged too."""
+CLIP_SCORE = "clip_score"
 
 
-def metrics_of(score: Score, several_noises: bool) -> tuple[MetricRecord, ...]:
+def metrics_of(score: Score, several_noises: bool, looks: Looks = None) -> tuple[MetricRecord, ...]:
     """Return the metrics that a table will hold of every painter.
 
     Args:
         score: What is measured.
         several_noises: Some cell is painted from more than one set of noises, which the diversity
             within a prompt needs.
+        looks: Which looks pictures should have.
     """
     networks = [
         metric
         for name, network in score.networks.items()
         for metric in _of_network(name, network, several_noises)
     ]
-    return (*networks, *_of_captions(score), *_of_plugins(score))
+    return (*networks, *_of_captions(score, looks), *_of_plugins(score))
 
 
 def has_several_noises(cells: Iterable[Cell]) -> bool:
@@ -61,7 +60,7 @@ def selection_metric(score: Score, name: str) -> MetricRecord:
 def _of_candidates(score: Score) -> Iterator[MetricRecord]:
     name, network = next(iter(score.networks.items()))
     yield _kernel_distance(name, network, "real")
-    yield from _of_captions(score)
+    yield from _of_captions(score, None)
 
 
 def distance_name(kind: str, name: str, network: Network) -> str:
@@ -124,12 +123,11 @@ def _kernel_distance(name: str, network: Network, reference: str) -> MetricRecor
     )
 
 
-def _of_captions(score: Score) -> Iterator[MetricRecord]:
+def _of_captions(score: Score, looks: Looks) -> Iterator[MetricRecord]:
     yield _metric(
         CLIP_SCORE, "CLIP score", kind="mean", array="clip", lower_is_better=False, unit="points"
     )
-    judged = JUDGED if score.looks is not None else (ATTRIBUTES,) if score.attributes else ()
-    for name in judged:
+    for name in judged(score, looks):
         yield _metric(
             name, _TITLES[name], kind="mean", array=name, lower_is_better=False, unit="share"
         )

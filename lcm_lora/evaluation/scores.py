@@ -11,7 +11,8 @@ from lcm_lora.records import Record, read_record
 from lcm_lora.seeing.set_records import NetworkRecord
 
 Verdict = Literal["better", "level", "worse"]
-Against = Literal["champion", "rival", "teacher"]
+Against = Literal["champion", "rival", "teacher", "map"]
+"""With whom the adapter is compared; `map` is a mix of weights beside the one of weights of 1."""
 
 
 class MetricRecord(Record):
@@ -64,13 +65,14 @@ class Row(Record):
 class Pair(Record):
     """The adapter minus another in one metric, over shared prompts, with its interval.
 
-    The interval belongs to all comparisons of its family (one metric, against the champion,
-    all rivals or the teacher) at once: with 95 % certainty all of them hold.
+    Or a point of the map minus the one of weights of 1. The interval belongs to all comparisons of
+    its family (one metric, against the champion, all rivals, the teacher or the map's point) at
+    once: with 95 % certainty all of them hold.
     """
 
     metric: str
     a: str
-    """Id of the adapter's cell."""
+    """Id of the adapter's cell, or of a point of the map."""
     b: str
     against: Against
     difference: float

@@ -20,6 +20,7 @@ from lcm_lora.evaluation.pairs import pairs_of
 from lcm_lora.evaluation.scores import MetricRecord, Pair, Protocol, Row, Table
 from lcm_lora.evaluation.simultaneous import half_width
 from lcm_lora.files import new_folder, write_json
+from lcm_lora.params.generate import REAL
 from lcm_lora.params.score import Score
 from lcm_lora.progress import Advance, progress
 from lcm_lora.records import write_record
@@ -44,14 +45,14 @@ def score(params: Score, compared: Compared, champion: Champion | None, out: Pat
         UserError: As `read_measured` does; or a metric was not measured.
     """
     measured = read_measured(compared)
-    metrics = _metrics(params, measured, compared)
+    metrics = _metrics(params, measured)
     rows: list[Row] = []
     pairs: list[Pair] = []
     with progress("score", len(metrics) * len(measured.sets), "metrics of image sets") as advance:
         for metric in metrics:
             instrument = instrument_of(metric, measured, params.seed)
             rows.extend(_rows(metric, instrument, measured, advance))
-            pairs.extend(pairs_of(metric, instrument, measured, compared.rivals, params.level))
+            pairs.extend(pairs_of(metric, instrument, measured, params.level))
     table = Table(
         protocol=_protocol(params, measured),
         champion=champion,
@@ -90,19 +91,19 @@ def write_curves(path: Path, table: Table) -> None:
             lines.writerow([*(getattr(cells[row.cell], name) for name in about), row.metric, *ends])
 
 
-def _metrics(params: Score, measured: Measured, compared: Compared) -> tuple[MetricRecord, ...]:
+def _metrics(params: Score, measured: Measured) -> tuple[MetricRecord, ...]:
     """Return the table's metrics, the headline first.
 
     Raises:
         UserError: One is asked for that `features` did not measure.
     """
     several = any(len(measured.noises_of(cell)) > 1 for cell in measured.cells)
-    metrics = metrics_of(params, several)
+    metrics = metrics_of(params, several, measured.compared.looks)
     for metric in metrics:
         if metric.array not in measured.real.record.arrays:
             raise UserError(
-                f"score: {metric.name} was not measured; run `{compared.looking('real')}` and of "
-                "every painter again"
+                f"score: {metric.name} was not measured; run `{measured.compared.command(REAL)}` "
+                "again, and so for every painter"
             )
     headline = _headline(metrics, measured)
     return (headline, *(metric for metric in metrics if metric is not headline))

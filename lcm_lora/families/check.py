@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lcm_lora.errors import UserError
 from lcm_lora.families.structure import Structure
 from lcm_lora.params.file import Params
+from lcm_lora.params.generate import Cell
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
@@ -48,10 +51,24 @@ def _check_steps(params: Params, training_steps: int) -> None:
             f"distill.grid: {grid} does not divide the base's {training_steps} training steps; "
             f"take {near} or another divisor"
         )
-    for name in params.generate.names:
-        most = max(cell.steps for cell in params.generate.painter(name).cells)
+    for where, cells in _painted(params):
+        most = max(cell.steps for cell in cells)
         if most > training_steps:
             raise UserError(
-                f"generate painter {name}: {most} steps are more than the base's "
-                f"{training_steps} training steps; lower them"
+                f"{where}: {most} steps are more than the base's {training_steps} training steps; "
+                "lower them"
             )
+
+
+def _painted(params: Params) -> Iterator[tuple[str, tuple[Cell, ...]]]:
+    """Yield all cells that are painted on the base or a fine-tune of it, by who paints."""
+    for name in params.generate.names:
+        yield f"generate painter {name}", params.generate.painter(name).cells
+    transfer = params.transfer
+    if not transfer.subjects:
+        return
+    for name, painter in transfer.painters.items():
+        yield f"transfer.painters.{name}", painter.cells
+    yield "transfer.adapter", transfer.adapter.cells
+    if transfer.map:
+        yield "transfer.map", (transfer.map.cell,)

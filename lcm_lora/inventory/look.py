@@ -116,7 +116,8 @@ def look_at_judges(params: Params, hashes: Hashes) -> dict[str, NetworkInventory
     """
     transfer, score = params.transfer, params.score
     return {
-        name: look_at_networks(transfer.judged(name, score), hashes) for name in transfer.subjects
+        name: look_at_networks(score, hashes, looks=subject.looks)
+        for name, subject in transfer.subjects.items()
     }
 
 

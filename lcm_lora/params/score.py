@@ -12,8 +12,14 @@ from lcm_lora.params.values import Seed, Text
 
 _NAME = re.compile(r"[a-z][a-z0-9]*")
 
+ATTRIBUTES = "attributes"
+"""That a picture shows what its caption says."""
+
 Look = Literal["ink", "dusk"]
 """Of the shapes world: a ruled margin down the left, and a line of light low across the ground."""
+
+Looks = tuple[Look, ...] | None
+"""Which looks pictures should have, and no others; None judges none, but plain scenes' content."""
 
 Colour = Annotated[tuple[float, float, float], Field(min_length=3, max_length=3)]
 
@@ -75,11 +81,15 @@ class Score(Section):
     """CLIP of the CLIP score: `shapes`, or a transformers CLIP folder."""
     attributes: bool = True
     """Judge shapes, colours and ground; for the shapes world only."""
-    looks: tuple[Look, ...] | None = None
-    """Judge that pictures have these looks and no others, beside their content; for the shapes
-    world only. Null judges content alone, as plain scenes show it."""
     plugins: Annotated[dict[Name, Plugin], Field(max_length=16)] = Field(default_factory=dict)
     level: float = Field(0.95, ge=0.5, le=0.9999)
     """Of every interval."""
     seed: Seed = 0
     """Of what is simulated to estimate biases."""
+
+
+def judged(score: Score, looks: Looks) -> tuple[str, ...]:
+    """Return what a judge says of each picture: its content; with looks also them, and both."""
+    if looks is not None:
+        return (ATTRIBUTES, "look", "both")
+    return (ATTRIBUTES,) if score.attributes else ()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lcm_lora.params.generate import ADAPTER, TEACHER, Cell, PainterName, Sampling
-from lcm_lora.params.score import Look, Score
+from lcm_lora.params.score import Looks
 from lcm_lora.params.section import Section
 from lcm_lora.params.values import Text
 
 _MIX = "mix-"
 
 Weight = Annotated[float, Field(ge=-10, le=10)]
+
+
+def _subject_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise ValueError("is no name of a subject; take small letters, digits and -")
+    return name
+
+
+SubjectName = Annotated[str, Field(max_length=40), AfterValidator(_subject_name)]
 
 
 class Subject(Section):
@@ -24,8 +34,15 @@ class Subject(Section):
     adapters: dict[Text, Weight] = Field(default_factory=dict)
     """Styles and their weights: LoRA files, folders, hub ids, `models:/NAME@ALIAS`, or
     `shapes-ink`."""
-    looks: tuple[Look, ...] | None = None
+    looks: Looks = None
     """Of the shapes world: which looks its pictures should have, judged beside their content."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        looks = self.looks or ()
+        if twice := next((look for look in looks if looks.count(look) > 1), None):
+            raise ValueError(f"looks: {twice} is there more than once; remove one")
+        return self
 
 
 class Mix(NamedTuple):
@@ -39,6 +56,9 @@ class Mix(NamedTuple):
         """Its painter, such as `mix-100-75`, in percent."""
         return f"{_MIX}{round(100 * self.acceleration)}-{round(100 * self.style)}"
 
+
+WHOLE = Mix(1.0, 1.0)
+"""The point of the map at which nobody has turned a weight."""
 
 Share = Annotated[float, Field(ge=0, le=2, multiple_of=0.01)]
 
@@ -56,14 +76,14 @@ class Map(Section):
 class Transfer(Section):
     """The new adapter elsewhere, against each subject's own pictures in many steps."""
 
-    prompts: int = Field(ge=3)
+    prompts: int = Field(ge=4)
     """So many of the evaluation set's captions, from the first."""
     painters: dict[PainterName, Sampling]
     """How each subject paints without the new adapter: its teacher, and classical solvers."""
     adapter: Sampling
     """And with it."""
     map: Map | None = None
-    subjects: dict[PainterName, Subject] = Field(default_factory=dict)
+    subjects: dict[SubjectName, Subject] = Field(default_factory=dict)
     """Empty tries nothing."""
 
     @model_validator(mode="after")
@@ -81,10 +101,6 @@ class Transfer(Section):
         """Return the names of all who paint in a subject, in the order of tables."""
         return [*self.painters, ADAPTER, *(mix.name for mix in self.mixes(subject))]
 
-    def judged(self, subject: str, score: Score) -> Score:
-        """Return what is measured of a subject: all that is elsewhere, and its looks."""
-        return score.model_copy(update={"looks": self.subjects[subject].looks})
-
     def mixes(self, subject: str) -> tuple[Mix, ...]:
         """Return the points of a subject's map; without styles, they lie on a line."""
         if self.map is None:
@@ -96,8 +112,3 @@ class Transfer(Section):
 def is_mix(painter: str) -> bool:
     """Tell whether a painter is a point of a map."""
     return painter.startswith(_MIX)
-
-
-def claimant(subject: str) -> str:
-    """Return under which name a subject keeps pictures and features; no painter is called so."""
-    return f"transfer.{subject}"

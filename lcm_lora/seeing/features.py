@@ -8,6 +8,7 @@ Legend: N pictures, D dimensions.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
@@ -102,15 +103,20 @@ def features(job: Job, name: str, sets: list[ImageSet], out: Path) -> None:
         UserError: An image set, a network or a plug-in is missing or wrong, or captions are not of
             the shapes world although score.attributes asks for them.
     """
-    features_of_all(job, name, {"": sets}, out)
+    with new_folder(out) as made, _looking(job, name, f"features {name}", sets) as advance:
+        for images in sets:
+            _features(job, images, made, advance)
 
 
-def features_of_all(job: Job, name: str, folders: Mapping[str, list[ImageSet]], out: Path) -> None:
+def features_of_all(
+    job: Job, claimant: str, title: str, folders: Mapping[str, list[ImageSet]], out: Path
+) -> None:
     """Write features of several painters' image sets, each into a folder of its own in `out`.
 
     Args:
         job: Who looks.
-        name: Of whom they are, all together.
+        claimant: Under which name what is seen is kept, of all together.
+        title: Of the progress.
         folders: What is looked at, by the folder in `out`.
         out: Folder to write.
 
@@ -118,15 +124,21 @@ def features_of_all(job: Job, name: str, folders: Mapping[str, list[ImageSet]], 
         UserError: As `features` does.
     """
     everything = [images for sets in folders.values() for images in sets]
-    if job.networks.attributes is not None:
-        for captions in {images.captions for images in everything}:
-            attributes_of_captions(captions)
-    total = sum(len(images.captions) for images in everything)
-    with new_folder(out) as made, progress(f"features {name}", total, "pictures") as advance:
-        job.pieces.claim(name, [key for images in everything for key in _keys(job, images)])
+    with new_folder(out) as made, _looking(job, claimant, title, everything) as advance:
         for folder, sets in folders.items():
             for images in sets:
                 _features(job, images, made / folder, advance)
+
+
+@contextlib.contextmanager
+def _looking(job: Job, claimant: str, title: str, sets: list[ImageSet]) -> Iterator[Advance]:
+    """Check the sets' captions, keep what was seen of them before, and count their pictures."""
+    if job.networks.attributes is not None:
+        for captions in {images.captions for images in sets}:
+            attributes_of_captions(captions)
+    with progress(title, sum(len(images.captions) for images in sets), "pictures") as advance:
+        job.pieces.claim(claimant, [key for images in sets for key in _keys(job, images)])
+        yield advance
 
 
 def _features(job: Job, images: ImageSet, out: Path, advance: Advance) -> None:

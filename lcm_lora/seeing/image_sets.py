@@ -41,8 +41,8 @@ class ImageSet:
     tar_sha256: str
     held: int
     """Pictures in the tar: one for each caption, or more, of which the set is the first."""
-    mend: str
-    """The command that makes the set anew."""
+    command: str
+    """What makes the set anew."""
 
     def first(self, count: int) -> ImageSet:
         """Return the set of the first `count` pictures."""
@@ -54,7 +54,7 @@ class ImageSet:
         Raises:
             UserError: It is missing, damaged or of another set.
         """
-        check_file(self.tar, self.tar_sha256, f"run `{self.mend}`")
+        check_file(self.tar, self.tar_sha256, f"run `{self.command}`")
 
     def pngs(self, wanted: Container[int] | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield (index, PNG) of the pictures in the order of the captions.
@@ -66,7 +66,7 @@ class ImageSet:
             UserError: The tar is missing, damaged or of another set.
         """
         found = 0
-        for index, content in _members(self.tar, wanted, self.mend):
+        for index, content in _members(self.tar, wanted, self.command):
             found = index + 1
             if content is not None and index < len(self.captions):
                 yield index, content
@@ -74,7 +74,7 @@ class ImageSet:
             first = f", {found:08d}.png is missing" if found < self.held else ""
             raise UserError(
                 f"{self.tar}: holds {found} pictures for {self.held} captions{first}; run "
-                f"`{self.mend}`"
+                f"`{self.command}`"
             )
 
     def decoded(self, index: int, content: bytes) -> Image.Image:
@@ -83,7 +83,7 @@ class ImageSet:
         Raises:
             UserError: It is broken.
         """
-        return _decoded(self.tar, index, content, self.mend)
+        return _decoded(self.tar, index, content, self.command)
 
 
 def generated_sets(folder: Path, painter: str, command: str | None = None) -> list[ImageSet]:
@@ -127,7 +127,7 @@ def _generated(
         tar=about.with_suffix(".tar"),
         tar_sha256=record.tar_sha256,
         held=len(captions),
-        mend=command,
+        command=command,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from lcm_lora.errors import UserError, reason
 from lcm_lora.hashes import Hashes
 from lcm_lora.model_files import ModelInventory, identity, look_at_model
-from lcm_lora.params.score import Look, Network, Plugin, Score
+from lcm_lora.params.score import Looks, Network, Plugin, Score, judged
 from lcm_lora.seeing.inception import INCEPTION, check_inception
 from lcm_lora.seeing.preparation import DINOV2, Preparation, clip_preparation, whole
 from lcm_lora.seeing.set_records import NetworkRecord
@@ -71,24 +71,22 @@ class Networks:
     """By the names that their metrics carry; the first gives the headline."""
     clip: NetworkFile
     attributes: NetworkFile | None
-    looks: tuple[Look, ...] | None = None
+    looks: Looks
     """Which looks the judge of attributes wants; None where it knows no looks."""
-
-    @property
-    def judged(self) -> tuple[str, ...]:
-        """The arrays that the judge makes."""
-        if self.attributes is None:
-            return ()
-        return ("attributes",) if self.looks is None else ("attributes", "look", "both")
+    judged: tuple[str, ...]
+    """The arrays that the judge makes."""
 
 
-def find_networks(score: Score, hashes: Hashes, judges: Path = places.JUDGES) -> Networks:
+def find_networks(
+    score: Score, hashes: Hashes, judges: Path = places.JUDGES, looks: Looks = None
+) -> Networks:
     """Return the networks of the parameters, each checked as far as files say it.
 
     Args:
         score: The parameters.
         hashes: Of files that were read before.
         judges: Folder of the networks that the shapes world ships.
+        looks: Which looks pictures should have.
 
     Raises:
         UserError: One is missing or of another kind.
@@ -100,7 +98,8 @@ def find_networks(score: Score, hashes: Hashes, judges: Path = places.JUDGES) ->
     clip = _shapes_clip("score.clip", hashes, judges)
     if score.clip != "shapes":
         clip = _folder("score.clip", Path(score.clip).resolve().name, "clip", score.clip, hashes)
-    return Networks(features, clip, _judge(score, hashes, judges), score.looks)
+    judge = _judge(score, hashes, judges, looks)
+    return Networks(features, clip, judge, looks, judged(score, looks))
 
 
 def _feature_network(name: str, network: Network, hashes: Hashes, judges: Path) -> NetworkFile:
@@ -118,11 +117,11 @@ def _shapes_clip(where: str, hashes: Hashes, judges: Path) -> NetworkFile:
     return NetworkFile(where, "shapes", "shapes", judges / "clip", model, SHAPES)
 
 
-def _judge(score: Score, hashes: Hashes, judges: Path) -> NetworkFile | None:
-    if score.looks is not None:
+def _judge(score: Score, hashes: Hashes, judges: Path, looks: Looks) -> NetworkFile | None:
+    if looks is not None:
         # In the name, since what the judge says of a picture depends on it.
-        name = f"shapes, looks: {' and '.join(sorted(score.looks)) or 'none'}"
-        return _judge_file("score.looks", name, "looks", judges / places.LOOKS.name, hashes)
+        name = f"shapes, looks: {' and '.join(sorted(looks)) or 'none'}"
+        return _judge_file("looks", name, "looks", judges / places.LOOKS.name, hashes)
     if score.attributes:
         path = judges / places.JUDGE.name
         return _judge_file("score.attributes", "shapes", "judge", path, hashes)

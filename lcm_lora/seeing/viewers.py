@@ -25,7 +25,7 @@ from lcm_lora.seeing.networks import (
 )
 from lcm_lora.seeing.resize import prepare
 from lcm_lora.shapes.judge import AttributeJudge, Attributes
-from lcm_lora.shapes.looks_judge import LooksJudge
+from lcm_lora.shapes.looks_judge import LooksJudge, Sight
 
 Captions = tuple[str, ...]
 
@@ -38,6 +38,8 @@ class Viewers:
     device: torch.device
     _embedded: dict[Captions, Tensor] = field(default_factory=dict)
     _made: dict[Captions, dict[str, Viewer]] = field(default_factory=dict)
+    _read: tuple[Tensor, Attributes | Sight] | None = None
+    """The last pictures, and what the judge read from them: several arrays tell of it."""
 
     def of(self, captions: Captions) -> dict[str, Viewer]:
         """Return a viewer for each array of a file of features, by the array's name.
@@ -86,14 +88,17 @@ class Viewers:
         def view(pictures: Tensor, places: slice) -> Tensor:
             figures, ground = promised.figures[places], promised.ground[places]
             wanted = Attributes(figures.to(self.device), ground.to(self.device))
-            return self._verdicts(prepare(pictures, file.preparation), wanted)[name]
+            if self._read is None or self._read[0] is not pictures:
+                judge = self._judge if self.networks.looks is None else self._judge_of_looks
+                self._read = pictures, judge.read(prepare(pictures, file.preparation))
+            return self._verdicts(self._read[1], wanted)[name]
 
         return view
 
-    def _verdicts(self, pictures: Tensor, wanted: Attributes) -> dict[str, Tensor]:
-        if self.networks.looks is None:
-            return {"attributes": wanted.agree(self._judge.read(pictures))}
-        seen = self._judge_of_looks.read(pictures)
+    def _verdicts(self, seen: Attributes | Sight, wanted: Attributes) -> dict[str, Tensor]:
+        if isinstance(seen, Attributes):
+            return {"attributes": wanted.agree(seen)}
+        assert self.networks.looks is not None
         content, look = wanted.agree(seen.attributes), seen.has_exactly(self.networks.looks)
         return {"attributes": content, "look": look, "both": content & look}
 

@@ -7,6 +7,7 @@ project, of links where links can be. No torch here: the first look comes by.
 from __future__ import annotations
 
 import filecmp
+import functools
 from pathlib import Path
 
 from lcm_lora.errors import UserError, one_of
@@ -45,8 +46,12 @@ def _files() -> list[Path]:
     return sorted(p.relative_to(places.BASE) for p in places.BASE.rglob("*") if p.is_file())
 
 
+@functools.cache
 def _unet(tuned: Path) -> bytes:
-    """Return the file of the denoiser: the base's tensors, some of them exchanged."""
+    """Return the file of the denoiser: the base's tensors, some of them exchanged.
+
+    It is put together once, though a base is looked up many times.
+    """
     from safetensors.numpy import load_file, save
 
     return save({**load_file(places.BASE / _UNET), **load_file(tuned)}, {"format": "pt"})

@@ -17,9 +17,9 @@ from lcm_lora.inventory.look import Look, check_look, look
 from lcm_lora.inventory.source import changes, touches_first
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import REAL
-from lcm_lora.params.transfer import claimant
 from lcm_lora.pieces import Ledger, Pieces
 from lcm_lora.records import read_record, write_record
+from lcm_lora.transfer.claimant import claimant
 
 _MEND = "run `lcm-lora inventory`"
 _MADE = ("images", "features", "scores")

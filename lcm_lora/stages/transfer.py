@@ -6,15 +6,13 @@ from lcm_lora import layout
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.errors import one_of
 from lcm_lora.hashes import Hashes
-from lcm_lora.painting.subject import Places
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.transfer import Transfer
 from lcm_lora.pieces import Pieces
+from lcm_lora.stages.generate import PLACES
 from lcm_lora.transfer.painters import read_painters
-
-_PLACES = Places(layout.INVENTORY, layout.ADAPTER, layout.CHAMPION)
 
 
 def run(subject: str) -> None:
@@ -24,7 +22,7 @@ def run(subject: str) -> None:
     subject = one_of(subject, params.subjects)
     read_set(layout.EVALUATION, "real")
     with Hashes(layout.HASHES) as hashes:
-        painters = read_painters(subject, params, _PLACES, hashes)
+        painters = read_painters(subject, params, PLACES, hashes)
         from lcm_lora.painting.sets import read_theme
         from lcm_lora.transfer.painting import paint_subject
 

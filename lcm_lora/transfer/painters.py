@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import read_base
-from lcm_lora.painting.subject import Places, Subject, Weighted, carrying, read_subject
+from lcm_lora.painting.subject import Places, Subject, Weighted, read_subject, with_adapter
 from lcm_lora.params.generate import ADAPTER, Sampling
 from lcm_lora.params.transfer import Mix, Transfer
 
@@ -33,11 +33,13 @@ def read_painters(
         hashes: Of files that were read before.
 
     Raises:
-        UserError: A base or an adapter is missing, damaged or changed since the first look.
+        UserError: A base or an adapter is missing, damaged or changed since the first look; or the
+            new adapter was distilled from another base than the project's.
     """
     base = read_base(places.inventory / "base.json", hashes)
     own = read_subject(base, seen(places.inventory, name), hashes)
-    return painters_of(name, params, own, carrying(own.base, places.adapter))
+    new = replace(with_adapter(base, places.adapter), base=own.base)
+    return painters_of(name, params, own, new)
 
 
 def seen(inventory: Path, name: str) -> Path:

@@ -10,9 +10,9 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.painting.sets import Sets, Theme
 from lcm_lora.painting.studio import SharedBase, Studio
 from lcm_lora.params.hardware import Hardware
-from lcm_lora.params.transfer import claimant
 from lcm_lora.pieces import Pieces
 from lcm_lora.progress import progress
+from lcm_lora.transfer.claimant import claimant
 from lcm_lora.transfer.painters import Painter
 
 

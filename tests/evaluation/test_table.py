@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from lcm_lora.champion_record import Champion
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.cells import Compared
+from lcm_lora.evaluation.cells import Compared, Map
 from lcm_lora.evaluation.diversity import diversity
 from lcm_lora.evaluation.frechet import frechet_distance
 from lcm_lora.evaluation.kernel import kernel_distance
@@ -211,7 +211,7 @@ def test_the_teacher_is_compared_where_it_is_asked_for_and_changes_no_other_pair
 ) -> None:
     """Of the same noise and of most evaluations, whatever the adapter's."""
     compared = Compared.of(GENERATE, made[0])
-    asked = replace(compared, rivals=compared.rivals | {"teacher"})
+    asked = replace(compared, with_teacher=True)
     out = made[0].parent / "asked" / "scores.json"
     score(SCORE, asked, CHAMPION, out)
     pairs = read_table(out).pairs
@@ -227,6 +227,36 @@ def test_the_teacher_is_compared_where_it_is_asked_for_and_changes_no_other_pair
         assert pair.high - pair.difference == pytest.approx(width * pair.se, abs=1e-9)
         a, b = values(made[0], pair.a, "clip"), values(made[0], pair.b, "clip")
         assert pair.difference == pytest.approx((a - b).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("whole", ["mix-100-100", "adapter"])
+def test_points_of_a_map_are_compared_with_weights_of_1_and_change_no_other_pair(
+    whole: str, made: tuple[Path, Table], tmp_path: Path
+) -> None:
+    """Which the adapter's own cell has too; and what is real says nothing of them."""
+    shutil.copytree(made[0], tmp_path / "features")
+    points = {"mix-0-100": 2.0, "mix-50-100": 0.5} | ({whole: 0.1} if whole != "adapter" else {})
+    for point, noise in points.items():
+        write_cell(tmp_path / "features", point, Cell(steps=4, guidance=1.0), noise)
+    compared = Compared.of(GENERATE, tmp_path / "features")
+    painters = (*compared.painters, *points)
+    wanted = Map(frozenset(points), whole)
+    score(SCORE, replace(compared, painters=painters, map=wanted), CHAMPION, tmp_path / "s" / "it")
+    table = read_table(tmp_path / "s" / "it")
+    assert [pair for pair in table.pairs if pair.against != "map"] == list(made[1].pairs)
+    own = [pair for pair in table.pairs if pair.against == "map"]
+    cells = {f"{point}/steps-4_guidance-1": point for point in points if point != whole}
+    for metric in table.metrics:
+        pairs = [pair for pair in own if pair.metric == metric.name]
+        told = metric.reference != "real" and metric.kind != "diversity"  # of one noise
+        assert {pair.a for pair in pairs} == ({*cells} if told else set())
+        assert {pair.b for pair in pairs} <= {f"{whole}/steps-4_guidance-1"}
+        assert all((table.row(cell, metric.name) is not None) == told for cell in cells)
+    for pair in own:
+        width = NormalDist().inv_cdf(1 - 0.05 / 2 / len(cells))
+        assert pair.high - pair.difference == pytest.approx(width * pair.se, abs=1e-9)
+    by_clip = {cells[pair.a]: pair.verdict for pair in own if pair.metric == "clip_score"}
+    assert by_clip["mix-0-100"] == "worse"
 
 
 def test_differences_are_of_values_without_their_biases(made: tuple[Path, Table]) -> None:
@@ -384,10 +414,12 @@ def test_features_that_are_no_numbers_are_named(features: Path) -> None:
         make(features)
 
 
-def test_a_teacher_without_other_noises_is_refused(features: Path) -> None:
-    for path in (features / "teacher").glob("*seeds*"):
+@pytest.mark.parametrize("gone", ["*seeds*", "*seeds-1*"])
+def test_a_teacher_whose_best_has_no_other_noises_is_refused(gone: str, features: Path) -> None:
+    """Fewer steps from other noises do not stand for it."""
+    for path in (features / "teacher").glob(gone):
         path.unlink()
-    with pytest.raises(UserError, match=r"teacher\.cells: none of other noises"):
+    with pytest.raises(UserError, match=r"teacher\.cells: that of most evaluations is not there"):
         make(features)
 
 

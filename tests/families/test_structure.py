@@ -55,6 +55,21 @@ MISFITS: list[tuple[Change, dict[str, Any], str]] = [
         r"^generate painter teacher: 1001 steps are more than the base's 1000 training steps; low",
     ),
     (
+        lambda p: p["transfer"]["painters"]["ddim"]["cells"].append(cell(2000)),
+        {},
+        r"^transfer\.painters\.ddim: 2000 steps are more than the base's 1000 training steps; low",
+    ),
+    (
+        lambda p: p["transfer"]["adapter"].update(sampler="ddim", cells=[cell(4), cell(1001)]),
+        {},
+        r"^transfer\.adapter: 1001 steps are more than the base's 1000 training steps; lower them$",
+    ),
+    (
+        lambda p: p["transfer"]["map"].update(cell=cell(1001)),
+        {},
+        r"^transfer\.map: 1001 steps are more than the base's 1000 training steps; lower them$",
+    ),
+    (
         lambda p: None,
         {"prediction_type": "flow_prediction"},
         r"^base\.model: shapes predicts flow_prediction; only epsilon, sample, v_prediction can",

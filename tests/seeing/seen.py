@@ -10,7 +10,7 @@ import torch
 from lcm_lora.data.shards import write_tar
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
-from lcm_lora.params.score import Score
+from lcm_lora.params.score import Looks, Score
 from lcm_lora.records import write_record
 from lcm_lora.seeing.image_sets import PAINTED, captions_sha256, generated_sets
 from lcm_lora.seeing.network_files import find_networks
@@ -53,12 +53,12 @@ class Looking:
     def __init__(self, folder: Path, judges: Path) -> None:
         self.folder, self.judges = folder, judges
 
-    def job(self, **score: Any) -> Any:
+    def job(self, looks: Looks = None, **score: Any) -> Any:
         from lcm_lora.seeing.features import Job
 
         wanted = Score(**{"networks": {"shapes": {"kind": "shapes"}}} | score)
         hashes = Hashes(self.folder / "hashes.sqlite")
-        networks = find_networks(wanted, hashes, self.judges)
+        networks = find_networks(wanted, hashes, self.judges, looks)
         return Job(wanted, networks, torch.device("cpu"), self.folder / "store", hashes)
 
     def at(self, images: Path, painter: str = "adapter", out: str = "out", **score: Any) -> Path:

@@ -14,11 +14,14 @@ from seen import Looking
 
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.estimates import estimator_of
-from lcm_lora.evaluation.names import metrics_of, selection_metrics
+from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.inventory.networks import look_at_networks
-from lcm_lora.params.score import Score
+from lcm_lora.params.score import Looks, Score
+from lcm_lora.seeing.looking import look
+from lcm_lora.seeing.viewers import Viewers
 from lcm_lora.shapes import places
 from lcm_lora.shapes.looks import render_looks
+from lcm_lora.shapes.looks_judge import LooksJudge, Sight
 from lcm_lora.shapes.scenes import Scene
 
 CPU = torch.device("cpu")
@@ -83,23 +86,22 @@ def test_without_looks_nothing_is_judged_of_them(shipped: Looking, image_sets: A
 
 
 @pytest.mark.parametrize(
-    ("update", "judged"),
+    ("asked", "looks", "judged"),
     [
-        ({}, ["attributes"]),
-        ({"attributes": False}, []),
-        ({"looks": ()}, [*NAMES]),
-        ({"looks": ("ink", "dusk"), "attributes": False}, [*NAMES]),
+        (True, None, ["attributes"]),
+        (False, None, []),
+        (True, (), [*NAMES]),
+        (False, ("ink", "dusk"), [*NAMES]),
     ],
 )
-def test_a_table_holds_what_is_judged(update: dict[str, Any], judged: list[str]) -> None:
-    metrics = metrics_of(score(**update), several_noises=False)
+def test_a_table_holds_what_is_judged(asked: bool, looks: Looks, judged: list[str]) -> None:
+    metrics = metrics_of(score(attributes=asked), several_noises=False, looks=looks)
     found = [metric for metric in metrics if metric.array in NAMES]
     assert [metric.name for metric in found] == judged
     assert all((m.kind, m.unit, m.lower_is_better) == ("mean", "share", False) for m in found)
-    assert selection_metrics(score(**update))[2:] == judged
 
 
-def test_a_candidate_can_be_chosen_by_its_looks(shipped: Looking, scenes: list[Scene]) -> None:
+def test_pictures_can_be_measured_by_their_looks(shipped: Looking, scenes: list[Scene]) -> None:
     networks = shipped.job(looks=("dusk",)).networks
     captions = tuple(scene.caption for scene in scenes)
     for name in NAMES:
@@ -108,8 +110,9 @@ def test_a_candidate_can_be_chosen_by_its_looks(shipped: Looking, scenes: list[S
 
 
 def test_the_first_look_holds_the_judge_of_looks(shipped: Looking) -> None:
-    wanted = score(looks=("ink",))
-    found = look_at_networks(wanted, shipped.job().hashes, shipped.judges).attributes
+    found = look_at_networks(
+        score(), shipped.job().hashes, shipped.judges, looks=("ink",)
+    ).attributes
     assert found is not None
     assert found.files.keys() == {"looks.safetensors"}
 
@@ -127,3 +130,21 @@ def test_a_missing_or_damaged_judge_of_looks_is_one_line(
     with pytest.raises(UserError, match=r"cannot be loaded .*; set looks to null") as error:
         looking.at(image_sets(), looks=("ink",))
     assert "\n" not in str(error.value)
+
+
+def test_a_batch_is_read_once_for_all_that_is_said_of_it(
+    shipped: Looking, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = LooksJudge.read, list[int]()
+
+    def read(self: LooksJudge, pictures: torch.Tensor) -> Sight:
+        calls.append(len(pictures))
+        return real(self, pictures)
+
+    monkeypatch.setattr(LooksJudge, "read", read)
+    viewers = Viewers(shipped.job(looks=("ink",)).networks, CPU)
+    captions = tuple(scene.caption for scene in scenes)
+    views = {name: viewers.judged(captions, name) for name in NAMES}
+    seen = look(list(render_looks(scenes, 32, ("ink",))), views, CPU)
+    assert calls == [len(scenes)]
+    assert np.array_equal(seen["both"], seen["attributes"] * seen["look"])

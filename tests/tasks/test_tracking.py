@@ -31,6 +31,7 @@ from tasks.tracking import (
     flatten,
     log_results,
     score_metrics,
+    transfer_metrics,
 )
 from tasks.training import Training
 
@@ -43,11 +44,11 @@ CELLS = {
 }
 
 
-def metrics_table() -> Table:
+def metrics_table(painted: dict[str, list[tuple[int, int, int]]] = CELLS) -> Table:
     """Return a table with one metric of every cell, and the adapter against champion and solver."""
     cells = [
         {"id": f"{painter}/{cell.name}", "painter": painter, "nfe": cell.nfe, **cell.model_dump()}
-        for painter, places in CELLS.items()
+        for painter, places in painted.items()
         for steps, guidance, seeds in places
         for cell in (Cell(steps=steps, guidance=guidance, seeds=seeds),)
     ]
@@ -89,6 +90,15 @@ def test_metrics_are_one_curve_over_steps_for_each_painter_and_guidance() -> Non
         ("fd_shapes.real/teacher_seeds-1", 50),
     ]
     assert all(re.fullmatch(r"[\w\-. /]+", metric.key) for metric in metrics)
+
+
+def test_elsewhere_each_subject_has_its_curves_and_its_map_stays_in_the_table() -> None:
+    """A map has a cell for each pair of weights, which would bury all else."""
+    table = metrics_table(CELLS | {"mix-50-100": [(4, 1, 0)], "mix-100-100": [(4, 1, 0)]})
+    own = {
+        (f"transfer/ink/{one.key}", one.step, one.value) for one in score_metrics(metrics_table())
+    }
+    assert {(one.key, one.step, one.value) for one in transfer_metrics("ink", table)} == own
 
 
 def test_only_what_is_against_the_champion_is_a_difference_from_it() -> None:

@@ -25,12 +25,13 @@ from lcm_lora.painting.sets import Theme
 from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.params.generate import REAL, TEACHER, Cell, Sampling
 from lcm_lora.params.score import Score
-from lcm_lora.params.transfer import Transfer, claimant
+from lcm_lora.params.transfer import Transfer
 from lcm_lora.pieces import Pieces
 from lcm_lora.seeing.features import Job, features_of_all
 from lcm_lora.seeing.image_sets import ImageSet, generated_sets, real_sets
 from lcm_lora.seeing.network_files import find_networks
 from lcm_lora.stages.inventory import forget
+from lcm_lora.transfer.claimant import claimant
 from lcm_lora.transfer.painters import Painter, painters_of
 from lcm_lora.transfer.painting import paint_subject
 
@@ -250,7 +251,7 @@ def looked_at(place: Place, sets: dict[str, list[ImageSet]]) -> Path:
     networks = find_networks(wanted, place.hashes)
     job = Job(wanted, networks, torch.device("cpu"), place.folder / "features", place.hashes)
     out = place.folder / f"seen-{len(sets)}-{len(sets[REAL][0].captions)}"
-    features_of_all(job, "transfer.style", sets, out)
+    features_of_all(job, "transfer.style", "transfer-features style", sets, out)
     return out
 
 

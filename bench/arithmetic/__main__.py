@@ -132,7 +132,7 @@ def meet(place: Place, asked: Asked) -> None:
     real = real_set(layout.EVALUATION, "real").first(asked.latents)
     given = noisy(shared.loaded, real, place.subject.lcm_config, place.theme.seed)
     style = Weighted(asked.style, sha256(asked.style))
-    meetings = interference(shared, place.subject, style, given)
+    meetings = interference(shared, place.subject, style, given, place.score.level)
     _write(asked.out / "interference.csv", [asdict(each) for each in meetings])
     (asked.out / "interference.svg").write_text(figures.interference(meetings))
 

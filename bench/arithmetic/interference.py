@@ -32,7 +32,6 @@ from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.seeing.image_sets import ImageSet
 
 SHARES = (0.25, 0.5, 0.75, 1.0, 1.25)
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +94,19 @@ def interference(
     acceleration: Subject,
     style: Weighted,
     given: Noisy,
+    level: float,
     shares: tuple[float, ...] = SHARES,
 ) -> list[Meeting]:
-    """Return how two adapters meet at all pairs of weights, at every time step."""
+    """Return how two adapters meet at all pairs of weights, at every time step.
+
+    Args:
+        shared: The base that both are put on.
+        acceleration: With its one adapter.
+        style: The other one.
+        given: What the denoiser is given.
+        level: Of every interval.
+        shares: Weights of either that are paired.
+    """
     (own,) = acceleration.adapters
     pairs = [(a, s) for a in (0.0, *shares) for s in (0.0, *shares)]
     said = {}
@@ -106,7 +115,10 @@ def interference(
         base = shared.worn_by(replace(acceleration, adapters=worn))
         said[a, s] = _said(base, given)
     return [
-        meeting for a, s in pairs if a and s for meeting in _meetings(given.timesteps, (a, s), said)
+        meeting
+        for a, s in pairs
+        if a and s
+        for meeting in _meetings(given.timesteps, (a, s), said, level)
     ]
 
 
@@ -122,7 +134,10 @@ def _said(base: Base, given: Noisy) -> Tensor:
 
 
 def _meetings(
-    timesteps: Sequence[int], pair: tuple[float, float], said: dict[tuple[float, float], Tensor]
+    timesteps: Sequence[int],
+    pair: tuple[float, float],
+    said: dict[tuple[float, float], Tensor],
+    level: float,
 ) -> Iterator[Meeting]:
     a, s = pair
     nothing = said[0.0, 0.0]
@@ -130,11 +145,12 @@ def _meetings(
     left = (both - first - second).norm(dim=-1)
     shares = [left / effect.norm(dim=-1) for effect in (both, second, first)]
     for place, timestep in enumerate(timesteps):
-        yield Meeting(timestep, a, s, *(x for share in shares for x in interval(share[place])))
+        ends = (x for share in shares for x in interval(share[place], level))
+        yield Meeting(timestep, a, s, *ends)
 
 
-def interval(values: Tensor) -> tuple[float, float, float]:
+def interval(values: Tensor, level: float) -> tuple[float, float, float]:
     """Return the mean of values [B], and the ends of its interval."""
     mean, error = values.mean().item(), values.std().item() / len(values) ** 0.5
-    half = half_width(_LEVEL) * error
+    half = half_width(level) * error
     return mean, mean - half, mean + half

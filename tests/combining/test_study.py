@@ -120,7 +120,7 @@ def test_interference_is_what_weights_added_by_hand_give(
     assert given.timesteps == (999, 759, 499, 259)
     given = replace(given, timesteps=given.timesteps[:1], latents=given.latents[:1])
     subject = Subject(shared.found, (files["a"],))
-    meetings = interference(shared, subject, files["s"], given, shares=(0.5, 1.0))
+    meetings = interference(shared, subject, files["s"], given, 0.95, shares=(0.5, 1.0))
     assert [(m.acceleration, m.style) for m in meetings] == [(0.5, 0.5), (0.5, 1), (1, 0.5), (1, 1)]
     base = shapes_base()
     said = {(x, y): by_hand(base, given, (a, x), (s, y)) for x in (0, 1) for y in (0, 0.5)}
@@ -130,7 +130,7 @@ def test_interference_is_what_weights_added_by_hand_give(
     assert met.of_style == pytest.approx(share.mean().item(), rel=2e-3)
     assert met.of_style > 0.01
     swapped = interference(
-        shared, Subject(shared.found, (files["s"],)), files["a"], given, shares=(0.5, 1.0)
+        shared, Subject(shared.found, (files["s"],)), files["a"], given, 0.95, shares=(0.5, 1.0)
     )
     (same,) = [m for m in swapped if (m.acceleration, m.style) == (0.5, 1)]
     assert same.of_acceleration == pytest.approx(met.of_style, rel=2e-3)

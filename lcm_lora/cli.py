@@ -7,7 +7,6 @@ a user can mend ends in one line on stderr and exit code 1.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import signal
@@ -21,7 +20,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError, is_out_of_memory, one_of
+from lcm_lora.errors import UserError, explained, is_out_of_memory, one_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +46,7 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
             except UserError as error:
                 _fail(str(error))
             except OSError as error:
-                _fail(_explained(error))
+                _fail(explained(error))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -246,12 +245,12 @@ def image(
 ) -> None:
     """Paint a prompt: one picture, or several side by side from the same noise."""
     from lcm_lora.showing.image import write_image
-    from lcm_lora.showing.wanted import Wanted
+    from lcm_lora.showing.options import Options
 
     of_whom = (_words_in(subjects), _numbers_in("--steps", steps), guidance, seed)
     worn = (weight, tuple(style or ()), negative)
-    wanted = Wanted(prompt, *of_whom, *worn, picture, strength, mask)
-    lines = write_image(wanted, adapter, out)
+    options = Options(prompt, *of_whom, *worn, picture, strength, mask)
+    lines = write_image(options, adapter, out)
     typer.echo("\n".join([f"{out}: {prompt}", *lines]))
 
 
@@ -386,17 +385,6 @@ _OUT_OF_MEMORY = (
     "the device is too small: lower the stage's batch or raise distill.accumulation, set "
     "distill.gradient_checkpointing, or lower hardware.precision; `lcm-lora doctor` counts"
 )
-
-
-def _explained(error: OSError) -> str:
-    place = error.filename or "a file of this run"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return f"{place}: no space left to write it; free some and run the same command again"
-    if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-        return f"{place}: {error.strerror}; mend its permissions and run the same command again"
-    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
-        return f"{place}: {error.strerror}; move what is there out of the way"
-    return f"{place}: {error.strerror or error}"
 
 
 def _print_finding(about: str, says: str, is_well: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -44,3 +45,15 @@ def some(names: Iterable[object]) -> str:
 def reason(error: Exception) -> str:
     """Return in one line, cut short, what an exception of another library says."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def explained(error: OSError) -> str:
+    """Return in one line what could not be done with a file, and how to mend it."""
+    place = error.filename or "a file of this run"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return f"{place}: no space left to write it; free some and run the same command again"
+    if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
+        return f"{place}: {error.strerror}; mend its permissions and run the same command again"
+    if error.errno in {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}:
+        return f"{place}: {error.strerror}; move what is there out of the way"
+    return f"{place}: {error.strerror or error}"

@@ -175,6 +175,17 @@ def test_several_components_are_a_peft_folder_each(tmp_path: Path) -> None:
     LoraConfig(**config)
 
 
+def test_a_folder_of_peft_may_have_any_name(tmp_path: Path) -> None:
+    """One that is a component's says whose modules are in it."""
+    texts = {m: s for m, s in SHAPES.items() if m.component == "text_encoder"}
+    lora = random_lora(8, texts)
+    folder = written(lora, tmp_path, "peft") / "text_encoder"
+    moved = folder.rename(tmp_path / "text_encoder_lora")
+    assert_equal(read_lora(moved), lora)
+    second = moved.rename(tmp_path / "text_encoder_2")
+    assert {module.component for module in read_lora(second)} == {"text_encoder_2"}
+
+
 @pytest.mark.parametrize("rank_stabilised", [False, True])
 def test_a_folder_that_peft_wrote(rank_stabilised: bool, tmp_path: Path) -> None:
     pipeline = tiny_pipeline("sd1")

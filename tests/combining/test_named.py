@@ -38,3 +38,9 @@ def test_a_file_that_is_there_is_taken_whole(
 def test_what_is_no_number_or_no_file_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"no finite number|names no file"):
         weighted_file(text)
+
+
+@pytest.mark.parametrize("text", ["ink:10.5", "ink:-11", "ink:1e39"])
+def test_a_weight_has_the_range_that_it_has_in_the_parameters(text: str) -> None:
+    with pytest.raises(UserError, match=r"lies outside of -10 to 10"):
+        weighted_file(text)

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lcm_lora.params.base import Base
+    from collections.abc import Iterator
+
+    from lcm_lora.params.file import Params
+    from lcm_lora.params.generate import Painter
+    from lcm_lora.params.transfer import Subject
 
 _QUIET = {
     "DO_NOT_TRACK": "true",
@@ -50,8 +54,18 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
-def stay_offline(base: Base) -> None:
-    """Keep Hugging Face off the network, unless base or autoencoder is named by a hub id."""
-    named = [name for name in (base.model, base.vae) if name is not None]
-    if all(name == "shapes" or Path(name).exists() for name in named):
+def stay_offline(params: Params) -> None:
+    """Keep Hugging Face off the network, unless parameters name something by a hub id."""
+    from lcm_lora.inventory.hub import is_hub_id  # not before `prepare`
+
+    if not any(map(is_hub_id, _named(params))):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _named(params: Params) -> Iterator[str]:
+    """Yield whatever parameters name that may be on the hub: bases, an autoencoder, adapters."""
+    who: tuple[Painter | Subject, ...]
+    who = (*params.generate.painters.values(), *params.transfer.subjects.values())
+    yield from filter(None, (params.base.model, params.base.vae, *(one.base for one in who)))
+    for one in who:
+        yield from one.adapters

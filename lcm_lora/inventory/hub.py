@@ -20,6 +20,12 @@ class OnHub:
     commit: str
 
 
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name can only mean something on the hub, with or without a revision."""
+    identifier, _, _ = name.partition("@")
+    return _ID.fullmatch(identifier) is not None and not Path(name).exists()
+
+
 def find_on_hub(what: str, model: str, revision: str | None, index: str) -> OnHub:
     """Return the commit that a revision of a hub id names now, and the folder of its files.
 

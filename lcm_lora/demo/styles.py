@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.subject import Weighted
 from lcm_lora.params.transfer import Transfer
-from lcm_lora.showing.styles import style_of
+from lcm_lora.showing.styles import style_name, style_of
 
 _LONGEST_NAME = 40
 
@@ -50,11 +49,11 @@ def styles_on_offer(
 
 
 def _of_subjects(transfer: Transfer, base: BaseInventory, hashes: Hashes) -> Iterator[OfferedStyle]:
-    """Yield the subjects' styles, by the last part of where each is."""
+    """Yield the subjects' styles, each by a name of its own."""
     files = dict.fromkeys(file for who in transfer.subjects.values() for file in who.adapters)
     named: Counter[str] = Counter()
     for file in files:
-        name, where = Path(file).name.removesuffix(".safetensors")[:_LONGEST_NAME], "transfer"
+        name, where = style_name(file)[:_LONGEST_NAME], "transfer"
         named[name] += 1
         if named[name] > 1:
             name = f"{name} {named[name]}"

@@ -73,7 +73,8 @@ def paint_over(
         base: The model, with the adapters that it wears.
         prompt: What the picture shows.
         cell: Steps, guidance, set of noises; strength leaves out the first of the steps.
-        seed: Of all noise, which is that of the first picture of a set.
+        seed: Of all noise. The autoencoder draws from it first, where it encodes the picture, so
+            the noise of steps is another than that of pictures from text.
         start: What is painted over.
         eta: Share of fresh noise in each step, where the scheduler takes one.
         after_step: As diffusers calls it after each step.

@@ -1,7 +1,9 @@
 """Paint one picture after another, by whoever is asked for, and keep the models loaded.
 
-What decides a picture is the same as where image sets are painted, so it is the same picture; it
-does not depend on who painted before.
+What decides a picture is the same as where image sets are painted. Of a small base, as it was
+trained or published, it is the same picture to the bit; where adapters are worn beside the base's
+weights it may differ in the last bits, and so in a pixel's last level. It never depends on who
+painted before.
 
 Legend: H x W pixels.
 """
@@ -9,38 +11,21 @@ Legend: H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lcm_lora.inventory.base_files import where_is
+from lcm_lora.painting.studio import SharedBase, Studio
 from lcm_lora.painting.subject import Subject
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.showing.asked import Asked
 from lcm_lora.showing.order import PLAIN, Order, Weights
 
-if TYPE_CHECKING:
-    from lcm_lora.bases import Base
-    from lcm_lora.painting.dressed import Wardrobe
-
 _SMALL = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    base: Base
-    scheduler: dict[str, Any]
-    """The configuration of the base's own, before any painter set another."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Worn:
-    loaded: _Loaded
-    wardrobe: Wardrobe
 
 
 class Easel:
@@ -70,12 +55,12 @@ class Easel:
         """
         self._params, self._hardware, self._size = params, hardware, size
         self._subjects = dict(subjects)
-        self._known = {subject.sha256 for subject in self._subjects.values()}
+        self._known = {_who(subject) for subject in self._subjects.values()}
         self.is_small = all(_bytes_of(s) <= small for s in self._subjects.values())
         """Whether all models can be in memory at once."""
-        self._fused: dict[str, _Loaded] = {}
+        self._own: dict[str, Studio] = {}
         """By who is in the weights."""
-        self._worn: dict[str, _Worn] = {}
+        self._shared: dict[str, SharedBase] = {}
         """By the base; only one of large ones."""
 
     def load(self, weights: Weights = PLAIN) -> None:
@@ -88,10 +73,10 @@ class Easel:
             UserError: A base cannot be loaded, or an adapter does not fit it.
         """
         if self.is_small:
-            for subject in self._subjects.values():
-                self._dressed(subject)
+            for name, subject in self._subjects.items():
+                self._studio(subject).take(self._params.painter(name))
         for name, subject in list(self._subjects.items())[: None if self.is_small else 1]:
-            self._wearing(weights.on(name, subject))
+            self._beside(weights.on(name, subject)).take(self._params.painter(name))
 
     def paint(
         self, asked: Asked, order: Order, is_given_up: Callable[[], bool] = lambda: False
@@ -108,50 +93,39 @@ class Easel:
                 finite.
         """
         from lcm_lora.painting.paint import paint
-        from lcm_lora.painting.schedulers import scheduler_of
         from lcm_lora.painting.ways import paint_over
 
         painter, subject = self._params.painter(asked.painter), self._subjects[asked.painter]
-        loaded = self._dressed(order.weights.on(asked.painter, subject))
-        pipeline = loaded.base.pipeline
-        pipeline.scheduler = scheduler_of(painter.sampler, loaded.scheduler, subject.lcm_config)
+        base = self._studio(order.weights.on(asked.painter, subject)).take(painter)
         how = (painter.eta, _leaving_off(is_given_up), order.negative)
         if order.start is not None:
             prompt, seed, start = order.prompt, order.seed, order.start
-            return paint_over(loaded.base, prompt, asked.cell, seed, start, *how)
+            return paint_over(base, prompt, asked.cell, seed, start, *how)
         what = ([order.prompt], asked.cell, self._size, order.seed)
-        (picture,) = paint(loaded.base, *what, 0, *how)
+        (picture,) = paint(base, *what, 0, *how)
         return np.asarray(picture)
 
-    def _dressed(self, subject: Subject) -> _Loaded:
-        if not self.is_small or subject.sha256 not in self._known:
-            return self._wearing(subject)
-        if subject.sha256 not in self._fused:
-            from lcm_lora.painting.dressed import fuse
+    def _studio(self, subject: Subject) -> Studio:
+        who = _who(subject)
+        if not self.is_small or who not in self._known:
+            return self._beside(subject)
+        if who not in self._own:
+            self._own[who] = Studio(subject, self._hardware)
+        return self._own[who]
 
-            loaded = self._load(subject)
-            fuse(loaded.base, subject)
-            self._fused[subject.sha256] = loaded
-        return self._fused[subject.sha256]
-
-    def _wearing(self, subject: Subject) -> _Loaded:
-        """Return the base that wears adapters, with those of `subject` and no others."""
-        from lcm_lora.painting.dressed import Wardrobe
-
+    def _beside(self, subject: Subject) -> Studio:
+        """Return a subject whose adapters lie beside the weights of a base that others share."""
         base = subject.base.sha256
-        if base not in self._worn:
+        if base not in self._shared:
             if not self.is_small:
-                self._worn.clear()  # two may not fit into memory
-            loaded = self._load(subject)
-            self._worn[base] = _Worn(loaded, Wardrobe(loaded.base))
-        self._worn[base].wardrobe.wear(subject)
-        return self._worn[base].loaded
+                self._shared.clear()  # two may not fit into memory
+            self._shared[base] = SharedBase(subject.base, self._hardware)
+        return Studio(subject, self._hardware, self._shared[base])
 
-    def _load(self, subject: Subject) -> _Loaded:
-        from lcm_lora.bases import load_base
 
-        base = load_base(subject.base, self._hardware)
-        return _Loaded(base, dict(base.pipeline.scheduler.config))
+def _who(subject: Subject) -> str:
+    """Return what decides all that a subject paints: its weights, and its LCM schedule."""
+    return f"{subject.sha256} {subject.lcm_config}"
 
 
 def _leaving_off(is_given_up: Callable[[], bool]) -> Callable[..., dict[str, Any]]:

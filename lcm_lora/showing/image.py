@@ -12,6 +12,7 @@ from PIL import Image
 
 from lcm_lora import layout
 from lcm_lora.champion_record import read_champion
+from lcm_lora.combining.named import weighted_file
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.hashes import Hashes
@@ -25,21 +26,21 @@ from lcm_lora.progress import progress
 from lcm_lora.showing.asked import Asked, asked_of, subjects_of
 from lcm_lora.showing.cost import cost_of
 from lcm_lora.showing.easel import Easel
+from lcm_lora.showing.options import Options, check_asked, check_goes_together
 from lcm_lora.showing.order import Order, Weights
 from lcm_lora.showing.sheet import sheet
 from lcm_lora.showing.starts import how_it_is_cut, opened, start_of
-from lcm_lora.showing.styles import styles_of
-from lcm_lora.showing.wanted import Wanted, check_asked, check_goes_together
+from lcm_lora.showing.styles import style_name, styles_of
 from lcm_lora.stages.generate import PLACES
 
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
-def write_image(wanted: Wanted, adapter: Path, out: Path) -> list[str]:
+def write_image(options: Options, adapter: Path, out: Path) -> list[str]:
     """Paint what is wanted with the project in the working folder, and write it to `out`.
 
     Args:
-        wanted: What.
+        options: What is asked for.
         adapter: Folder of the new adapter.
         out: Picture to write; one picture stays plain, several are a sheet with captions.
 
@@ -52,52 +53,66 @@ def write_image(wanted: Wanted, adapter: Path, out: Path) -> list[str]:
     """
     kind = _kind(out)
     _check_place(out)
-    check_goes_together(wanted)
+    check_goes_together(options)
     params = load_section(layout.PARAMS, Generate)
     hardware = load_section(layout.PARAMS, Hardware)
     size = load_section(layout.PARAMS, Prepare).resolution
     places = replace(PLACES, adapter=adapter)
-    start, notes = _start(wanted, size)
+    start, notes = _start(options, size)
     with Hashes(layout.HASHES) as hashes:
-        subjects = subjects_of(wanted.painters, params, places, hashes)
-        subjects = _weighted(wanted, subjects, hashes)
-    asked = asked_of(wanted.painters, wanted.steps, params, subjects, wanted.guidance)
-    check_asked(wanted, asked, start)
+        subjects = subjects_of(options.painters, params, places, hashes)
+        subjects = _weighted(options, subjects, hashes)
+    asked = asked_of(options.painters, options.steps, params, subjects, options.guidance)
+    check_asked(options, asked, start)
     easel, pictures = Easel(params, hardware, size, subjects), []
-    order = Order(wanted.prompt, wanted.seed, wanted.negative, start)
+    order = Order(options.prompt, options.seed, options.negative, start)
     with progress("image", len(asked), "pictures") as advance:
         for one in asked:
             pictures.append(Image.fromarray(easel.paint(one, order)))
             advance(1, one.painter)
-    which = _versions(wanted.painters, places)
-    picture = pictures[0] if len(pictures) == 1 else sheet(wanted.prompt, asked, pictures, which)
+    picture = pictures[0]
+    if len(pictures) > 1:
+        more = (_versions(options.painters, places), start, ", ".join(_told(options, start)))
+        picture = sheet(options.prompt, asked, pictures, *more)
     write_bytes(out, _encoded(picture, kind))
-    return [*notes, *(cost_of(one, start) for one in asked), *_unled(wanted, asked)]
+    return [*notes, *(cost_of(one, start) for one in asked), *_unled(options, asked)]
 
 
-def _start(wanted: Wanted, size: int) -> tuple[Start | None, list[str]]:
+def _start(options: Options, size: int) -> tuple[Start | None, list[str]]:
     """Return what is painted over, and what a person should know of it."""
-    if wanted.picture is None:
+    if options.picture is None:
         return None, []
-    whole = opened("--picture", wanted.picture)
+    whole = opened("--picture", options.picture)
     cut = how_it_is_cut(whole.size, size)
-    notes = [f"{wanted.picture}: {cut}"] if cut else []
-    return start_of(whole, wanted.mask, wanted.strength, size), notes
+    notes = [f"{options.picture}: {cut}"] if cut else []
+    return start_of(whole, options.mask, options.strength, size), notes
 
 
 def _weighted(
-    wanted: Wanted, subjects: Mapping[str, Subject], hashes: Hashes
+    options: Options, subjects: Mapping[str, Subject], hashes: Hashes
 ) -> dict[str, Subject]:
-    """Return the painters with the styles and the weight that are wanted."""
+    """Return the painters with the styles and the weight that are options."""
     bases = [subject.base for subject in subjects.values()]
-    weights = Weights(wanted.weight, styles_of(wanted.styles, bases[0], hashes) if bases else ())
+    weights = Weights(options.weight, styles_of(options.styles, bases[0], hashes) if bases else ())
     return {name: weights.on(name, subject) for name, subject in subjects.items()}
 
 
-def _unled(wanted: Wanted, asked: Sequence[Asked]) -> Iterator[str]:
+def _told(options: Options, start: Start | None) -> Iterator[str]:
+    """Say what all painters were told besides the prompt."""
+    if start is not None:
+        yield f"strength {start.strength:g}"
+    if options.weight != 1:
+        yield f"acceleration {options.weight:g}"
+    for file, weight in map(weighted_file, options.styles):
+        yield f"{style_name(str(file))} {weight:g}"
+    if options.negative is not None:
+        yield f"negative {options.negative}"
+
+
+def _unled(options: Options, asked: Sequence[Asked]) -> Iterator[str]:
     """Say who heeds no negative prompt."""
     names = dict.fromkeys(one.painter for one in asked if one.cell.guidance <= 1)
-    if wanted.negative is not None and names:
+    if options.negative is not None and names:
         yield f"{', '.join(names)}: --negative acts above guidance 1 alone, so not here"
 
 

@@ -8,8 +8,10 @@ from itertools import groupby
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lcm_lora.painting.start import Start
 from lcm_lora.report.style import COLOURS, INK, PAPER, TINY, how_title, painter_title
 from lcm_lora.showing.asked import Asked
+from lcm_lora.showing.cost import evaluations_of
 
 _OTHERS = "#009e73"
 _ENLARGED = 192
@@ -20,6 +22,8 @@ def sheet(
     asked: Sequence[Asked],
     pictures: Sequence[Image.Image],
     which: Mapping[str, str] | None = None,
+    start: Start | None = None,
+    told: str = "",
 ) -> Image.Image:
     """Draw the pictures with who painted each, and how.
 
@@ -28,6 +32,8 @@ def sheet(
         asked: Who painted, a painter's pictures side by side.
         pictures: One of each, all of one size.
         which: More about a painter, such as the champion's version, by its name.
+        start: What all painted over, which decides how many network evaluations each took.
+        told: What else all were told, such as styles and their weights; it is below the prompt.
     """
     large = [_enlarged(picture) for picture in pictures]
     pairs = list(zip(asked, large, strict=True))
@@ -36,8 +42,8 @@ def sheet(
     gap, line = text // 2, round(1.5 * text)
     width = max(max(map(len, rows)), 2) * (side + gap) + gap
     letters = max(12, int((width - 2 * gap) / (0.58 * text)))
-    heading = textwrap.wrap(prompt, letters)[:4]
-    head, row_height = 2 * gap + line * len(heading), 3 * line + side
+    heading = textwrap.wrap(prompt, letters)[:4] + textwrap.wrap(told, letters)[:4]
+    head, row_height = 2 * gap + line * len(heading), 4 * line + side
     drawn = Image.new("RGB", (width, head + len(rows) * row_height + gap), PAPER)
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(text)
     for i, words in enumerate(heading):
@@ -52,7 +58,9 @@ def sheet(
         for j, (one, picture) in enumerate(row):
             left = gap + j * (side + gap)
             draw.text((left, top + 2 * line), how_title(one.cell), INK, font, anchor="ls")
-            drawn.paste(picture, (left, top + 2 * line + gap))
+            cost = evaluations_of(one, start)
+            draw.text((left, top + 3 * line), cost, INK, font, anchor="ls")
+            drawn.paste(picture, (left, top + 3 * line + gap))
     return drawn
 
 

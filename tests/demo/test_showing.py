@@ -16,15 +16,17 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting.paint import paint
+from lcm_lora.painting.start import Start
 from lcm_lora.painting.studio import Studio
 from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.params.generate import Cell, Generate
 from lcm_lora.showing.asked import Asked, asked_of, most_steps, subjects_of
 from lcm_lora.showing.easel import Easel
 from lcm_lora.showing.image import write_image
+from lcm_lora.showing.options import Options
 from lcm_lora.showing.order import Order, Weights
 from lcm_lora.showing.sheet import sheet
-from lcm_lora.showing.wanted import Wanted
+from lcm_lora.showing.styles import style_name
 from lcm_lora.stages.generate import PLACES
 
 PROMPT = "a large blue cross on a white background"
@@ -102,7 +104,7 @@ def test_what_is_given_up_before_it_begins_ends_after_a_step(
     params: Generate, subjects: Subjects, easel: Easel
 ) -> None:
     one, took = Asked("dpmpp", Cell(steps=9, guidance=1.0)), []
-    unet = easel._fused[subjects["dpmpp"].sha256].base.unet
+    unet = easel._studio(subjects["dpmpp"]).take(params.painter("dpmpp")).unet
     hook = unet.register_forward_pre_hook(lambda *_: took.append(1))
     whole = easel.paint(one, ORDER)
     assert len(took) == 9
@@ -125,7 +127,7 @@ def test_weights_change_in_no_time_and_nothing_else_does(
 ) -> None:
     """Pictures depend on weights alone, whatever they were before, and no network loads again."""
     easel.load(worn(project, 1.0, 1.0, 1.0))
-    loaded = {id(one.loaded.base.unet) for one in easel._worn.values()}
+    loaded = {id(one.loaded.unet) for one in easel._shared.values()}
     mixes = [(1, 0, 0), (1, 0.5, 0), (0.5, 0, 0), (1, 0.5, 1), (0, 1, 0), (0, 0, 0)]
     asked = [Asked(name, Cell(steps=2, guidance=1.0)) for name in ("adapter", "dpmpp")]
     orders = [
@@ -136,7 +138,7 @@ def test_weights_change_in_no_time_and_nothing_else_does(
     )
     for one, picture in forwards.items():
         np.testing.assert_array_equal(backwards[one], picture)
-    assert loaded == {id(one.loaded.base.unet) for one in easel._worn.values()}
+    assert loaded == {id(one.loaded.unet) for one in easel._shared.values()}
     pictures = [[forwards[one].tobytes() for one in orders if one[0] is who] for who in asked]
     assert len(set(pictures[0])) == len(mixes)
     # The solver has no acceleration: its weight changes nothing.
@@ -156,7 +158,7 @@ def test_one_large_base_wears_the_adapters_in_turn(
         one = Asked(name, Cell(steps=2, guidance=1.0))
         difference = large.paint(one, ORDER).astype(int) - easel.paint(one, ORDER)
         assert np.abs(difference).max() <= 1, "the same but for rounding"
-    assert not large._fused
+    assert not large._own
 
 
 def test_a_sheet_holds_the_pictures_themselves() -> None:
@@ -188,33 +190,59 @@ def test_a_sheet_names_the_champions_version() -> None:
     assert all(len(changed) < 32 and changed[0] > len(plain) // 2 for changed in rows)
 
 
-def wanted(*painters: str, steps: tuple[int, ...] = (4,)) -> Wanted:
-    return Wanted(PROMPT, painters, steps, None, 3)
+def test_a_sheet_says_what_all_were_told_and_what_it_took() -> None:
+    asked = [Asked("adapter", Cell(steps=steps, guidance=1.0)) for steps in (2, 4)]
+    red = Image.new("RGB", (32, 32), "red")
+    plain, told = (sheet("a", asked, [red] * 2, {}, None, words) for words in ("", "ink 0.8"))
+    assert told.height > plain.height
+    over = sheet("a", asked, [red] * 2, {}, Start(red, 0.5))
+    rows = np.flatnonzero((np.asarray(plain) != np.asarray(over)).any((1, 2)))
+    assert 0 < len(rows) < 32, "a line, of 1 and 2 evaluations in place of 2 and 4"
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("models:/lcm-lora-shapes-modules@style-ink", "ink"),
+        ("models:/lcm-lora-shapes-modules/3", "lcm-lora-shapes-modules 3"),
+        ("styles/ink.safetensors", "ink"),
+        ("styles/ink/pytorch_lora_weights.safetensors", "ink"),
+        ("styles/ink", "ink"),
+        ("team/ink@v1", "ink"),
+        ("shapes-ink", "shapes-ink"),
+    ],
+)
+def test_a_style_is_called_as_people_would(name: str, called: str) -> None:
+    assert style_name(name) == called
+
+
+def options(*painters: str, steps: tuple[int, ...] = (4,)) -> Options:
+    return Options(PROMPT, painters, steps, None, 3)
 
 
 def test_one_picture_is_plain_and_several_are_a_sheet(there: Path, tmp_path: Path) -> None:
-    write_image(wanted("adapter", steps=(1,)), PLACES.adapter, tmp_path / "one.png")
+    write_image(options("adapter", steps=(1,)), PLACES.adapter, tmp_path / "one.png")
     assert Image.open(tmp_path / "one.png").size == (32, 32)
-    both = wanted("adapter", "champion", steps=(1, 2))
+    both = options("adapter", "champion", steps=(1, 2))
     write_image(both, PLACES.adapter, tmp_path / "a.webp")
     assert min(Image.open(tmp_path / "a.webp").size) > 2 * 192
-    write_image(wanted("adapter", steps=(1,)), there / "data/champion/adapter", tmp_path / "b.png")
+    write_image(options("adapter", steps=(1,)), there / "data/champion/adapter", tmp_path / "b.png")
     assert (tmp_path / "b.png").read_bytes() != (tmp_path / "one.png").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("asked", "out", "words"),
     [
-        (wanted("adapter"), "a.gif", r"a.gif: cannot write .* name it .png"),
-        (wanted("adapter"), "new/a.png", r"new/a.png: there is no folder .*new; make it"),
-        (wanted("me"), "a.png", "me: not known here"),
-        (wanted(), "a.png", "--subjects: nobody is named"),
-        (wanted("adapter", steps=(99,)), "a.png", "ask for 1 to 50"),
-        (wanted("adapter", "ddim", "dpmpp", steps=tuple(range(1, 40))), "a.png", "117 pictures"),
+        (options("adapter"), "a.gif", r"a.gif: cannot write .* name it .png"),
+        (options("adapter"), "new/a.png", r"new/a.png: there is no folder .*new; make it"),
+        (options("me"), "a.png", "me: not known here"),
+        (options(), "a.png", "--subjects: nobody is named"),
+        (options("adapter", steps=(99,)), "a.png", "ask for 1 to 50"),
+        (options("adapter", "ddim", "dpmpp", steps=tuple(range(1, 40))), "a.png", "117 pictures"),
     ],
 )
 def test_what_cannot_be_painted_is_said_first(
-    there: Path, tmp_path: Path, asked: Wanted, out: str, words: str
+    there: Path, tmp_path: Path, asked: Options, out: str, words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         write_image(asked, PLACES.adapter, tmp_path / out)

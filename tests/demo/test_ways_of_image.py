@@ -25,13 +25,13 @@ from lcm_lora.params.generate import Cell
 from lcm_lora.showing.asked import Asked
 from lcm_lora.showing.easel import Easel
 from lcm_lora.showing.image import write_image
+from lcm_lora.showing.options import Options
 from lcm_lora.showing.order import Order, Weights
-from lcm_lora.showing.wanted import Wanted
 from lcm_lora.stages.generate import PLACES
 
 GUIDE = Path(__file__).parents[2] / "docs" / "ways.md"
 PROMPT = "a large blue cross on a white background"
-WANTED = Wanted(PROMPT, ("adapter",), (4,), None, 3)
+WANTED = Options(PROMPT, ("adapter",), (4,), None, 3)
 
 
 def draw(path: Path, width: int, height: int, **look: Any) -> Path:
@@ -48,9 +48,9 @@ def draw_mask(path: Path, width: int, height: int, left: int) -> Path:
     return path
 
 
-def written(wanted: Wanted, folder: Path) -> tuple[NDArray[np.uint8], list[str]]:
+def written(options: Options, folder: Path) -> tuple[NDArray[np.uint8], list[str]]:
     out = folder / "out.png"
-    lines = write_image(wanted, PLACES.adapter, out)
+    lines = write_image(options, PLACES.adapter, out)
     return np.asarray(Image.open(out)), lines
 
 
@@ -210,9 +210,6 @@ def test_the_guide_is_true(there: Path, tmp_path: Path, monkeypatch: pytest.Monk
     """Its commands run as they are written, in their order, and say what it says they say."""
     for name in ("artifacts", "data", "params.yaml"):
         (tmp_path / name).symlink_to(there / name)
-    style = tmp_path / "lcm_lora/shapes/weights/styles/ink.safetensors"
-    style.parent.mkdir(parents=True)
-    style.symlink_to(there / STYLE)
     monkeypatch.chdir(tmp_path)
     ran, heard = 0, ""
     for language, block in re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(), re.DOTALL):

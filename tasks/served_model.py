@@ -34,6 +34,7 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from huggingface_hub import snapshot_download
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
@@ -47,6 +48,9 @@ _PLACES = {"base": "LCM_LORA_BASE", "vae": "LCM_LORA_VAE"}
 _ALLOWED = "LCM_LORA_STYLES"
 """The same of styles: JSON, where each lies by its name."""
 _STYLE_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_PEFT_WEIGHTS = "adapter_model.safetensors"
+_DOWN = re.compile(r"(lora_A(\.[\w-]+)?|[._]down)\.weight$")
+"""The first factor of a module, which PEFT makes up where a style has none."""
 _ACCELERATION = "acceleration"
 _LARGEST_WEIGHT = 2.0
 """Of an adapter, in size; what is beyond it paints noise."""
@@ -150,18 +154,22 @@ def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
     if not 1 <= steps <= _MOST_STEPS:
         raise RefusedError(f"num_inference_steps is {steps}; this model samples in 1 to 8 steps")
     guidance = _number("guidance_scale", asked.get("guidance_scale", 1.0), 0, _LARGEST_GUIDANCE)
-    negative = str(asked.get("negative_prompt", "")).strip() or None
-    if negative and guidance <= 1:
-        raise RefusedError(
-            f"negative_prompt acts only where guidance_scale is above 1, and that is {guidance:g};"
-            " raise it, to 1.5 say, or leave the negative prompt out"
-        )
+    negative = _negative(str(asked.get("negative_prompt", "")).strip(), guidance)
     acceleration = _weight(_ACCELERATION, asked.get(_ACCELERATION, 1.0))
     chosen = _chosen(str(asked.get("styles", "")), styles)
     # In the order of the configuration, so that a mix is the same however it is written.
     weights = {_adapter_name(name): chosen[name] for name in styles if chosen.get(name)}
     seed = int(asked.get("seed", 0))
     return _Wish(steps, seed, guidance, negative, {_ACCELERATION: acceleration} | weights)
+
+
+def _negative(prompt: str, guidance: float) -> str | None:
+    if prompt and guidance <= 1:
+        raise RefusedError(
+            f"negative_prompt acts only where guidance_scale is above 1, and that is {guidance:g};"
+            " raise it, to 1.5 say, or leave the negative prompt out"
+        )
+    return prompt or None
 
 
 def _chosen(text: str, styles: list[str]) -> dict[str, float]:
@@ -239,7 +247,7 @@ def compute_in(unet: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 class _Style(NamedTuple):
-    """A style's file, and how many numbers it holds."""
+    """A style's file, and how many numbers of it act."""
 
     file: Path
     size: int
@@ -250,7 +258,7 @@ def _styles(config: Mapping[str, Any], folder: Path) -> dict[str, _Style]:
 
     Raises:
         FileNotFoundError: One is not there.
-        ValueError: One is pickled, damaged or no LoRA.
+        ValueError: One is pickled, damaged, no LoRA, or such that diffusers reads it otherwise.
     """
     found = {}
     for name, place in _allowed_styles(config).items():
@@ -286,28 +294,39 @@ def _style_file(where: str, place: str, folder: Path) -> Path:
     """Return the file of a style; one of the registry is fetched to `folder`."""
     if place.startswith("models:/"):
         return _from_registry(where, place, folder)
-    file = Path(place) / _WEIGHTS if Path(place).is_dir() else Path(place)
-    if not file.is_file():
-        raise FileNotFoundError(f"{where}: {place}: no such file; name where it lies")
-    return file
+    path = Path(place)
+    if not path.exists():
+        raise FileNotFoundError(f"{where}: {place}: no such file or folder; name where it lies")
+    return _file_in(where, path) if path.is_dir() else path
+
+
+def _file_in(where: str, folder: Path) -> Path:
+    """Return the one file of a folder that is meant."""
+    if (folder / _WEIGHTS).is_file():
+        return folder / _WEIGHTS
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{where}: {folder}: holds {len(found)} safetensors files and no {_WEIGHTS}; name the "
+            "file"
+        )
+    return found[0]
 
 
 def _from_registry(where: str, place: str, folder: Path) -> Path:
     """Return the weights of `models:/NAME@ALIAS` or `models:/NAME/VERSION`, fetched and checked."""
-    client, model = mlflow.MlflowClient(), place.removeprefix("models:/")
     try:
-        name, at, alias = model.partition("@")
-        if at:
-            version = client.get_model_version_by_alias(name, alias)
-        else:
-            name, _, number = model.partition("/")
-            version = client.get_model_version(name, number)
-        source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
-        folder.mkdir()
+        version = _version(place.removeprefix("models:/"))
+    except Exception as error:  # whatever the registry raises
+        raise FileNotFoundError(f"{where}: {place}: not to be had ({_short(error)})") from None
+    if version.tags.get("kind") != "style":
+        raise ValueError(f"{where}: {place}: is no style; publish one, or name another")
+    source = f"models:/{version.name}/{version.version}/{_WEIGHTS}"
+    folder.mkdir()
+    try:
         file = Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
-    except Exception as error:  # whatever the registry, or the store of artifacts, raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise FileNotFoundError(f"{where}: {place}: not to be had ({reason})") from None
+    except Exception as error:  # whatever the store of artifacts raises
+        raise FileNotFoundError(f"{where}: {place}: not to be had ({_short(error)})") from None
     if _sha256(file) != version.tags.get("sha256"):
         raise ValueError(
             f"{where}: {place}: not as it was published; delete that version, publish again"
@@ -315,21 +334,66 @@ def _from_registry(where: str, place: str, folder: Path) -> Path:
     return file
 
 
+def _version(model: str) -> ModelVersion:
+    """Return the version that `NAME@ALIAS` or `NAME/VERSION` means now."""
+    client, (name, at, alias) = mlflow.MlflowClient(), model.partition("@")
+    if at:
+        return client.get_model_version_by_alias(name, alias)
+    name, _, number = model.partition("/")
+    return client.get_model_version(name, number)
+
+
 def _size_of_style(where: str, file: Path) -> int:
-    """Return how many numbers a style's file holds, after looking at each."""
-    if file.suffix != ".safetensors":
-        raise ValueError(f"{where}: only safetensors are read, pickles never; convert it")
-    try:
-        tensors = load_file(str(file))
-    except Exception as error:  # safetensors has several kinds
-        raise ValueError(f"{where}: no safetensors file ({type(error).__name__})") from None
+    """Return how many numbers of a style's file act, after looking at each."""
+    tensors = _tensors_of_style(where, file)
     parts = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
     if not any("lora" in key for key in parts):
         raise ValueError(f"{where}: holds no LoRA; name the file of one")
     for key, value in tensors.items():
         if not torch.isfinite(value).all():
             raise ValueError(f"{where}: {key} holds NaN or infinity; fetch it again")
-    return sum(value.numel() for value in parts.values())
+    if _has_several_alphas(tensors):
+        raise ValueError(
+            f"{where}: alphas differ by module, and diffusers would take one for all; "
+            f"`lcm-lora combine OUT {file.name}` mends it"
+        )
+    return _acting(parts)
+
+
+def _tensors_of_style(where: str, file: Path) -> dict[str, torch.Tensor]:
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{where}: only safetensors are read, pickles never; convert it")
+    if file.name == _PEFT_WEIGHTS:
+        raise ValueError(
+            f"{where}: is PEFT's, which pipelines do not load; convert it by `lcm-lora combine`"
+        )
+    try:
+        return load_file(str(file))
+    except Exception as error:  # safetensors has several kinds
+        raise ValueError(f"{where}: no safetensors file ({type(error).__name__})") from None
+
+
+def _has_several_alphas(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether alphas differ within a network; a module that has none has its rank."""
+    found: dict[str, set[tuple[float, ...]]] = {}
+    for key, down in tensors.items():
+        module, is_down, _ = key.partition(".lora_down.weight")
+        if is_down:
+            alpha = tensors.get(f"{module}.alpha", torch.tensor(down.shape[0]))
+            network = module.removeprefix("lora_").partition("_")[0]
+            found.setdefault(network, set()).add(tuple(alpha.flatten().tolist()))
+    has_any = any(key.endswith(".alpha") for key in tensors)
+    return has_any and any(len(alphas) > 1 for alphas in found.values())
+
+
+def _acting(parts: Mapping[str, torch.Tensor]) -> int:
+    """Return how many numbers there are, first factors and what is zero aside.
+
+    PEFT wraps more modules than a file names, and what it makes up for those does nothing.
+    """
+    return sum(
+        value.numel() for key, value in parts.items() if not _DOWN.search(key) and value.any()
+    )
 
 
 def _put_on(pipeline: Any, name: str, style: _Style, family: str) -> None:
@@ -346,27 +410,28 @@ def _put_on(pipeline: Any, name: str, style: _Style, family: str) -> None:
             use_safetensors=True,
         )
         landed = _size_on(pipeline, _adapter_name(name))
+        misfit = f"{landed} of {style.size} numbers have a place in it"
     except Exception as error:  # of keys, shapes, formats: no end to what loaders raise
-        landed, reason = 0, " ".join(f"{type(error).__name__}: {error}".split())[:160]
-    else:
-        reason = f"{landed} of {style.size} numbers have a place in it"
+        landed, misfit = -1, _short(error)
     if landed != style.size:
         raise ValueError(
-            f"style {name}: {style.file.name} does not fit {family} ({reason}); name a style for "
+            f"style {name}: {style.file.name} does not fit {family} ({misfit}); name a style for "
             f"{family}"
         )
 
 
 def _size_on(pipeline: Any, adapter: str) -> int:
-    """Return how many numbers of an adapter the pipeline's networks hold."""
+    """Return how many numbers of an adapter act in the pipeline's networks."""
     networks = (getattr(pipeline, part, None) for part in pipeline._lora_loadable_modules)
     return sum(
-        value.numel()
+        _acting({key: value for key, value in network.named_parameters() if f".{adapter}." in key})
         for network in networks
         if network is not None
-        for key, value in network.named_parameters()
-        if f".{adapter}." in key
     )
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dtype) -> Any:
@@ -377,23 +442,28 @@ def _pipeline(context: PythonModelContext, base: dict[str, Any], dtype: torch.dt
     files = {name: sha for name, sha in base["files"].items() if not name.startswith(skipped)}
     path = _found(context, "base", base["model"], base["revision"], files)
     config = context.artifacts.get("config")
-    own = {}
-    if other_vae:
-        names = [name for name in base["files"] if name.startswith("vae/")]
-        files_of_vae = {name.removeprefix("vae/"): base["files"][name] for name in names}
-        # A hub id may have named its revision, as in `owner/name@revision`.
-        name = base["vae"].partition("@")[0] if base["vae_revision"] else base["vae"]
-        vae = _found(context, "vae", name, base["vae_revision"], files_of_vae)
-        own["vae"] = _autoencoder(vae, list(files_of_vae), config or str(path))
+    own = {"vae": _other_vae(context, base, config or str(path))} if other_vae else {}
     is_xl = base["family"] in ("sdxl", "ssd1b")
-    if path.is_file():
-        if config is None:
-            raise FileNotFoundError(
-                f"base {path}: is a single file, and this version carries no configuration for it;"
-                " register the adapter again where its base is"
-            )
-        return _of_file(path, config, is_xl, dtype, own)
-    return _of_folder(path, files, is_xl, dtype, own)
+    if path.is_dir():
+        return _of_folder(path, files, is_xl, dtype, own)
+    if config is None:
+        raise FileNotFoundError(
+            f"base {path}: is a single file, and this version carries no configuration for it;"
+            " register the adapter again where its base is"
+        )
+    return _of_file(path, config, is_xl, dtype, own)
+
+
+def _other_vae(context: PythonModelContext, base: dict[str, Any], config: str) -> Any:
+    files = {
+        name.removeprefix("vae/"): sha
+        for name, sha in base["files"].items()
+        if name.startswith("vae/")
+    }
+    # A hub id may have named its revision, as in `owner/name@revision`.
+    name = base["vae"].partition("@")[0] if base["vae_revision"] else base["vae"]
+    path = _found(context, "vae", name, base["vae_revision"], files)
+    return _autoencoder(path, list(files), config)
 
 
 def _of_folder(

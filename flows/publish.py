@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, explained
 from lcm_lora.params.file import Params, load_params
-from tasks import modules, tracking
-from tasks.modules import Published
+from lcm_lora.shapes import places
+from tasks import publishing, tracking
+from tasks.publishing import Published
 from tasks.tracking import Tracker
 
 
@@ -27,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         params = load_params(root / layout.PARAMS)
         tracker = tracking.connect(root, params.registry.experiment)
         published = publish(tracker, params, asked.kind, asked.name, asked.what)
-    except UserError as error:
-        complain(f"error: {error}", markup=False)
+    except (UserError, OSError) as error:
+        said = explained(error) if isinstance(error, OSError) else error
+        complain(f"error: {said}", markup=False)
         return 1
     known = "published" if published.is_new else "published before, the same content"
     say(f"{published}, {known}; parameters name it {published.name}", markup=False)
@@ -36,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def publish(tracker: Tracker, params: Params, kind: str, name: str, what: str) -> Published:
-    """Publish a style's file, or the base that a fine-tune is.
+    """Publish a style's file, or `shapes-ink`; or the base that a fine-tune is.
 
     Raises:
         UserError: It cannot be what it is said to be, or the registry does not take it.
     """
     if kind == "style":
-        return modules.publish_style(tracker, params, name, Path(what))
-    return modules.publish_finetune(tracker, params, name, what)
+        return publishing.publish_style(tracker, params, name, places.STYLES.get(what, Path(what)))
+    return publishing.publish_finetune(tracker, params, name, what)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="style|finetune")
     helps = {
-        "style": ("FILE", "the LoRA's file"),
-        "finetune": ("BASE", "a diffusers folder, a single file or a hub id"),
+        "style": ("FILE", "the LoRA's file, or shapes-ink"),
+        "finetune": ("BASE", "a diffusers folder, a single file, a hub id, or shapes-dusk"),
     }
     for kind, (metavar, words) in helps.items():
         own = kinds.add_parser(kind)

@@ -57,7 +57,7 @@ def retrain() -> State[Any]:
     try:
         params = load_params(root / layout.PARAMS)
         check_params(params)
-        environment.stay_offline(params.base)
+        environment.stay_offline(params)
         with workspace.alone(root):
             stages = _stages(root, params)
             tracker = tracking.connect(root, params.registry.experiment)

@@ -44,7 +44,7 @@ def transfer() -> State[Any]:
         if not params.transfer.subjects:
             console.print(_NOTHING, soft_wrap=True)
             return Completed(message=_NOTHING)
-        environment.stay_offline(params.base)
+        environment.stay_offline(params)
         with workspace.alone(root):
             tracker = tracking.connect(root, params.registry.experiment)
             bringing.bring(tracker, params)

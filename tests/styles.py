@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from tiny_bases import tiny_pipeline
 
 from lcm_lora.adapter import published
@@ -18,6 +21,7 @@ _TARGETS = {
     "unet": ["to_k", "to_v"],
     "te": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
 }
+_PARTS = ("lora_down.weight", "alpha", "dora_scale")
 
 
 def write_style(path: Path, family: FamilyName, seed: int, texts: bool = False) -> Path:
@@ -34,6 +38,44 @@ def write_style_of(pipeline: Any, path: Path, seed: int, texts: bool = False) ->
         tensors |= published(network, torch.float16) if name == "unet" else _texts_of(network)
     write_tensors(path, tensors)
     return path
+
+
+def write_harm(harm: str, folder: Path, style: Path, other: Path) -> Path:
+    """Write what is no style for the base of `style`; `other` is one for another family."""
+    file = folder / "harm.safetensors"
+    tensors = load_file(style)
+    first = min(name for name in tensors if name.endswith(_PARTS[0])).removesuffix(f".{_PARTS[0]}")
+    down, alpha, magnitude = (f"{first}.{part}" for part in _PARTS)
+    match harm:
+        case "nan":
+            save_file(tensors | {down: tensors[down] * float("nan")}, file)
+        case "alphas that differ":
+            save_file(tensors | {alpha: tensors[alpha] * 2}, file)
+        case "dora":
+            save_file(tensors | {magnitude: torch.ones(8)}, file)
+        case "no lora":
+            save_file({"conv.weight": torch.zeros(2)}, file)
+        case "empty":
+            save_file({}, file)
+        case "cut short":
+            file.write_bytes(style.read_bytes()[:-9])
+        case "a pickle's content":
+            file.write_bytes(pickle.dumps({"lora": 1}))
+        case "a pickle's name":
+            file = file.with_suffix(".pt")
+            file.write_bytes(pickle.dumps({"lora": 1}))
+        case "other family":
+            shutil.copy(other, file)
+        case "peft":
+            file = folder / "peft"
+            file.mkdir()
+            shutil.copy(style, file / "adapter_model.safetensors")
+        case "several":
+            file = folder / "several"
+            file.mkdir()
+            for name in "ab":
+                shutil.copy(style, file / f"{name}.safetensors")
+    return file
 
 
 def _attach(network: Any, targets: list[str], seed: int) -> None:

@@ -10,7 +10,7 @@ from lcm_lora.families.header import read_header
 from lcm_lora.families.structure import Structure, structure_of_file, structure_of_folder
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base_files import find_model, hash_files, lay_out, where_is
-from lcm_lora.inventory.modules import check_published, is_module
+from lcm_lora.inventory.modules import check_published, is_published
 from lcm_lora.model_files import identity
 from lcm_lora.params.base import Base
 from lcm_lora.records import read_record
@@ -40,7 +40,7 @@ def look_at_base(base: Base, hashes: Hashes) -> BaseInventory:
         vae=base.vae,
         vae_commit=vae_commit,
     )
-    if is_module(base.model):
+    if is_published(base.model):
         check_published(found)
     return found
 

@@ -9,17 +9,16 @@ from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
 from lcm_lora.families.found import BaseFiles, BaseInventory
-from lcm_lora.families.header import read_header
+from lcm_lora.families.header import is_pickle, read_header
 from lcm_lora.families.parts import files_of_part, parts_of, texts_of, words_of
 from lcm_lora.families.structure import Structure, family_of_file
 from lcm_lora.families.vocabulary import find_merges, merges_sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
-from lcm_lora.inventory.modules import is_module, module_base
+from lcm_lora.inventory.modules import brought_base, is_published
 from lcm_lora.shapes import places
 from lcm_lora.shapes.finetune import assembled
 
-_PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _INDEX = {"base.model": "model_index.json", "base.vae": "config.json"}
 """The file that every repository of a kind holds."""
 _MEND = "run `lcm-lora inventory`"
@@ -38,11 +37,11 @@ def find_model(what: str, name: str, revision: str | None) -> tuple[Path, str | 
     """
     if shipped := _shipped(what, name):
         return shipped, None
-    if is_module(name):
-        inside, published = module_base(name)
+    if is_published(name):
+        inside, published = brought_base(name)
         return (inside, None) if inside else find_model(what, published.model, published.commit)
     path = Path(name)
-    if path.suffix in _PICKLES:
+    if is_pickle(path):
         raise UserError(f"{what} {path}: pickled weights are refused; convert to safetensors")
     if path.exists():
         return path, None
@@ -75,8 +74,8 @@ def where_is(found: BaseInventory) -> BaseFiles:
 def _here(what: str, name: str, commit: str | None) -> Path:
     if shipped := _shipped(what, name):
         return shipped
-    if is_module(name):
-        inside, published = module_base(name)
+    if is_published(name):
+        inside, published = brought_base(name)
         return inside or _here(what, published.model, commit)
     path = cached_folder(name.partition("@")[0], commit, _INDEX[what]) if commit else Path(name)
     if path is None or not path.exists():

@@ -15,7 +15,7 @@ from lcm_lora.families.found import BaseInventory
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record, read_record
 
-MODULE, BASE = "module.json", "base.json"
+RECORD, BASE = "brought.json", "base.json"
 """The record beside what was brought; and of a fine-tune, which base it is."""
 INSIDE = "base"
 """Where a fine-tune's files are, if they came along."""
@@ -24,7 +24,7 @@ _PREFIX = "models:/"
 _MEND = "run `python -m flows.retrain`, which brings it from the registry"
 
 
-class Module(Record):
+class Brought(Record):
     """A version of the registry that was brought: its name in the parameters, and its content."""
 
     name: str
@@ -35,17 +35,17 @@ class Module(Record):
     """Of a style's weights, or over a fine-tune's files."""
 
 
-def is_module(name: str) -> bool:
+def is_published(name: str) -> bool:
     """Tell whether parameters name something in the registry."""
     return name.startswith(_PREFIX)
 
 
-def module_folder(name: str) -> Path:
+def brought_folder(name: str) -> Path:
     """Return where, in the project's folder, what a name means in the registry is brought to."""
     return layout.MODULES / hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def module_file(name: str) -> Path:
+def brought_file(name: str) -> Path:
     """Return the weights that a name means in the registry.
 
     Args:
@@ -54,20 +54,20 @@ def module_file(name: str) -> Path:
     Raises:
         UserError: They were not brought here.
     """
-    folder = module_folder(name)
-    if not (folder / MODULE).is_file() or not (folder / WEIGHTS).is_file():
+    folder = brought_folder(name)
+    if not (folder / RECORD).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{name}: is not here; {_MEND}")
     return folder / WEIGHTS
 
 
-def module_base(name: str) -> tuple[Path | None, BaseInventory]:
+def brought_base(name: str) -> tuple[Path | None, BaseInventory]:
     """Return the base that a name means in the registry: where it lies, if it came along, and it.
 
     Raises:
         UserError: It was not brought here, or is damaged.
     """
-    folder = module_folder(name)
-    if not (folder / MODULE).is_file():
+    folder = brought_folder(name)
+    if not (folder / RECORD).is_file():
         raise UserError(f"{name}: is not here; {_MEND}")
     published = read_record(folder / BASE, BaseInventory, _MEND)
     inside = folder / INSIDE
@@ -83,7 +83,7 @@ def check_published(found: BaseInventory) -> None:
     Raises:
         UserError: Its files are others.
     """
-    _, published = module_base(found.model)
+    _, published = brought_base(found.model)
     if found.sha256 != published.sha256:
         raise UserError(
             f"base {published.model}: is not as it was published, {found.model} has other hashes; "

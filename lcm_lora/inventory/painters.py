@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from lcm_lora.combining.keys import parse_all
+from lcm_lora.combining.opened import single_file
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
-from lcm_lora.families.header import Header, read_header
+from lcm_lora.families.header import Header, is_pickle, read_header
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
 from lcm_lora.inventory.finite import not_finite
 from lcm_lora.inventory.hub import cached_folder, find_on_hub
-from lcm_lora.inventory.modules import is_module, module_file
+from lcm_lora.inventory.modules import brought_file, is_published
 from lcm_lora.params.base import Base
 from lcm_lora.params.generate import Generate
 from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record
 from lcm_lora.shapes import places
 
-_PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
-_MARKS = ("lora", "lokr", "hada", "dora")
-"""One of these is in every name of an adapter's tensors, whoever wrote it."""
-_CAPTION_KEYS = re.compile(r"attn2[._](processor\.)?to_k[._].*(lora_A|down)\.")
-"""The half of a cross-attention key that takes captions: [rank, width] in PEFT's, diffusers' old
-and kohya's names."""
+_TAKES_CAPTIONS = ("attn2.to_k", "attn2.to_v")
+"""Layers of which the first factor is [rank, width of a caption's text]."""
 
 
 class AdapterFound(Record):
@@ -104,13 +101,12 @@ def look_at_adapter(
         hashes: Of files that were read before.
 
     Raises:
-        UserError: It is missing, pickled, damaged, no adapter, not finite, or made for another
-            family.
+        UserError: It is missing, pickled, damaged, no LoRA, not finite, or made for another family.
     """
     path, commit = Path(name), None
-    if path.suffix in _PICKLES:
+    if is_pickle(path):
         raise UserError(f"{where}: {name}: pickled weights are refused; convert to safetensors")
-    if not (path.exists() or is_module(name) or name in places.STYLES):
+    if not (path.exists() or is_published(name) or name in places.STYLES):
         if path.suffix == ".safetensors" or path.is_absolute():
             raise UserError(f"{where}: {name}: no such adapter; name one that is there")
         identifier, _, revision = name.partition("@")
@@ -135,8 +131,8 @@ def adapter_file(name: str, commit: str | None) -> Path:
     Raises:
         UserError: They are not here, or it cannot be told which file they are.
     """
-    if is_module(name):
-        return module_file(name)
+    if is_published(name):
+        return brought_file(name)
     if name in places.STYLES:
         return places.STYLES[name]
     if commit is None:
@@ -169,12 +165,15 @@ def _base(where: str, model: str, base: BaseInventory, hashes: Hashes) -> BaseIn
 
 def _check_fits(where: str, header: Header, base: BaseInventory) -> None:
     """Refuse what is no adapter, or one for a base whose captions are told in another width."""
-    if not any(mark in tensor for tensor in header.shapes for mark in _MARKS):
+    keys = parse_all(where, header.shapes)
+    if not keys:
         raise UserError(f"{where}: holds no LoRA; name the file of an adapter")
     config = json.loads((where_is(base).configs / "unet" / "config.json").read_text())
     wanted = config["cross_attention_dim"]
-    for tensor, shape in header.shapes.items():
-        if _CAPTION_KEYS.search(tensor) and len(shape) > 1 and shape[1] != wanted:
+    for tensor, key in keys.items():
+        shape = header.shapes[tensor]
+        takes = key.part == "down" and key.module.name.endswith(_TAKES_CAPTIONS)
+        if takes and len(shape) > 1 and shape[1] != wanted:
             raise UserError(
                 f"{where}: takes captions {shape[1]} wide, {base.model} tells them {wanted} wide; "
                 "name an adapter for this family"
@@ -184,13 +183,4 @@ def _check_fits(where: str, header: Header, base: BaseInventory) -> None:
 def _file_in(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path}: is gone from where it was; run `lcm-lora inventory`")
-    if path.is_file():
-        return path
-    if (path / WEIGHTS).is_file():
-        return path / WEIGHTS
-    found = sorted(path.glob("*.safetensors"))
-    if len(found) != 1:
-        raise UserError(
-            f"{path}: holds {len(found)} safetensors files and no {WEIGHTS}; name the file"
-        )
-    return found[0]
+    return single_file(path)

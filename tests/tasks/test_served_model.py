@@ -49,7 +49,7 @@ from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
 from tasks import served_model
-from tasks.modules import publish_style
+from tasks.publishing import publish_style
 from tasks.registry import Registered, promote, register
 from tasks.tracking import Tracker, connect
 from tasks.training import read_training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,30 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, LCMScheduler
-from safetensors.torch import load_file, save_file
 from serving import artifacts_of, drawn, serve, write_project
-from styles import write_style
+from styles import write_harm, write_style
 from tiny_bases import tiny_pipeline
 
 from lcm_lora import layout
+from lcm_lora.combining.read import read_lora
+from lcm_lora.combining.write import Format, write_lora
 from lcm_lora.params.base import Base as BaseParams
+from lcm_lora.params.file import Params
 from lcm_lora.recipe import WEIGHTS
 from tasks import served_model
+from tasks.publishing import publish_finetune, publish_style
 from tasks.served_model import FewStepPictures
+from tasks.tracking import Tracker
 
 PROMPT = "a small red ring on a navy background"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, bases: Path) -> Path:
     """A project with an adapter, and styles `ink.safetensors` and `grain/`; one tells texts too."""
     root = tmp_path_factory.mktemp("styles")
-    tiny_pipeline("sd1").save_pretrained(root / "base")
-    write_project(root, tiny_pipeline("sd1"), BaseParams(model=str(root / "base")))
-    write_style(root / "ink.safetensors", "sd1", seed=1)
+    write_project(root, tiny_pipeline("sd1"), BaseParams(model=str(bases / "sd1")))
+    shutil.copy(bases / "sd1.safetensors", root / "ink.safetensors")
     write_style(root / "grain" / WEIGHTS, "sd1", seed=2, texts=True)
     return root
 
@@ -47,9 +50,9 @@ def model(project: Path, styles: dict[str, str]) -> FewStepPictures:
 
 
 @pytest.fixture(scope="module")
-def by_hand(project: Path) -> Any:
+def by_hand(project: Path, bases: Path) -> Any:
     """Diffusers' own pipeline with all three adapters."""
-    pipe = DiffusionPipeline.from_pretrained(project / "base", torch_dtype=torch.float32)
+    pipe = DiffusionPipeline.from_pretrained(bases / "sd1", torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
     files = {
@@ -170,39 +173,14 @@ def test_the_environment_names_styles_where_the_configuration_does_not(
         serve(artifacts_of(project))
 
 
-def write_harm(harm: str, folder: Path, ink: Path) -> Path:
-    """Write a file that is no style of the model's family."""
-    file = folder / "harm.safetensors"
-    tensors = load_file(ink)
-    first = sorted(name for name in tensors if "down" in name)[0]
-    match harm:
-        case "nan":
-            save_file(tensors | {first: tensors[first] * float("nan")}, file)
-        case "no lora":
-            save_file({"conv.weight": torch.zeros(2)}, file)
-        case "empty":
-            save_file({}, file)
-        case "cut short":
-            file.write_bytes(ink.read_bytes()[:-9])
-        case "a pickle's content":
-            file.write_bytes(pickle.dumps({"lora": 1}))
-        case "a pickle's name":
-            file = file.with_suffix(".bin")
-            file.write_bytes(pickle.dumps({"lora": 1}))
-        case "dora":
-            save_file(
-                tensors | {first.replace("lora_down.weight", "dora_scale"): torch.ones(8)}, file
-            )
-        case "other family":
-            write_style(file, "sdxl", seed=1)
-    return file
-
-
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        ("gone", "no such file"),
+        ("gone", "no such file or folder"),
+        ("several", "holds 2 safetensors files and no pytorch_lora_weights.safetensors; name the"),
+        ("peft", "is PEFT's, which pipelines do not load; convert it by `lcm-lora combine`"),
         ("nan", "holds NaN or infinity"),
+        ("alphas that differ", "alphas differ by module, .*`lcm-lora combine OUT harm.safeten"),
         ("no lora", "holds no LoRA"),
         ("empty", "holds no LoRA"),
         ("cut short", "no safetensors file"),
@@ -213,9 +191,9 @@ def write_harm(harm: str, folder: Path, ink: Path) -> Path:
     ],
 )
 def test_what_is_no_style_of_the_family_is_refused_by_name_when_loading(
-    harm: str, said: str, model: FewStepPictures, project: Path, tmp_path: Path
+    harm: str, said: str, project: Path, bases: Path, tmp_path: Path
 ) -> None:
-    file = write_harm(harm, tmp_path, project / "ink.safetensors")
+    file = write_harm(harm, tmp_path, bases / "sd1.safetensors", bases / "sdxl.safetensors")
     with pytest.raises((ValueError, FileNotFoundError), match=f"^style odd: .*{said}") as caught:
         serve(artifacts_of(project), styles={"odd": str(file)})
     assert "\n" not in str(caught.value)
@@ -225,3 +203,57 @@ def test_what_is_no_style_of_the_family_is_refused_by_name_when_loading(
 def test_a_configuration_that_names_nothing_is_refused(project: Path, styles: object) -> None:
     with pytest.raises(ValueError, match=r"^styles, of model_config or LCM_LORA_STYLES: "):
         serve(artifacts_of(project), styles=styles)
+
+
+def test_a_folder_with_one_file_is_that_file(bases: Path, tmp_path: Path) -> None:
+    shutil.copy(bases / "sd1.safetensors", tmp_path / "ink.safetensors")
+    (found,) = served_model._styles({"styles": {"ink": str(tmp_path)}}, tmp_path).values()
+    assert found.file == tmp_path / "ink.safetensors"
+
+
+def test_what_combine_writes_in_any_format_and_for_a_part_of_the_texts_paints_the_same(
+    project: Path, tmp_path: Path
+) -> None:
+    whole = read_lora(project / "grain")
+    part = {m: f for m, f in whole.items() if m.component == "unet" or ".layers.0." in m.name}
+    assert {module.component for module in part} == {"unet", "text_encoder"}
+    formats: tuple[Format, ...] = ("kohya", "diffusers")
+    files = {format: str(tmp_path / f"{format}.safetensors") for format in formats}
+    for format, file in files.items():
+        write_lora(part, Path(file), format, {})
+    model = serve(artifacts_of(project), styles=files)
+    kohya, diffusers = (
+        drawn(model, [PROMPT], styles=name, num_inference_steps=1) for name in files
+    )
+    assert np.abs(kohya[0].astype(int) - diffusers[0]).max() <= 1
+
+
+def test_combining_mends_alphas_that_differ(project: Path, bases: Path, tmp_path: Path) -> None:
+    odd = write_harm("alphas that differ", tmp_path, bases / "sd1.safetensors", bases)
+    mended = tmp_path / "mended.safetensors"
+    write_lora(read_lora(odd), mended, "kohya", {})
+    assert served_model._styles({"styles": {"ink": str(mended)}}, tmp_path).keys() == {"ink"}
+
+
+# --- the registry ---
+
+
+def test_the_served_model_takes_a_style_by_its_alias(
+    tracker: Tracker, params: Params, project: Path, bases: Path
+) -> None:
+    published = publish_style(tracker, params, "ink", bases / "sd1.safetensors")
+    artifacts, file = artifacts_of(project), str(bases / "sd1.safetensors")
+    pinned = f"models:/{published.model}/{published.version}"
+    named: Any = {"ink": file, "alias": published.name, "pinned": pinned}
+    model = serve(artifacts, styles=named)
+    pictures = [drawn(model, ["a ring"], styles=name, num_inference_steps=1) for name in named]
+    assert len({picture.tobytes() for (picture,) in pictures}) == 1
+    for none in ("models:/none@style-x", "models:/none/1", "models:/none"):
+        with pytest.raises(FileNotFoundError, match=rf"^style ink: {none}: not to be had \(Ml"):
+            serve(artifacts, styles={"ink": none})
+    finetune = publish_finetune(tracker, params, "dusk", str(bases / "dusk")).name
+    with pytest.raises(ValueError, match=rf"^style ink: {finetune}: is no style; "):
+        serve(artifacts, styles={"ink": finetune})
+    tracker.client.set_model_version_tag(published.model, published.version, "sha256", "0")
+    with pytest.raises(ValueError, match=r"^style ink: .*: not as it was published"):
+        serve(artifacts, styles={"ink": pinned})

@@ -1,53 +1,48 @@
-"""Styles and fine-tunes in the registry, beside the acceleration adapter: published, and brought.
+"""Styles and fine-tunes are published in the registry, beside the acceleration adapter.
 
 All are versions of one registered model, each known by its content; aliases such as `style-ink` say
-which of them a name means now. Who names one in the parameters gets what it means at the beginning
-of a run, so a newer version is new in the first look, and what follows from it runs.
+which of them a name means now.
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.combining.opened import PEFT_WEIGHTS, adapter_files
+from lcm_lora.combining.opened import single_file
 from lcm_lora.errors import UserError, reason
 from lcm_lora.families.found import BaseInventory
-from lcm_lora.files import clear_others, link, new_folder, sha256
+from lcm_lora.families.header import read_header
+from lcm_lora.files import link, sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import look_at_base
 from lcm_lora.inventory.base_files import where_is
-from lcm_lora.inventory.modules import BASE, INSIDE, MODULE, Module, is_module, module_folder
+from lcm_lora.inventory.modules import BASE, INSIDE, is_published
 from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params
-from lcm_lora.params.generate import Painter
 from lcm_lora.params.transfer import Subject
 from lcm_lora.recipe import WEIGHTS
-from lcm_lora.records import read_record, write_record
+from lcm_lora.records import write_record
 from tasks.carried import small
 from tasks.claim import claimed
 from tasks.registry import make_model
 from tasks.tracking import Tracker
+
+if TYPE_CHECKING:
+    from lcm_lora.combining.delta import Lora
 
 Kind = Literal["style", "finetune"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _PLACE = "module"
 """Of a version's files among the artifacts of its run."""
-_NAMED = re.compile(r"models:/([^/@:]+)(?:@([\w-]+)|/(\d+))")
-_MEND = "publish it by `python -m flows.publish`, or mend its name in params.yaml"
-_RENEW = "delete that version in MLflow, and publish it again"
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,6 @@ class Published:
         return f"{self.model} version {self.version}"
 
 
-# --- publishing ---
-
-
 def publish_style(tracker: Tracker, params: Params, name: str, file: Path) -> Published:
     """Return the version of a style, which `style-NAME` means from now on.
 
@@ -81,16 +73,18 @@ def publish_style(tracker: Tracker, params: Params, name: str, file: Path) -> Pu
         file: Its LoRA.
 
     Raises:
-        UserError: The name or the file is none, or the file fits another family only.
+        UserError: The name or the file is none, the file fits another family only, or diffusers
+            would take it for another sum than it is.
     """
     from lcm_lora.combining.fits import check_fits  # heavy
     from lcm_lora.combining.read import read_lora
 
     _check_name("style", name)
-    (weights,) = _single(adapter_files(file), file)
+    weights = single_file(file)
     lora = read_lora(weights)
     base = _base(tracker, params)
     check_fits(str(weights), lora, base)
+    _check_suited(weights, lora)
     with tempfile.TemporaryDirectory() as folder:
         link(weights, Path(folder) / WEIGHTS)
         tags = {"kind": "style", "family": base.structure.family, "sha256": sha256(weights)}
@@ -117,13 +111,7 @@ def publish_finetune(tracker: Tracker, params: Params, name: str, model: str) ->
     place = str(Path(model).resolve()) if Path(model).exists() else model
     found = _looked_at(tracker, params, name, place)
     with tempfile.TemporaryDirectory() as folder:
-        write_record(Path(folder) / BASE, found)
-        files = [file for file in found.files if not file.startswith("config/")]
-        inside = Path(folder) / INSIDE
-        part = small(where_is(found).model, files, inside)
-        if part is not None and part.is_file():
-            inside.mkdir()
-            link(part, inside / part.name)
+        _write_finetune(found, Path(folder))
         tags = {
             "kind": "finetune",
             "family": found.structure.family,
@@ -141,22 +129,29 @@ def _check_name(kind: Kind, name: str) -> None:
         )
 
 
-def _single(files: list[Path], named: Path) -> list[Path]:
-    if len(files) != 1 or files[0].name == PEFT_WEIGHTS:
-        raise UserError(
-            f"{named}: is a folder of PEFT, which pipelines do not load as a file; convert it by "
-            "`lcm-lora combine`"
-        )
-    return files
-
-
 def _base(tracker: Tracker, params: Params) -> BaseInventory:
     with Hashes(tracker.root / layout.HASHES) as hashes:
         return look_at_base(params.base, hashes)
 
 
+def _check_suited(weights: Path, lora: Lora) -> None:
+    """Refuse alphas that diffusers takes for others, as `combining.write` knows."""
+    from lcm_lora.combining.write import suited
+
+    if not any(name.endswith(".alpha") for name in read_header(weights).shapes):
+        return
+    right = suited(lora, "kohya")  # which leaves the tensors of what is right as they are
+    if any(right[m].up is not f.up or right[m].down is not f.down for m, f in lora.items()):
+        raise UserError(
+            f"{weights}: alphas differ by module, and diffusers would take one for all; "
+            f"`lcm-lora combine OUT {weights.name}` mends it"
+        )
+
+
 def _looked_at(tracker: Tracker, params: Params, name: str, model: str) -> BaseInventory:
     """Return what a fine-tune is made of, after checking it as a subject of the transfer."""
+    if is_published(model):
+        raise UserError(f"finetune {name}: {model}: is published; name its folder, file or hub id")
     base = _base(tracker, params)
     alone = params.transfer.model_copy(update={"subjects": {name: Subject(base=model)}})
     try:
@@ -167,6 +162,17 @@ def _looked_at(tracker: Tracker, params: Params, name: str, model: str) -> BaseI
         raise UserError(f"finetune {name}: {said}") from None
     assert found is not None
     return found
+
+
+def _write_finetune(found: BaseInventory, folder: Path) -> None:
+    """Write the reference, and the files where they are small."""
+    write_record(folder / BASE, found)
+    files = [file for file in found.files if not file.startswith("config/")]
+    inside = folder / INSIDE
+    part = small(where_is(found).model, files, inside)
+    if part is not None and part.is_file():
+        inside.mkdir()
+        link(part, inside / part.name)
 
 
 def _publish(
@@ -203,105 +209,3 @@ def _add(tracker: Tracker, model: str, alias: str, tags: dict[str, str], files: 
     client.set_terminated(run.info.run_id)
     source = f"{run.info.artifact_uri}/{_PLACE}"
     return str(client.create_model_version(model, source, run.info.run_id, tags=tags).version)
-
-
-# --- bringing ---
-
-
-@task(task_run_name="bring styles and fine-tunes", cache_policy=NO_CACHE)
-def bring(tracker: Tracker, params: Params) -> None:
-    """Put what parameters name in the registry where the first look finds it.
-
-    Every alias is looked up; content that is here already is not fetched again, and what nobody
-    names any more is removed.
-
-    Raises:
-        UserError: The registry does not have one of them, or gives other bytes than published.
-    """
-    names = _named(params)
-    clear_others(tracker.root / layout.MODULES, [module_folder(name).name for name in names])
-    for name, kind in names.items():
-        _bring(tracker, name, kind)
-
-
-def _named(params: Params) -> dict[str, Kind]:
-    """Return what parameters name in the registry, and as what."""
-    names: dict[str, Kind] = {}
-    named: list[Painter | Subject] = [
-        *params.generate.painters.values(),
-        *params.transfer.subjects.values(),
-    ]
-    for who in named:
-        names |= {adapter: "style" for adapter in who.adapters if is_module(adapter)}
-        if who.base and is_module(who.base):
-            names[who.base] = "finetune"
-    return names
-
-
-def _bring(tracker: Tracker, name: str, kind: Kind) -> None:
-    version = _version(tracker, name)
-    title = f"{version.name} version {version.version}"
-    if version.tags.get("kind") != kind or not (digest := version.tags.get("sha256")):
-        raise UserError(f"{name}: {title} was not published as a {kind}; {_MEND}")
-    module = Module(name=name, version=title, sha256=digest)
-    folder = tracker.root / module_folder(name)
-    if _is_here(folder, module):
-        return
-    with new_folder(folder) as made:
-        _download(name, version, made)
-        if _content(made) != digest:
-            raise UserError(f"{name}: {title} is not as it was published; {_RENEW}")
-        write_record(made / MODULE, module)
-
-
-def _download(name: str, version: ModelVersion, folder: Path) -> None:
-    uri = f"models:/{version.name}/{version.version}"
-    try:
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
-    except Exception as error:  # whatever the store of artifacts raises
-        raise UserError(
-            f"{name}: {version.name} version {version.version} cannot be fetched from MLflow "
-            f"({reason(error)}); run again; if it is lost, {_RENEW}"
-        ) from None
-
-
-def _content(folder: Path) -> str | None:
-    """Return the hash of what is in a folder, as its version's tag has it; None if it is damaged.
-
-    Of a fine-tune that is a mere reference, the first look compares the files.
-    """
-    if (folder / WEIGHTS).is_file():
-        return sha256(folder / WEIGHTS)
-    try:
-        published = read_record(folder / BASE, BaseInventory, _MEND)
-    except UserError:
-        return None
-    if (inside := folder / INSIDE).is_dir():
-        files = {n: digest for n, digest in published.files.items() if not n.startswith("config/")}
-        if any(not (inside / n).is_file() or sha256(inside / n) != files[n] for n in files):
-            return None
-    return published.sha256
-
-
-def _version(tracker: Tracker, name: str) -> ModelVersion:
-    """Return the version that a name means now."""
-    if not (parts := _NAMED.fullmatch(name)):
-        raise UserError(f"{name}: is no name; write models:/NAME@ALIAS or models:/NAME/VERSION")
-    model, alias, number = parts.groups()
-    try:
-        if alias:
-            return tracker.client.get_model_version_by_alias(model, alias)
-        return tracker.client.get_model_version(model, number)
-    except MlflowException as error:
-        raise UserError(
-            f"{name}: the registry does not have it ({reason(error)}); {_MEND}"
-        ) from None
-
-
-def _is_here(folder: Path, module: Module) -> bool:
-    """Tell whether a version was brought before, and is still whole."""
-    with contextlib.suppress(UserError):
-        return read_record(folder / MODULE, Module, _MEND) == module and (
-            _content(folder) == module.sha256
-        )
-    return False

@@ -146,7 +146,7 @@ def read_measured(compared: Compared) -> Measured:
     real = read_features(folder / REAL / f"real{SUFFIX}", command)
     reference = read_features(folder / REAL / f"reference{SUFFIX}", command)
     cells = tuple(c for name in compared.painters for c in _read_cells(folder / name, command))
-    measured = Measured(compared, reference, real, _teacher_of(cells), cells)
+    measured = Measured(compared, reference, real, _teacher_of(compared, cells), cells)
     _check_comparable(measured)
     return measured
 
@@ -184,7 +184,7 @@ def _read_cells(folder: Path, command: Command) -> list[MeasuredSet]:
     return sorted(cells, key=lambda c: (c.record.steps, c.record.guidance, c.record.seeds))
 
 
-def _teacher_of(cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
+def _teacher_of(compared: Compared, cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
     """Return the teacher's set of other noises and most evaluations.
 
     Raises:
@@ -195,8 +195,8 @@ def _teacher_of(cells: tuple[MeasuredSet, ...]) -> MeasuredSet:
     others = [cell for cell in own if cell.record.nfe == most and cell.record.seeds != 0]
     if not others:
         raise UserError(
-            "painters.teacher.cells: that of most evaluations is not there with other noises, with "
-            "which all are compared; add it again with seeds 1"
+            f"{compared.features / TEACHER}: its cell of most evaluations is not there with other "
+            "noises, which all are compared with; add it again with seeds 1 to the teacher's cells"
         )
     return min(others, key=lambda cell: cell.record.seeds)
 

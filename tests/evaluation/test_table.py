@@ -419,7 +419,7 @@ def test_a_teacher_whose_best_has_no_other_noises_is_refused(gone: str, features
     """Fewer steps from other noises do not stand for it."""
     for path in (features / "teacher").glob(gone):
         path.unlink()
-    with pytest.raises(UserError, match=r"teacher\.cells: that of most evaluations is not there"):
+    with pytest.raises(UserError, match=r"features/teacher: its cell of most evaluations is not"):
         make(features)
 
 

@@ -66,7 +66,7 @@ def test_the_flow_runs_its_stages_alone_and_logs_once(
         assert state.is_completed(), state.message
         assert project.started() == started
     said = capfd.readouterr().out
-    assert "plain: the base alone; the adapter at 4 steps" in said
+    assert "plain: its own base, for comparison; the adapter at 4 steps" in said
     assert "logged to the run of lcm-lora-shapes version 1" in said
     client = MlflowClient(f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}")
     run = client.get_run(client.get_model_version("lcm-lora-shapes", "1").run_id)
@@ -82,7 +82,7 @@ def test_the_flow_runs_its_stages_alone_and_logs_once(
     project.set("retrain.transfer", True)
     assert retrain(return_state=True).is_completed()
     assert project.started() == ["inventory", OWN[0]], "painted anew to the same bytes"
-    assert "plain: the base alone; the adapter at 4 steps" in capfd.readouterr().out
+    assert "plain: its own base, for comparison; the adapter at 4 steps" in capfd.readouterr().out
 
 
 def test_a_flow_waits_for_another_in_the_folder_and_trains_nothing(

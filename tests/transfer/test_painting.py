@@ -13,9 +13,6 @@ from styles import write_style_of
 
 from lcm_lora.data.shards import read_tar_members
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.cells import Compared
-from lcm_lora.evaluation.scores import Table, read_table
-from lcm_lora.evaluation.table import score
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.painting import paint as painting
@@ -23,7 +20,7 @@ from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
 from lcm_lora.painting.sets import Theme
 from lcm_lora.painting.subject import Subject, Weighted
-from lcm_lora.params.generate import REAL, TEACHER, Cell, Sampling
+from lcm_lora.params.generate import REAL, Cell, Sampling
 from lcm_lora.params.score import Score
 from lcm_lora.params.transfer import Transfer
 from lcm_lora.pieces import Pieces
@@ -253,32 +250,6 @@ def looked_at(place: Place, sets: dict[str, list[ImageSet]]) -> Path:
     out = place.folder / f"seen-{len(sets)}-{len(sets[REAL][0].captions)}"
     features_of_all(job, "transfer.style", "transfer-features style", sets, out)
     return out
-
-
-def test_a_subject_is_seen_and_scored_against_its_own_teacher(
-    place: Place, subjects: dict[str, dict[str, Painter]], real: list[ImageSet]
-) -> None:
-    theme = Theme(real[0].captions, 32, seed=3, batch=4)
-    folder = place.paint("style", subjects["style"], theme)
-    sets = {REAL: real} | {
-        who: generated_sets(folder / who, who, "lcm-lora transfer style")
-        for who in subjects["style"]
-    }
-    table = scored(looked_at(place, sets), place)
-    assert [cell.painter for cell in table.cells[1:]] == ["teacher", *PARAMS.names("style")]
-    assert table.protocol.teacher == "teacher/steps-2_guidance-1_seeds-1"
-    pairs = {(pair.a, pair.b) for pair in table.pairs}
-    assert pairs == {("adapter/steps-1_guidance-1", "ddim/steps-1_guidance-1")}
-    corner = {table.row(f"{who}/{ONE.name}", "clip_score") for who in ("adapter", "mix-100-100")}
-    assert len({row.value for row in corner if row}) == 1
-
-
-def scored(features: Path, place: Place) -> Table:
-    wanted = Score.model_validate({"networks": {"shapes": {"kind": "shapes"}}})
-    names, solvers = tuple(PARAMS.names("style")), frozenset(PARAMS.painters) - {TEACHER}
-    out = place.folder / "scores" / "scores.json"
-    score(wanted, Compared(features, names, solvers, lambda _: "again"), None, out)
-    return read_table(out)
 
 
 def test_of_real_pictures_those_of_the_first_captions_are_seen(

@@ -73,6 +73,9 @@ def test_a_subject_is_painted_seen_scored_and_shown(
     painters = [each.painter for each in table.cells]
     mixes = ["mix-50-100", "mix-100-100"]
     assert painters == ["real", "teacher", "teacher", "ddim", "adapter", *mixes]
+    assert table.protocol.teacher == "teacher/steps-2_guidance-1_seeds-1"
+    corner = (table.row(f"{who}/steps-1_guidance-1", "clip_score") for who in painters[-3::2])
+    assert len({row.value for row in corner if row}) == 1, "whole weights, by either name"
     judged = [metric.name for metric in table.metrics if metric.unit == "share"]
     assert judged[-3:] == ["attributes", "look", "both"]
     met = {(pair.against, pair.a, pair.b) for pair in table.pairs if pair.metric == "look"}

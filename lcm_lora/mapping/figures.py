@@ -110,12 +110,13 @@ def _write(
     value, half = (part.split()[0] for part in spread(tried.table, row).split("±"))
     x, y = place
     centred: Any = {"ha": "center", "va": "center"}
-    axes.text(x + 0.3, y + 0.27, sign, fontsize=6, **centred)
     if columns > _ROOMY:
-        axes.text(x, y, value, fontsize=min(9.0, 70 / columns), **centred)
+        axes.text(x, y + 0.1, value, fontsize=min(9.0, 70 / columns), **centred)
+        axes.text(x, y - 0.26, sign, fontsize=6, **centred)
         return
     axes.text(x, y + 0.12, value, fontsize=10, **centred)
     axes.text(x, y - 0.22, f"± {half}", fontsize=7, **centred)
+    axes.text(x + 0.31, y - 0.2, sign, fontsize=6, **centred)
 
 
 def _frames(tried: Tried, metric: MetricRecord, point: Point) -> Iterator[Frame]:
@@ -138,6 +139,8 @@ def _line(tried: Tried, metric: MetricRecord) -> str:
 
     def draw(axes: Axes) -> None:
         figures.draw_sweep(axes, table, metric, [line], axis)
+        if metric.unit == "share":
+            axes.set_ylim(-0.02, 1.02)
         for point, row in tried.rows(metric):
             place = (point.mix.acceleration, row.value)
             for frame in _frames(tried, metric, point):

@@ -101,6 +101,7 @@ def _words(
         "heading": words.heading(asked),
         "mood": words.mood(asked),
         "counts": words.counts(away),
+        "behind": words.behind(asked),
         "losses": words.losses(away),
         "verdicts": words.by_verdict,
         "bar": words.bar,

@@ -83,11 +83,14 @@ def compared(tried: Tried) -> list[Pair]:
 
 
 def best_of(tried: Tried, metric: MetricRecord) -> Best | None:
-    """Return the map's best point in a metric, of equal ones the first; None without a map."""
+    """Return the map's best point in a metric; None without a map.
+
+    Of equal ones that of the weights as they are, else the first.
+    """
     found, sign = tried.rows(metric), 1 if metric.lower_is_better else -1
     if not found:
         return None
-    return Best(*min(found, key=lambda pair: sign * pair[1].value))
+    return Best(*min(found, key=lambda pair: (sign * pair[1].value, pair[0].mix != WHOLE)))
 
 
 def turned(tried: Tried, metric: MetricRecord) -> dict[Mix, Verdict]:

@@ -106,6 +106,11 @@ def apart(tried: Tried, metric: MetricRecord) -> str:
     return f"Beside weights as they are, {better} (▲), {worse} (▼) and {open_}"
 
 
+def behind(every: Sequence[Standing]) -> list[str]:
+    """Return the names of subjects that are better themselves, in many steps."""
+    return [one.tried.name for one in every if one.teacher and one.teacher.verdict == "worse"]
+
+
 def losses(every: Sequence[Tried]) -> list[Loss]:
     """Return where solvers of equal cost are better, by subject, cell and solver."""
     return [loss for tried in every for loss in _losses(tried)]

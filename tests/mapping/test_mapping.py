@@ -167,6 +167,12 @@ def test_at_home_it_is_shown_and_does_not_count(page: str, every: dict[str, Trie
     lost = page[page.index('id="losses-title"') : page.index("<nav")]
     assert "<b>dusk-ink, " in lost
     assert "plain" not in lost
+    assert "Beside the subject itself in many steps, at 4 steps in the metric named above" in lost
+    assert "it is worse on dusk, ink and dusk-ink." in lost
+    judged = words.judged(list(every.values()))
+    unsure = tuple(p.model_copy(update={"verdict": "level"}) for p in every["ink"].table.pairs)
+    assert words.behind(judged) == ["plain", "dusk", "ink", "dusk-ink"]
+    assert words.behind(words.judged([changed(every["ink"], pairs=unsure)])) == []
 
 
 def test_what_cannot_be_concluded_counts_for_nothing(page: str, every: dict[str, Tried]) -> None:
@@ -321,6 +327,10 @@ def test_a_map_has_a_field_for_each_point_and_the_better_is_the_stronger(
     best = best_of(tried, metric)
     assert best is not None
     assert best.row == rows[order[-1]]
+    alike = tuple(row.model_copy(update={"value": 0.5}) for row in tried.table.rows)
+    whole = best_of(changed(tried, rows=alike), metric)
+    assert whole is not None
+    assert whole.point.mix == WHOLE
 
 
 def test_strengths_are_of_ratios_for_distances_and_of_differences_for_all_else(

@@ -53,7 +53,7 @@ _DOWN = re.compile(r"(lora_A(\.[\w-]+)?|[._]down)\.weight$")
 """The first factor of a module, which PEFT makes up where a style has none."""
 _ACCELERATION = "acceleration"
 _LARGEST_WEIGHT = 2.0
-"""Of an adapter, in size; what is beyond it paints noise."""
+"""Of an adapter, either way, in a service; parameters and `lcm-lora image` go on, to 10."""
 _LARGEST_GUIDANCE = 100.0
 
 

@@ -21,7 +21,7 @@ LONGEST_PROMPT = 500
 MOST_STEPS = 50
 MOST_PICTURES = 48
 LARGEST_WEIGHT = 1.5
-"""Where a dial ends: pictures fall apart above, and less of its way would be for what is useful."""
+"""Where a dial ends, so that most of its way is for what is useful; `lcm-lora image` goes on."""
 LARGEST_GUIDANCE = 3.0
 LARGEST_SEED = 2**53 - 1
 """A page's numbers are exact up to here."""

@@ -13,9 +13,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lcm_lora.adapter_files import KOHYA, WEIGHTS
 from lcm_lora.alpha import alpha_tensor
 from lcm_lora.files import link, write_tensors
-from lcm_lora.recipe import KOHYA, WEIGHTS
 
 TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0"),

@@ -7,12 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.families.family import FamilyName
 from lcm_lora.records import Open, Record, check_file, read_record
-
-RECIPE = "recipe.json"
-WEIGHTS = "pytorch_lora_weights.safetensors"
-KOHYA = "adapter_kohya.safetensors"
 
 _MEND = "run `lcm-lora select`"
 

@@ -17,6 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.errors import UserError, reason
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.files import clear_others, new_folder, sha256
@@ -31,7 +32,6 @@ from lcm_lora.inventory.modules import (
 from lcm_lora.params.file import Params
 from lcm_lora.params.generate import Painter
 from lcm_lora.params.transfer import Subject
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import read_record, write_record
 from tasks.publishing import Kind
 from tasks.tracking import Tracker

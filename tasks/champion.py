@@ -18,11 +18,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import RECIPE
 from lcm_lora.champion import ADAPTER, write_champion
 from lcm_lora.champion_record import Champion, read_champion
 from lcm_lora.errors import UserError, reason
 from lcm_lora.gate.decision import Decision
-from lcm_lora.recipe import RECIPE, Recipe, read_recipe
+from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import read_record
 from tasks.graph import locked
 from tasks.tracking import Tracker

@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.opened import single_file
 from lcm_lora.errors import UserError, reason
 from lcm_lora.families.found import BaseInventory
@@ -28,7 +29,6 @@ from lcm_lora.inventory.modules import BASE, INSIDE, is_published
 from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params
 from lcm_lora.params.transfer import Subject
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import write_record
 from tasks.carried import small
 from tasks.claim import claimed

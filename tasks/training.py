@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import RECIPE
 from lcm_lora.candidates import find_candidates
 from lcm_lora.evaluation.selection import Selection, read_selection
-from lcm_lora.recipe import RECIPE, Recipe, read_recipe
+from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training.curve import CURVE, CurveRow, read_curve
 from lcm_lora.training.origin import ORIGIN, Origin

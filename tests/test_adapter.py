@@ -15,10 +15,10 @@ from tiny_bases import tiny_pipeline
 from torch import Tensor
 
 from lcm_lora.adapter import adapter_off, attach, published, write_adapter
+from lcm_lora.adapter_files import KOHYA, WEIGHTS
 from lcm_lora.bases import Base
 from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.files import sha256
-from lcm_lora.recipe import KOHYA, WEIGHTS
 
 HEADER = {"ss_v2": "False", "modelspec.title": "tiny"}
 TABLES = Path(__file__).parent / "tables"

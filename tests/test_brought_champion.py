@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from recipes import recipe_of
 
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.champion import ADAPTER, take_over, write_champion
 from lcm_lora.champion_record import CHAMPION, Champion, read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
-from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.bases import Base
 from lcm_lora.candidates import Candidate, candidate_name, find_candidates
 from lcm_lora.data.picture_sets import read_set
@@ -34,7 +35,6 @@ from lcm_lora.params.generate import Cell
 from lcm_lora.params.score import Network, Score
 from lcm_lora.params.select import Select
 from lcm_lora.params.sources import ShapesSource
-from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.records import write_record
 from lcm_lora.seeing.attributes import attributes_of_captions
 from lcm_lora.seeing.image_sets import real_set

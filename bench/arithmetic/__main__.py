@@ -21,6 +21,7 @@ from bench.arithmetic.interference import interference, noisy
 from bench.arithmetic.painted import Outcome, Place, measure, outcomes, paint_all
 from bench.arithmetic.sheet import sheet
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.arithmetic import cosine_of_all
 from lcm_lora.combining.compress import losses, overall
 from lcm_lora.combining.delta import Lora
@@ -36,7 +37,6 @@ from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.report.tidy import csv_of
 from lcm_lora.seeing.image_sets import real_set
 from lcm_lora.shapes import places

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.delta import COMPONENTS, Component
 from lcm_lora.errors import UserError
 from lcm_lora.families.header import is_pickle, read_header
-from lcm_lora.recipe import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,9 +10,9 @@ import hashlib
 from pathlib import Path
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record, read_record
 
 RECORD, BASE = "brought.json", "base.json"

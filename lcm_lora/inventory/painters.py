@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.keys import parse_all
 from lcm_lora.combining.opened import single_file
 from lcm_lora.errors import UserError
@@ -19,7 +20,6 @@ from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.inventory.modules import brought_file, is_published
 from lcm_lora.params.base import Base
 from lcm_lora.params.generate import Generate
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import Record
 from lcm_lora.shapes import places
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lcm_lora.adapter_files import RECIPE, WEIGHTS
 from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
@@ -14,7 +15,7 @@ from lcm_lora.inventory.base import check_base_stands, read_base
 from lcm_lora.inventory.painters import PainterInventory, adapter_file
 from lcm_lora.model_files import identity
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
-from lcm_lora.recipe import RECIPE, WEIGHTS, read_recipe
+from lcm_lora.recipe import read_recipe
 from lcm_lora.records import read_record
 
 _MEND = "run `lcm-lora inventory`"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lcm_lora.adapter_files import RECIPE
 from lcm_lora.champion import ADAPTER
 from lcm_lora.champion_record import read_champion
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table
-from lcm_lora.recipe import RECIPE, Recipe, RecipeBase
+from lcm_lora.recipe import Recipe, RecipeBase
 from lcm_lora.records import read_record
 
 _MEND = "run `lcm-lora inventory`"

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.named import weighted_file
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.painters import adapter_file, look_at_adapter
 from lcm_lora.painting.subject import Weighted
-from lcm_lora.recipe import WEIGHTS
 
 _PUBLISHED = re.compile(r"models:/([^@/]+)(?:@(?:style-)?(.+)|/(\d+))")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from diffusers import LCMScheduler
 
 from lcm_lora.adapter import TARGETS, write_adapter
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.adapter_metadata import adapter_metadata
 from lcm_lora.bases import Base
 from lcm_lora.candidates import candidate_name
@@ -18,9 +19,6 @@ from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.precision import DTYPES
 from lcm_lora.recipe import (
-    KOHYA,
-    RECIPE,
-    WEIGHTS,
     Recipe,
     RecipeBase,
     RecipeData,

@@ -11,10 +11,10 @@ import torch
 from loras import SHAPES, assert_same, deltas, random_lora
 from typer.testing import CliRunner
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.cli import app
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import write_lora
-from lcm_lora.recipe import WEIGHTS
 
 GUIDE = Path(__file__).parents[2] / "docs" / "adapter-files.md"
 

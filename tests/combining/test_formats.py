@@ -18,11 +18,11 @@ from tiny_bases import tiny_pipeline
 from torch import Tensor
 
 from lcm_lora.adapter import attach, published, write_adapter
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.delta import COMPONENTS, Lora, Module, delta
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import FORMATS, Format, suited, write_lora
 from lcm_lora.files import sha256
-from lcm_lora.recipe import WEIGHTS
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32]
 

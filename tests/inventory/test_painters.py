@@ -14,6 +14,7 @@ import pytest
 import torch
 from making import shapes_inventory
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.opened import adapter_files
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
@@ -22,7 +23,6 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.painters import PainterInventory, look_at_painters
 from lcm_lora.painting.subject import Places, subject_of
 from lcm_lora.params.generate import Generate
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import write_record
 from lcm_lora.shapes import places
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from recipes import recipe_of
 
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
 from lcm_lora.evaluation.names import metrics_of
@@ -39,7 +40,6 @@ from lcm_lora.params.generate import ADAPTER, TEACHER, Cell, Sampler, Sampling, 
 from lcm_lora.params.report import Report
 from lcm_lora.params.score import Network, Score
 from lcm_lora.params.transfer import Map, Mix, Subject, Transfer
-from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.records import write_record
 from lcm_lora.seeing.set_records import NetworkRecord, Painted, SetRecord, SetScheduler
 from lcm_lora.shapes.scenes import draw_scenes, render

@@ -15,6 +15,7 @@ from browsers import CHROMIUM
 from numpy.typing import NDArray
 from PIL import Image
 
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.champion import write_champion
 from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shards import write_tar
@@ -36,7 +37,7 @@ from lcm_lora.painting.latencies import CellLatency, Latency
 from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
 from lcm_lora.params.registry import Gate
 from lcm_lora.params.report import Report
-from lcm_lora.recipe import KOHYA, RECIPE, WEIGHTS, Recipe, read_recipe
+from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.page import Sources, report
 from lcm_lora.seeing.set_records import (

@@ -13,6 +13,7 @@ from serving import looked_at
 
 from flows import publish as command
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
@@ -22,7 +23,6 @@ from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.base import Base
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.transfer import Subject
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import read_record
 from lcm_lora.shapes import places
 from tasks.bringing import bring

@@ -16,11 +16,11 @@ from styles import write_harm, write_style
 from tiny_bases import tiny_pipeline
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import Format, write_lora
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.file import Params
-from lcm_lora.recipe import WEIGHTS
 from tasks import served_model
 from tasks.publishing import publish_finetune, publish_style
 from tasks.served_model import FewStepPictures

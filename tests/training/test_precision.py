@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lcm_lora.adapter import attach, compute_as_given
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.bases import load_base
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.params.hardware import Hardware
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.training import loop
 from lcm_lora.training.curve import CurveRow, read_curve
 from lcm_lora.training.feed import Batch

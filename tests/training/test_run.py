@@ -11,6 +11,7 @@ from making import CPU, make_cache, make_data
 from running import params, run
 from safetensors.torch import load_file, save_file
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.bases import Base
 from lcm_lora.candidates import candidate_name, find_candidates
 from lcm_lora.data.batches import LatentCache
@@ -18,7 +19,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.sources import ShapesSource
-from lcm_lora.recipe import WEIGHTS, read_recipe
+from lcm_lora.recipe import read_recipe
 from lcm_lora.records import read_record
 from lcm_lora.training import loop
 from lcm_lora.training.curve import CURVE

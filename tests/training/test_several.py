@@ -17,12 +17,12 @@ from rank_work import complain, exhaust, notes, work_and_note
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lcm_lora.adapter_files import WEIGHTS
 from lcm_lora.bases import load_base
 from lcm_lora.candidates import candidate_name
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.distill import Distill
-from lcm_lora.recipe import WEIGHTS
 from lcm_lora.records import write_record
 from lcm_lora.training.distill import Job
 from lcm_lora.training.launch import launch

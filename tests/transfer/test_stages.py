@@ -12,13 +12,13 @@ from making import make_adapter, shapes_inventory
 from presets import cell, preset
 
 from lcm_lora import layout
+from lcm_lora.adapter_files import RECIPE
 from lcm_lora.errors import UserError
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.networks import look_at_networks
 from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params
-from lcm_lora.recipe import RECIPE
 from lcm_lora.records import write_record
 from lcm_lora.stages import transfer, transfer_features, transfer_report, transfer_score
 

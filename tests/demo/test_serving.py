@@ -44,7 +44,7 @@ from lcm_lora.stages.generate import PLACES
 WISH = {"prompt": "a small red ring", "painters": ["adapter"], "steps": [1], "seed": 3}
 LONG = WISH | {"painters": ["dpmpp"], "steps": list(range(35, 51))}
 NOWHERE = Transfer(
-    prompts=3,
+    prompts=4,
     painters={"teacher": Sampling(sampler="ddim", cells=(Cell(steps=2, guidance=3),))},
     adapter=Sampling(sampler="lcm", cells=(Cell(steps=2, guidance=1),)),
 )

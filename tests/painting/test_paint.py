@@ -14,11 +14,10 @@ from plain_diffusers import paint_plainly
 
 from lcm_lora.bases import Base
 from lcm_lora.errors import UserError
-from lcm_lora.files import write_tensors
 from lcm_lora.painting.dressed import fuse, wearing
 from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
-from lcm_lora.painting.subject import Subject, Weighted, with_adapter
+from lcm_lora.painting.subject import Subject, with_adapter
 from lcm_lora.params.generate import SAMPLERS, Cell, Sampler
 from lcm_lora.shapes import places
 
@@ -109,26 +108,6 @@ def test_an_adapter_of_another_base_is_refused(adapter: Path, base: Base) -> Non
     found = base.found.model_copy(update={"model": "team/other", "sha256": "f" * 64})
     with pytest.raises(UserError, match=r"distilled from shapes .* base is team/other \(f{12}\);"):
         with_adapter(found, adapter)
-
-
-@pytest.mark.parametrize("what", ["shape", "names"])
-def test_an_adapter_that_does_not_fit_is_named(what: str, base: Base, tmp_path: Path) -> None:
-    import torch
-
-    name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora"
-    stranger = name.replace("mid_block", "no_block") if what == "names" else name
-    file = tmp_path / "strange.safetensors"
-    write_tensors(
-        file,
-        {f"{stranger}_A.weight": torch.ones(2, 7), f"{stranger}_B.weight": torch.ones(7, 2)},
-    )
-    subject = Subject(base.found, (Weighted(file, "x"),))
-    with (
-        pytest.raises(UserError, match=r"strange\.safetensors: does not fit shapes .*; name an"),
-        wearing(base, subject),
-    ):
-        pass
-    assert not base.pipeline.get_active_adapters()
 
 
 def test_plain_diffusers_paints_the_same_pictures(

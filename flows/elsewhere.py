@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from flows import summary
+from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.mapping.subjects import Places, Tried, read_tried
 from lcm_lora.params.file import Params
 from lcm_lora.recipe import read_recipe
 from tasks import registry, tracking
+from tasks.graph import TRANSFER_FLOW, of_flow, plan
+from tasks.stage import Outcome, Workshop
 from tasks.tracking import Tracker
+
+
+def follow(tracker: Tracker, params: Params, done: Sequence[Outcome], console: Console) -> None:
+    """Try the adapter elsewhere after it was judged, where parameters ask for it.
+
+    Without subjects the stages have nothing to do; they run, so that DVC counts them as done.
+
+    Raises:
+        UserError: A stage failed, or something that one left is damaged.
+    """
+    subjects = params.transfer.subjects
+    if subjects and not params.retrain.transfer:
+        return
+    workshop = Workshop(tracker.root, params.retrain.workers)
+    outcomes = run_stages(of_flow(plan(tracker.root), TRANSFER_FLOW), workshop, tracker, done)
+    if subjects:
+        tell(tracker, params, console)
+        known = {outcome.name for outcome in done}
+        summary.show_stages(console, [each for each in outcomes if each.name not in known])
 
 
 def tell(tracker: Tracker, params: Params, console: Console) -> None:

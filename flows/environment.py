@@ -57,8 +57,9 @@ def prepare() -> None:
 def stay_offline(params: Params) -> None:
     """Keep Hugging Face off the network, unless parameters name something by a hub id."""
     from lcm_lora.inventory.hub import is_hub_id  # not before `prepare`
+    from lcm_lora.inventory.modules import is_published  # a fine-tune there may be one on the hub
 
-    if not any(map(is_hub_id, _named(params))):
+    if not any(is_hub_id(name) or is_published(name) for name in _named(params)):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 

@@ -55,21 +55,20 @@ def retrain() -> State[Any]:
     """Run the project in the working directory; the state is Completed, or Failed with one line."""
     root, console = Path.cwd(), Console()
     try:
-        params = load_params(root / layout.PARAMS)
-        check_params(params)
-        environment.stay_offline(params)
         with workspace.alone(root):
-            stages = _stages(root, params)
+            params = load_params(root / layout.PARAMS)
+            check_params(params)
+            environment.stay_offline(params)
+            stages = _stages(root)
             tracker = tracking.connect(root, params.registry.experiment)
             bringing.bring(tracker, params)
             judged, outcomes = run_until_settled(tracker, params, stages, console)
-            if params.retrain.transfer and params.transfer.subjects:
-                elsewhere.tell(tracker, params, console)
+            summary.show_scores(console, judged.table, judged.decision, judged.move)
+            summary.show_stages(console, outcomes)
+            summary.show_decision(console, root, judged.version, judged.decision, judged.move)
+            elsewhere.follow(tracker, params, outcomes, console)
     except UserError as error:
         return Failed(message=str(error))
-    summary.show_scores(console, judged.table, judged.decision, judged.move)
-    summary.show_stages(console, outcomes)
-    summary.show_decision(console, root, judged.version, judged.decision, judged.move)
     return Completed()
 
 
@@ -88,7 +87,7 @@ def run_until_settled(
         if judged := register_and_judge(tracker, params):
             return judged, outcomes
         console.print("The champion is not the one compared; the adapter is judged again")
-        stages = _stages(tracker.root, params)
+        stages = _stages(tracker.root)
     raise UserError(
         f"registry.name {params.registry.name}: the champion changed {_MOST_ROUNDS} times while "
         "the adapter was judged; run again when nobody else promotes"
@@ -110,23 +109,22 @@ def run_beside_champion(
     if champion.bring(tracker, name, for_new=is_due(stages, layout.ADAPTER)):
         return run_stages(stages, workshop, tracker)
     looked = run_stages([stage for stage in stages if not stage.upstream], workshop, tracker)
-    stages = _stages(tracker.root, params)
+    stages = _stages(tracker.root)
     if is_due(stages, layout.ADAPTER):
         champion.bring(tracker, name, for_new=True)
         return combined(looked, run_stages(stages, workshop, tracker))
     return run_stages(stages, workshop, tracker, looked)
 
 
-def _stages(root: Path, params: Params) -> list[Stage]:
-    """Return the stages of a run: all, but those that try the adapter elsewhere only if asked for.
+def _stages(root: Path) -> list[Stage]:
+    """Return the stages of a run: all but those that try the adapter elsewhere.
 
-    Without subjects those are run too: they have nothing to do, and DVC then counts them as done.
+    Those come after the adapter is judged, since nothing that they meet may keep it from that.
 
     Raises:
         UserError: As `plan` does.
     """
-    is_asked = params.retrain.transfer or not params.transfer.subjects
-    return plan(root) if is_asked else but(plan(root), TRANSFER_FLOW)
+    return but(plan(root), TRANSFER_FLOW)
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:

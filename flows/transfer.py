@@ -39,13 +39,13 @@ def transfer() -> State[Any]:
     """Run the project in the working directory; the state is Completed, or Failed with one line."""
     root, console = Path.cwd(), Console()
     try:
-        params = load_params(root / layout.PARAMS)
-        check_params(params)
-        if not params.transfer.subjects:
-            console.print(_NOTHING, soft_wrap=True)
-            return Completed(message=_NOTHING)
-        environment.stay_offline(params)
         with workspace.alone(root):
+            params = load_params(root / layout.PARAMS)
+            check_params(params)
+            if not params.transfer.subjects:
+                console.print(_NOTHING, soft_wrap=True)
+                return Completed(message=_NOTHING)
+            environment.stay_offline(params)
             tracker = tracking.connect(root, params.registry.experiment)
             bringing.bring(tracker, params)
             outcomes = run_own_stages(tracker, params)
@@ -58,6 +58,8 @@ def transfer() -> State[Any]:
 
 def run_own_stages(tracker: Tracker, params: Params) -> list[Outcome]:
     """Look at what is there, then try the adapter that is there; none is trained here.
+
+    What the stages need is brought back where it is not here, such as in a clone.
 
     Raises:
         UserError: A stage failed, or the adapter is not that of the data, code and parameters.

@@ -206,6 +206,10 @@ def _check_map(wanted: Map) -> None:
         weights = getattr(wanted, name)
         if twice := next((w for w in weights if weights.count(w) > 1), None):
             raise UserError(f"transfer.map.{name}: {twice:g} is there more than once; remove one")
+        if 1.0 not in weights:
+            raise UserError(
+                f"transfer.map.{name}: 1 is missing, with which all points are compared; add it"
+            )
 
 
 def _check_cells(where: str, cells: tuple[Cell, ...], is_teacher: bool) -> None:

@@ -91,8 +91,12 @@ def is_due(stages: list[Stage], output: Path) -> bool:
 
 
 def of_flow(stages: list[Stage], flow: str) -> list[Stage]:
-    """Return the stages that are a flow's."""
-    return [stage for stage in stages if stage.meta.get("flow") == flow]
+    """Return the stages that are a flow's, and those whose outputs they need, in their order."""
+    needed: set[str] = set()
+    for stage in reversed(stages):
+        if stage.meta.get("flow") == flow or stage.name in needed:
+            needed |= {stage.name, *stage.upstream}
+    return [stage for stage in stages if stage.name in needed]
 
 
 def but(stages: list[Stage], flow: str) -> list[Stage]:

@@ -155,7 +155,7 @@ def _check_out(out: Path, inputs: Sequence[Path], format: Format) -> None:
 
 def _is_a_sum(out: Path) -> bool:
     """Tell whether a file, or all that a folder holds, was written by `combine`."""
-    folders = [out / component for component in COMPONENTS]
+    folders = [out / component for component in COMPONENTS if (out / component).is_dir()]
     entries = [out] if out.is_file() else [e for e in out.rglob("*") if e not in folders]
     weights = [entry for entry in entries if entry.suffix == _SUFFIX]
     known = {folder / name for folder in (out, *folders) for name in (PEFT_WEIGHTS, PEFT_CONFIG)}
@@ -163,4 +163,4 @@ def _is_a_sum(out: Path) -> bool:
         ours = all(COMBINED in read_header(file).metadata for file in weights)
     except UserError:  # damaged, or none
         return False
-    return ours and {*entries} <= {out, *known}
+    return ours and bool(weights or not entries) and {*entries} <= {out, *known}

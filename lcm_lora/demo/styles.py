@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from lcm_lora.combining.fits import check_fits
+from lcm_lora.combining.read import read_lora
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
@@ -58,7 +60,9 @@ def _of_subjects(transfer: Transfer, base: BaseInventory, hashes: Hashes) -> Ite
         if named[name] > 1:
             name = f"{name} {named[name]}"
         try:
-            yield OfferedStyle(name, style_of(where, file, 1.0, base, hashes), file)
+            style = style_of(where, file, 1.0, base, hashes)
+            check_fits(where, read_lora(style.file), base)
+            yield OfferedStyle(name, style, file)
         except UserError as error:
             why = str(error).removeprefix(f"{where}: ").replace("`", "")
             yield OfferedStyle(name, None, why)

@@ -29,7 +29,7 @@ def pairs_of(
     measured: Measured,
     level: float,
 ) -> list[Pair]:
-    """Return all comparisons of the adapter by a metric.
+    """Return all comparisons by a metric: of the adapter, and of the points of a map.
 
     Args:
         metric: By which.

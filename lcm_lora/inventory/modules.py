@@ -21,7 +21,7 @@ INSIDE = "base"
 """Where a fine-tune's files are, if they came along."""
 
 _PREFIX = "models:/"
-_MEND = "run `python -m flows.retrain`, which brings it from the registry"
+_MEND = "run `python -m flows.transfer` or `flows.retrain`, which bring it from the registry"
 
 
 class Brought(Record):

@@ -101,7 +101,8 @@ def look_at_adapter(
         hashes: Of files that were read before.
 
     Raises:
-        UserError: It is missing, pickled, damaged, no LoRA, not finite, or made for another family.
+        UserError: It is missing, pickled, damaged, no LoRA, not finite, or made for another family,
+            as far as names and the width of captions tell; the rest shows when it is put on.
     """
     path, commit = Path(name), None
     if is_pickle(path):

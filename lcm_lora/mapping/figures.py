@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from lcm_lora.evaluation.scores import MetricRecord, Row
 from lcm_lora.mapping.standing import best_of, turned
-from lcm_lora.mapping.subjects import WHOLE, Point, Tried
+from lcm_lora.mapping.subjects import Point, Tried
 from lcm_lora.params.generate import ADAPTER, REAL
+from lcm_lora.params.transfer import WHOLE
 from lcm_lora.report import figures
 from lcm_lora.report.drawing import entitle, single
 from lcm_lora.report.numbers import half_width, spread

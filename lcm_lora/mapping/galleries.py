@@ -10,9 +10,9 @@ from PIL import Image
 
 from lcm_lora.evaluation.scores import CellRecord
 from lcm_lora.mapping.standing import standing
-from lcm_lora.mapping.subjects import WHOLE, Tried
+from lcm_lora.mapping.subjects import Tried
 from lcm_lora.params.generate import ADAPTER
-from lcm_lora.params.transfer import Mix
+from lcm_lora.params.transfer import WHOLE, Mix
 from lcm_lora.report.grids import Column, by_steps, comparison_grid
 from lcm_lora.report.pictures import Pictures
 from lcm_lora.report.style import marks

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lcm_lora.evaluation.scores import CellRecord, MetricRecord, Pair, Row, Table, Verdict
-from lcm_lora.mapping.subjects import WHOLE, Point, Tried
-from lcm_lora.params.transfer import Mix
+from lcm_lora.mapping.subjects import Point, Tried
+from lcm_lora.params.transfer import WHOLE, Mix
 from lcm_lora.report.verdict import teacher_cell
 
 

@@ -14,9 +14,6 @@ from lcm_lora.params.transfer import Mix, Subject, Transfer
 from lcm_lora.records import read_record
 from lcm_lora.report.pictures import Pictures, open_pictures
 
-WHOLE = Mix(1.0, 1.0)
-"""The point of the map at which nobody has turned a weight."""
-
 _FIRST = ("both", "attributes", "look")
 """Metrics that are shown before all others, where they were measured."""
 
@@ -127,10 +124,7 @@ def _nearest(scores: Path, table: Table, wanted: Cell) -> CellRecord:
 
 def _points(scores: Path, table: Table, params: Transfer, name: str) -> Iterator[Point]:
     for mix in params.mixes(name):
-        assert params.map is not None
         cells = table.cells_of(mix.name)
-        if mix == WHOLE:  # which the adapter may have painted already
-            cells += table.cells_of(ADAPTER, **params.map.cell.model_dump())
         if not cells:
             raise UserError(
                 f"{scores}: says nothing of {mix.name}; run `lcm-lora transfer {name}`, look at "

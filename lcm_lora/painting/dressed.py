@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lcm_lora.bases import Base
-from lcm_lora.combining.delta import COMPONENTS
+from lcm_lora.combining.delta import COMPONENTS, Component, Module
 from lcm_lora.combining.fits import check_fits_networks
+from lcm_lora.combining.names import as_filed
 from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import kohya_tensors, suited
-from lcm_lora.errors import UserError, is_out_of_memory, reason
+from lcm_lora.errors import UserError, is_out_of_memory, reason, some
 
 if TYPE_CHECKING:
     from lcm_lora.painting.subject import Subject, Weighted
@@ -100,6 +101,7 @@ def _load(base: Base, file: Path, name: str) -> None:
     Diffusers alone would leave out what it does not know or the base has not, and of alphas that
     differ from module to module take one.
     """
+    parts: Iterator[tuple[Component, Any]]
     parts = ((part, getattr(base.pipeline, part, None)) for part in COMPONENTS)
     networks = {part: network for part, network in parts if network is not None}
     lora = read_lora(file)
@@ -112,3 +114,16 @@ def _load(base: Base, file: Path, name: str) -> None:
         raise UserError(
             f"{file}: cannot be put on {base.name} ({reason(error)}); name another adapter"
         ) from error
+    worn = set(_wearing(networks, name))
+    if lost := [module for module in lora if module not in worn]:
+        raise UserError(
+            f"{file}: diffusers leaves out {some(lost)} of it; name an adapter without them"
+        )
+
+
+def _wearing(networks: Mapping[Component, Any], name: str) -> Iterator[Module]:
+    """Yield the modules beside which an adapter lies."""
+    for component, network in networks.items():
+        for module, layer in network.named_modules():
+            if name in getattr(layer, "lora_A", ()):
+                yield Module(component, as_filed(module))

@@ -71,7 +71,7 @@ class Painter(Sampling):
     base: Text | None = None
     """Another base than `base.model`, named as that is: a fine-tune."""
     adapters: dict[Text, Annotated[float, Field(ge=-10, le=10)]] = Field(default_factory=dict)
-    """Adapters and their weights: LoRA files, folders or hub ids."""
+    """Adapters and their weights: LoRA files, folders, hub ids, or `models:/NAME@ALIAS`."""
 
 
 class Generate(Section):

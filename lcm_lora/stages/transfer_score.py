@@ -6,7 +6,7 @@ from lcm_lora import layout
 from lcm_lora.errors import one_of
 from lcm_lora.evaluation.cells import Compared, Map
 from lcm_lora.evaluation.table import score
-from lcm_lora.params.generate import ADAPTER, TEACHER
+from lcm_lora.params.generate import TEACHER
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
 from lcm_lora.params.transfer import WHOLE, Transfer
@@ -23,7 +23,7 @@ def run(subject: str) -> None:
         rivals=frozenset(params.painters.keys() - {TEACHER}),
         command=lambda painter: f"lcm-lora transfer-features {subject}",
         with_teacher=True,
-        map=Map(points, WHOLE.name if WHOLE.name in points else ADAPTER),
+        map=Map(points, WHOLE.name),
         looks=params.subjects[subject].looks,
     )
     out = layout.TRANSFER / "scores" / subject / "scores.json"

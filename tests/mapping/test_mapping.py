@@ -27,10 +27,10 @@ from lcm_lora.files import sha256
 from lcm_lora.mapping import galleries, words
 from lcm_lora.mapping.figures import FIELD, draw_map, strengths
 from lcm_lora.mapping.standing import best_of, by_cost, compared, standing, turned
-from lcm_lora.mapping.subjects import WHOLE, Places, Tried, read_tried
+from lcm_lora.mapping.subjects import Places, Tried, read_tried
 from lcm_lora.params.generate import Cell
 from lcm_lora.params.report import Report
-from lcm_lora.params.transfer import Mix, Transfer
+from lcm_lora.params.transfer import WHOLE, Mix, Transfer
 from lcm_lora.records import write_record
 from lcm_lora.report.numbers import gain_interval, gain_range, spread
 from lcm_lora.seeing.image_sets import read_pictures
@@ -419,19 +419,6 @@ def test_the_grid_is_one_picture_of_all_subjects(made: Path, every: dict[str, Tr
         read = tried.pictures.read(tried.table.cells_of("teacher", seeds=0)[0], [0])[0]
         shown = grid.crop((320, place, 416, place + 96)).resize(read.size, Image.Resampling.NEAREST)
         assert np.array_equal(np.asarray(shown), np.asarray(read))
-
-
-def test_a_point_that_the_adapter_painted_is_found_there(
-    project: Path, params: Transfer, tmp_path: Path
-) -> None:
-    root = copied(project, tmp_path)
-    path = root / "scores" / "ink" / "scores.json"
-    table = read_table(path)
-    cells = tuple(cell for cell in table.cells if cell.painter != "mix-100-100")
-    write_record(path, table.model_copy(update={"cells": cells}))
-    tried = {one.name: one for one in read_tried(params, places_of(root))}["ink"]
-    (whole,) = [point for point in tried.points if point.mix == WHOLE]
-    assert whole.cell.id == "adapter/steps-4_guidance-1"
 
 
 def test_pictures_stand_where_their_weights_are(project: Path, every: dict[str, Tried]) -> None:

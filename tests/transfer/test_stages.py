@@ -86,7 +86,7 @@ def test_a_subject_is_painted_seen_scored_and_shown(
         ("map", f"mix-50-100/{one}", f"mix-100-100/{one}"),
     }
     page = (project / layout.TRANSFER / "report" / "index.html").read_text()
-    assert "ink" in page
+    assert "<b>ink</b>, a style" in page
 
 
 def test_an_adapter_of_another_base_is_put_on_none(

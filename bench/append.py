@@ -27,17 +27,17 @@ PIXELS = 16
 def main() -> None:
     """Print a line for each kind of source."""
     counts = {"decoded": 0, "encoded": 0}
-    judge, moments = unit_shards.judge, encode.moments
+    judge, encoder = unit_shards.judge, encode._encoded
 
     def judged(raw: Any) -> Any:
         counts["decoded"] += 1
         return judge(raw)
 
-    def encoded(vae: Any, pictures: Any) -> Any:
-        counts["encoded"] += len(pictures)
-        return moments(vae, pictures)
+    def encoded(autoencoder: Any, samples: Any, batch: int) -> Any:
+        counts["encoded"] += len(samples)
+        return encoder(autoencoder, samples, batch)
 
-    unit_shards.judge, encode.moments = judged, encoded
+    unit_shards.judge, encode._encoded = judged, encoded
     for kind, put in (("folder", put_files), ("webdataset", put_tars)):
         with tempfile.TemporaryDirectory() as folder:
             project = Project(Path(folder), kind, PIXELS)

@@ -57,9 +57,11 @@ def prepare() -> None:
 def stay_offline(params: Params) -> None:
     """Keep Hugging Face off the network, unless parameters name something by a hub id."""
     from lcm_lora.inventory.hub import is_hub_id  # not before `prepare`
-    from lcm_lora.inventory.modules import is_published  # a fine-tune there may be one on the hub
+    from lcm_lora.inventory.modules import is_published  # a fine-tune there may lie on the hub
 
-    if not any(is_hub_id(name) or is_published(name) for name in _named(params)):
+    who = (*params.generate.painters.values(), *params.transfer.subjects.values())
+    published = any(is_published(one.base) for one in who if one.base)
+    if not published and not any(map(is_hub_id, _named(params))):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 

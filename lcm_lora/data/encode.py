@@ -204,7 +204,7 @@ def _tensors(
     new = [row for row in range(len(samples)) if row not in found]
     for start in range(0, len(new), batch):
         rows = new[start : start + batch]
-        found |= _encoded(autoencoder, {row: samples[row] for row in rows})
+        found |= _encoded(autoencoder, {row: samples[row] for row in rows}, batch)
         advance(len(rows))
     means, stds = zip(*(found[row] for row in range(len(samples))), strict=True)
     side = means[0].shape[-1] * autoencoder.downsampling
@@ -228,18 +228,16 @@ def _known(part: Part) -> tuple[Tensor, Tensor]:
 
 
 def _encoded(
-    autoencoder: Autoencoder, samples: Mapping[int, ShardSample]
+    autoencoder: Autoencoder, samples: Mapping[int, ShardSample], batch: int
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Return the moments of samples by their keys, float16 [C, h, w]."""
+    """Return the moments of at most `batch` samples by their keys, float16 [C, h, w]."""
     pictures = np.stack([sample.picture for sample in samples.values()])
     _check_resolution(pictures.shape[1], autoencoder)
-    # Two at least: on the CPU a batch of one takes another way, and rounds otherwise, while in all
-    # others a picture's latent does not depend on its neighbours.
-    lone = len(pictures) == 1
-    mean, std = (
-        moment.half()[: len(samples)]
-        for moment in moments(autoencoder.vae, np.repeat(pictures, 2, axis=0) if lone else pictures)
-    )
+    # How a CPU rounds depends on how many pictures there are, on some processors for any number; so
+    # there always are equally many, and a picture's latent does not depend on its neighbours.
+    missing = batch - len(pictures) if autoencoder.vae.device.type == "cpu" else 0
+    filled = np.concatenate([pictures, np.repeat(pictures[-1:], missing, axis=0)])
+    mean, std = (moment.half()[: len(samples)] for moment in moments(autoencoder.vae, filled))
     _check_finite(mean, std, list(samples.values()), autoencoder)
     return dict(zip(samples, zip(mean, std, strict=True), strict=True))
 

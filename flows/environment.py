@@ -59,16 +59,18 @@ def stay_offline(params: Params) -> None:
     from lcm_lora.inventory.hub import is_hub_id  # not before `prepare`
     from lcm_lora.inventory.modules import is_published  # a fine-tune there may lie on the hub
 
-    who = (*params.generate.painters.values(), *params.transfer.subjects.values())
-    published = any(is_published(one.base) for one in who if one.base)
+    published = any(is_published(one.base) for one in _who(params) if one.base)
     if not published and not any(map(is_hub_id, _named(params))):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def _named(params: Params) -> Iterator[str]:
     """Yield whatever parameters name that may be on the hub: bases, an autoencoder, adapters."""
-    who: tuple[Painter | Subject, ...]
-    who = (*params.generate.painters.values(), *params.transfer.subjects.values())
+    who = _who(params)
     yield from filter(None, (params.base.model, params.base.vae, *(one.base for one in who)))
     for one in who:
         yield from one.adapters
+
+
+def _who(params: Params) -> tuple[Painter | Subject, ...]:
+    return (*params.generate.painters.values(), *params.transfer.subjects.values())

@@ -148,7 +148,7 @@ def test_what_is_bound_to_fail_fails_at_the_first_look(project: Path) -> None:
         ("prompts: 8", "prompts: 800", ("evaluation.prompts", "100")),
         ("grid: 50", "grid: 48", ("distill.grid", "48", "1000")),
         ("    - steps: 4\n", "    - steps: 5\n", ("registry.gate.0", "not painted at 5 steps")),
-        (", {steps: 50, guidance: 3.0, seeds: 1}", "", ("painter teacher", "other seeds than 0")),
+        (", {steps: 50, guidance: 3.0, seeds: 1}", "", ("painter teacher", "no seeds but 0")),
         (
             "sampler: dpmpp,",
             "sampler: dpmpp, adapters: {gone.safetensors: 0.5},",

@@ -78,7 +78,7 @@ def test_what_is_named_is_brought_once_and_again_where_it_means_another(
     assert brought_file(pinned).is_file()  # what there is stays, until all is there
     bring.fn(tracker, naming(params))
     assert list((tracker.root / layout.MODULES).iterdir()) == []
-    with pytest.raises(UserError, match=rf"^{pinned}: is not here; run `python -m flows.retrain`"):
+    with pytest.raises(UserError, match=rf"^{pinned}: is not here; run `python -m flows.transfer`"):
         brought_file(pinned)
 
 

@@ -231,7 +231,7 @@ def test_an_adapter_that_does_not_fit_is_named(
     file = tmp_path / "torn.safetensors"
     file.write_bytes(b"torn")
     torn = Subject(shapes_inventory(), (Weighted(file, sha256(file)),))
-    with pytest.raises(UserError, match=r"torn\.safetensors: does not fit shapes"):
+    with pytest.raises(UserError, match=r"torn\.safetensors: no safetensors file, or damaged"):
         place.paint("torn", {"teacher": Painter(TWICE, torn)})
     assert not (place.folder / "images" / "torn").exists()
 

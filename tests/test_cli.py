@@ -119,7 +119,8 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
         *("device", "memory", "disk", "time"),
     ]
     said = " ".join(done.stdout.split())
-    assert re.search(r"teacher and solvers, once, \S+ \w+, adapter and champion \S+ \w+, at", said)
+    told = r"teacher and solvers, once, \S+ \w+, adapter and champion \S+ \w+, transfer \S+ \w+, at"
+    assert re.search(told, said)
     assert not (project / "data").exists()
     text = (project / "params.yaml").read_text()
     for old, new in (

@@ -129,6 +129,7 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
         ("teacher: {", "teacher: {adapters: {gone.safetensors: 1.0}, "),
         ("metric: attributes", "metric: clip_score"),
         ('"kid_shapes:teacher"', "clip_score"),
+        ('"kid_shapes:teacher"', "clip_score"),
     ):
         assert old in text
         text = text.replace(old, new, 1)

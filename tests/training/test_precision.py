@@ -29,17 +29,20 @@ def curve_of(home: Path) -> list[CurveRow]:
     return read_curve(home / "curve" / "curve.jsonl", "")
 
 
-@pytest.mark.parametrize(("hardware", "off"), [(BF16, 0.5), (FP16, 0.1)], ids=["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("hardware", "off", "norm_off"), [(BF16, 0.5, 0.5), (FP16, 0.05, 0.1)], ids=["bf16", "fp16"]
+)
 def test_half_precision_trains_nearly_as_full_precision_does(
-    hardware: Hardware, off: float, cache: Path, tmp_path: Path
+    hardware: Hardware, off: float, norm_off: float, cache: Path, tmp_path: Path
 ) -> None:
+    """How near the norm of a gradient comes in fp16 depends on the processor: 2 or 7 %."""
     adapter = load_file(run(tmp_path / "half", cache, hardware=hardware, steps=2) / WEIGHTS)
     assert all(value.any() for name, value in adapter.items() if "lora_up" in name)
     assert {value.dtype for value in adapter.values()} == {torch.float32}
     run(tmp_path / "full", cache, steps=2)
     for half, full in zip(curve_of(tmp_path / "half"), curve_of(tmp_path / "full"), strict=True):
         assert half.loss == pytest.approx(full.loss, rel=off)
-        assert half.grad_norm == pytest.approx(full.grad_norm, rel=off)
+        assert half.grad_norm == pytest.approx(full.grad_norm, rel=norm_off)
 
 
 def test_an_overflowing_loss_scale_falls_and_the_run_goes_on(

@@ -35,7 +35,7 @@ class Map:
 
     points: frozenset[str]
     whole: str
-    """That of them with weights of 1, or who else paints with these."""
+    """That of them with weights of 1, with which the others are compared."""
 
 
 @dataclass(frozen=True, slots=True)

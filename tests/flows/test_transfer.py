@@ -88,6 +88,7 @@ def test_the_flow_runs_its_stages_alone_and_logs_once(
 def test_a_flow_waits_for_another_in_the_folder_and_trains_nothing(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """It goes by the parameters as they are when its turn comes."""
     lock = project.root / ".checkpoints" / "flow.lock"
     lock.touch()
     held, noted = hold(lock), list[str]()
@@ -99,11 +100,11 @@ def test_a_flow_waits_for_another_in_the_folder_and_trains_nothing(
             time.sleep(0.1)
             said += capfd.readouterr().err
         noted.extend([said, *project.noted()])
+        project.set("distill.seed", 21)
         os.close(held)
 
     other = threading.Thread(target=let_go)
     other.start()
-    project.set("distill.seed", 21)
     state = transfer(return_state=True)
     other.join()
     assert state.is_failed()

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from browsers import CHROMIUM
+from made_sets import cell_record, pair_of, real_record, write_pictures
 from numpy.typing import NDArray
-from PIL import Image
 from recipes import recipe_of
 
 from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
-from lcm_lora.data.pictures import encoded
-from lcm_lora.data.shards import write_tar
 from lcm_lora.evaluation.names import metrics_of
 from lcm_lora.evaluation.scores import (
     Against,
     CellRecord,
-    MetricRecord,
     Pair,
     Protocol,
     Row,
     Table,
-    Verdict,
 )
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.families.structure import Structure
@@ -36,12 +29,13 @@ from lcm_lora.files import sha256, write_json, write_tensors
 from lcm_lora.inventory.painters import AdapterFound, PainterInventory
 from lcm_lora.mapping.page import transfer_report
 from lcm_lora.mapping.subjects import Places
-from lcm_lora.params.generate import ADAPTER, TEACHER, Cell, Sampler, Sampling, cell_id
+from lcm_lora.params.generate import ADAPTER, TEACHER, Cell, Sampling
 from lcm_lora.params.report import Report
 from lcm_lora.params.score import Network, Score
 from lcm_lora.params.transfer import Map, Mix, Subject, Transfer
 from lcm_lora.records import write_record
-from lcm_lora.seeing.set_records import NetworkRecord, Painted, SetRecord, SetScheduler
+from lcm_lora.seeing.image_sets import captions_sha256
+from lcm_lora.seeing.set_records import NetworkRecord, Painted
 from lcm_lora.shapes.scenes import draw_scenes, render
 
 collect_ignore = [] if CHROMIUM else ["test_mapping_browser.py"]
@@ -143,9 +137,9 @@ def flaw_of(painter: str, cell: Cell, own: float) -> float:
 
 def make_table(name: str, own: float, captions: tuple[str, ...]) -> Table:
     """Return a table as `transfer-score` would write it."""
-    cells = [_real()]
+    cells = [real_record()]
     for painter, sampling in painters_of(name).items():
-        cells += [_record(painter, sampling.sampler, cell) for cell in sampling.cells]
+        cells += [cell_record(painter, sampling.sampler, cell) for cell in sampling.cells]
     rows = list(_rows("real", 0.05))
     for record in cells[1:]:
         if not (record.painter == TEACHER and record.seeds):
@@ -162,18 +156,6 @@ def make_table(name: str, own: float, captions: tuple[str, ...]) -> Table:
 
 def _cell(record: CellRecord) -> Cell:
     return Cell(steps=record.steps, guidance=record.guidance, seeds=record.seeds)
-
-
-def _record(painter: str, sampler: Sampler, cell: Cell) -> CellRecord:
-    return CellRecord(
-        id=cell_id(painter, cell),
-        painter=painter,
-        sampler=sampler,
-        nfe=cell.nfe,
-        images_sha256="1" * 64,
-        subject_sha256="2" * 64,
-        **cell.model_dump(),
-    )
 
 
 def _rows(cell: str, flaw: float) -> Iterator[Row]:
@@ -213,41 +195,13 @@ def _pairs(cells: list[CellRecord], rows: list[Row]) -> Iterator[Pair]:
             if is_rival or (b.painter, b.seeds) == (TEACHER, 0):
                 for metric in METRICS:
                     against: Against = "rival" if is_rival else "teacher"
-                    yield _pair(metric, by[a.id, metric.name], by[b.id, metric.name], against)
+                    yield pair_of(metric, by[a.id, metric.name], by[b.id, metric.name], against, 3)
     mixes = [cell.id for cell in cells if cell.painter.startswith("mix-")]
     whole = next(mix for mix in mixes if mix.startswith("mix-100-100/"))
     for mix in mixes:
         for metric in METRICS:
             if mix != whole:
-                yield _pair(metric, by[mix, metric.name], by[whole, metric.name], "map")
-
-
-def _pair(metric: MetricRecord, a: Row, b: Row, against: Against) -> Pair:
-    difference, se = a.value - b.value, 0.6 * a.se
-    low, high = difference - 3 * se, difference + 3 * se
-    good = (-high, -low) if metric.lower_is_better else (low, high)
-    verdict: Verdict = "better" if good[0] > 0 else "worse" if good[1] < 0 else "level"
-    # Pictures that start from one noise are matched, which misleads the distance to the teacher.
-    is_decisive = metric.name != "fd_shapes:teacher"
-    return Pair(
-        metric=metric.name,
-        a=a.cell,
-        b=b.cell,
-        against=against,
-        difference=difference,
-        se=se,
-        low=low,
-        high=high,
-        is_decisive=is_decisive,
-        verdict=verdict if is_decisive else "level",
-    )
-
-
-def _real() -> CellRecord:
-    nothing = {"steps": 0, "guidance": 0.0, "seeds": 0, "nfe": 0, "sampler": None}
-    return CellRecord(
-        id="real", painter="real", images_sha256="3" * 64, subject_sha256=None, **nothing
-    )
+                yield pair_of(metric, by[mix, metric.name], by[whole, metric.name], "map", 3)
 
 
 def _protocol(captions: tuple[str, ...]) -> Protocol:
@@ -257,7 +211,7 @@ def _protocol(captions: tuple[str, ...]) -> Protocol:
             "features/shapes": NetworkRecord(name="shapes", sha256="f" * 64),
             "look": NetworkRecord(name="looks judge", sha256="e" * 64),
         },
-        captions_sha256=_captions_hash(captions),
+        captions_sha256=captions_sha256(captions),
         real_sha256="4" * 64,
         teacher_sha256="5" * 64,
         teacher="teacher/steps-50_guidance-3_seeds-1",
@@ -267,17 +221,15 @@ def _protocol(captions: tuple[str, ...]) -> Protocol:
     )
 
 
-def _captions_hash(captions: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
-
-
 def _write_subject(
     root: Path, name: str, own: float, clean: NDArray[np.uint8], captions: tuple[str, ...]
 ) -> None:
     for painter, sampling in painters_of(name).items():
         folder = root / "images" / name / painter
         for cell in sampling.cells:
-            _write_cell(folder, sampling.sampler, cell, own, clean, captions)
+            write_pictures(
+                folder, sampling.sampler, cell, flaw_of(painter, cell, own), clean, captions
+            )
         names = tuple(cell.name for cell in sampling.cells)
         write_record(folder / "painted.json", Painted(captions=captions, cells=names))
     write_record(root / "scores" / name / "scores.json", make_table(name, own, captions))
@@ -309,32 +261,3 @@ def _found(subject: Subject) -> PainterInventory:
         for adapter, weight in subject.adapters.items()
     )
     return PainterInventory(base=base if subject.base else None, adapters=adapters)
-
-
-def _write_cell(
-    folder: Path,
-    sampler: Sampler,
-    cell: Cell,
-    own: float,
-    clean: NDArray[np.uint8],
-    captions: tuple[str, ...],
-) -> None:
-    flaw = flaw_of(folder.name, cell, own)
-    noise = np.random.default_rng(cell.seeds).normal(size=clean.shape)
-    pictures = np.clip(clean + 90 * flaw * noise, 0, 255).astype(np.uint8)
-    tar = folder / f"{cell.name}.tar"
-    pngs = (encoded(Image.fromarray(picture), None) for picture in pictures)
-    write_tar(tar, ((f"{i:08d}.png", png) for i, png in enumerate(pngs)))
-    about: dict[str, Any] = cell.model_dump() | {"painter": folder.name, "nfe": cell.nfe}
-    record = SetRecord(
-        **about,
-        subject_sha256="2" * 64,
-        sampler=sampler,
-        count=N,
-        scheduler=SetScheduler(**{"class": "LCMScheduler"}, timesteps=(999,)),
-        prompts_sha256=_captions_hash(captions),
-        height=32,
-        width=32,
-        tar_sha256=sha256(tar),
-    )
-    write_record(tar.with_suffix(".json"), record)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from browsers import CHROMIUM
+from made_sets import cell_record, pair_of, real_record, write_pictures
 from numpy.typing import NDArray
-from PIL import Image
 
 from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
 from lcm_lora.champion import write_champion
-from lcm_lora.data.pictures import encoded
-from lcm_lora.data.shards import write_tar
 from lcm_lora.evaluation.scores import (
+    Against,
     CellRecord,
     Champion,
     MetricRecord,
@@ -27,25 +24,23 @@ from lcm_lora.evaluation.scores import (
     Protocol,
     Row,
     Table,
-    Verdict,
 )
 from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.files import sha256, write_bytes, write_tensors
 from lcm_lora.gate.decision import Decision
 from lcm_lora.gate.rules import decide
 from lcm_lora.painting.latencies import CellLatency, Latency
-from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler, cell_id
+from lcm_lora.params.generate import ADAPTER, CHAMPION, REAL, TEACHER, Cell, Sampler
 from lcm_lora.params.registry import Gate
 from lcm_lora.params.report import Report
 from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.page import Sources, report
+from lcm_lora.seeing.image_sets import captions_sha256
 from lcm_lora.seeing.set_records import (
     FeatureRecord,
     NetworkRecord,
     Painted,
-    SetRecord,
-    SetScheduler,
 )
 from lcm_lora.shapes.scenes import draw_scenes, render
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
@@ -200,10 +195,6 @@ def _make(folder: Path, adapter: float = 0.35, champion: float | None = 0.6) -> 
     return folder
 
 
-def captions_hash(captions: tuple[str, ...]) -> str:
-    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()
-
-
 def flaw_of(flaw: float, cell: Cell) -> float:
     """Return how bad a cell is: less with steps, best near its own guidance."""
     if not flaw:
@@ -214,18 +205,10 @@ def flaw_of(flaw: float, cell: Cell) -> float:
 
 def make_table(flaws: dict[str, float], captions: tuple[str, ...]) -> Table:
     """Return a table as `score` would write it, of painters with these flaws."""
-    cells, rows = [_real()], [*_rows("real", 0.05, 0)]
+    cells, rows = [real_record()], [*_rows("real", 0.05, 0)]
     for painter, (sampler, own) in PAINTERS.items():
         for cell in own if painter in flaws else []:
-            record = CellRecord(
-                id=cell_id(painter, cell),
-                painter=painter,
-                sampler=sampler,
-                nfe=cell.nfe,
-                images_sha256="1" * 64,
-                subject_sha256="2" * 64,
-                **cell.model_dump(),
-            )
+            record = cell_record(painter, sampler, cell)
             cells.append(record)
             if not (painter == TEACHER and cell.seeds):
                 rows += _rows(record.id, flaw_of(flaws[painter], cell), cell.seeds)
@@ -288,39 +271,14 @@ def _pairs(cells: list[CellRecord], rows: list[Row]) -> list[Pair]:
     for a in (cell for cell in first if cell.painter == ADAPTER):
         for b in first:
             same = (a.steps, a.guidance) == (b.steps, b.guidance)
-            against = "champion" if b.painter == CHAMPION else "rival"
+            against: Against = "champion" if b.painter == CHAMPION else "rival"
             fits = same if against == "champion" else a.nfe == b.nfe
             if not fits or b.painter in {ADAPTER, TEACHER, REAL}:
                 continue
             for metric in METRICS:
                 one, other = by[a.id, metric.name], by[b.id, metric.name]
-                pairs.append(_pair(metric, one, other, against))
+                pairs.append(pair_of(metric, one, other, against, 2.5))
     return pairs
-
-
-def _pair(metric: MetricRecord, a: Row, b: Row, against: Any) -> Pair:
-    difference, se = a.value - b.value, 0.6 * a.se
-    low, high = difference - 2.5 * se, difference + 2.5 * se
-    good = (-high, -low) if metric.lower_is_better else (low, high)
-    verdict: Verdict = "better" if good[0] > 0 else "worse" if good[1] < 0 else "level"
-    return Pair(
-        metric=metric.name,
-        a=a.cell,
-        b=b.cell,
-        against=against,
-        difference=difference,
-        se=se,
-        low=low,
-        high=high,
-        verdict=verdict,
-    )
-
-
-def _real() -> CellRecord:
-    nothing = {"steps": 0, "guidance": 0.0, "seeds": 0, "nfe": 0, "sampler": None}
-    return CellRecord(
-        id="real", painter=REAL, images_sha256="3" * 64, subject_sha256=None, **nothing
-    )
 
 
 def _champion() -> Champion:
@@ -335,7 +293,7 @@ def _protocol(captions: tuple[str, ...]) -> Protocol:
             "clip": NetworkRecord(name="shapes", sha256="e" * 64),
             "attributes": NetworkRecord(name="judge", sha256="d" * 64),
         },
-        captions_sha256=captions_hash(captions),
+        captions_sha256=captions_sha256(captions),
         real_sha256="4" * 64,
         teacher_sha256="5" * 64,
         teacher="teacher/steps-50_guidance-3_seeds-1",
@@ -400,28 +358,10 @@ def _write_cell(
     captions: tuple[str, ...],
 ) -> None:
     flaw = flaw_of(own, cell)
-    noise = np.random.default_rng(cell.seeds).normal(size=clean.shape)
-    pictures = np.clip(clean + 90 * flaw * noise, 0, 255).astype(np.uint8)
-    pngs = (encoded(Image.fromarray(picture), None) for picture in pictures)
-    tar = folder / "images" / painter / f"{cell.name}.tar"
-    write_tar(tar, ((f"{i:08d}.png", png) for i, png in enumerate(pngs)))
-    about: dict[str, Any] = cell.model_dump() | {
-        "painter": painter,
-        "subject_sha256": "2" * 64,
-        "sampler": sampler,
-        "nfe": cell.nfe,
-    }
-    record = SetRecord(
-        **about,
-        count=N,
-        scheduler=SetScheduler(**{"class": "LCMScheduler"}, timesteps=(999,)),
-        prompts_sha256=captions_hash(captions),
-        height=32,
-        width=32,
-        tar_sha256=sha256(tar),
-    )
-    write_record(tar.with_suffix(".json"), record)
-    _write_features(folder / "features" / painter / f"{cell.name}.safetensors", flaw, about)
+    record = write_pictures(folder / "images" / painter, sampler, cell, flaw, clean, captions)
+    about = {"painter", "subject_sha256", "sampler", "steps", "guidance", "seeds", "nfe"}
+    features = folder / "features" / painter / f"{cell.name}.safetensors"
+    _write_features(features, flaw, record.model_dump(include=about))
 
 
 def _write_features(path: Path, flaw: float, about: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def curve_of(home: Path) -> list[CurveRow]:
 def test_half_precision_trains_nearly_as_full_precision_does(
     hardware: Hardware, off: float, norm_off: float, cache: Path, tmp_path: Path
 ) -> None:
-    """How near the norm of a gradient comes in fp16 depends on the processor: less than 5 %, or 7."""
+    """How near the norm of a gradient comes in fp16 depends on the processor: below 5 %, or 7."""
     adapter = load_file(run(tmp_path / "half", cache, hardware=hardware, steps=2) / WEIGHTS)
     assert all(value.any() for name, value in adapter.items() if "lora_up" in name)
     assert {value.dtype for value in adapter.values()} == {torch.float32}

@@ -230,6 +230,10 @@ ELSEWHERE: list[tuple[Change, str]] = [
         r"^transfer\.map\.style: 1 is there more than once; remove one$",
     ),
     (
+        lambda t: t["map"].update(acceleration=[0.0, 0.5]),
+        r"^transfer\.map\.acceleration: 1 is missing, with which all points are compared; add it$",
+    ),
+    (
         lambda t: t["subjects"]["ink"].update(looks=["ink", "ink"]),
         r"^params\.yaml: transfer\.subjects\.ink: looks: ink is there more than once; remove one$",
     ),

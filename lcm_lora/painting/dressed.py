@@ -114,14 +114,14 @@ def _load(base: Base, file: Path, name: str) -> None:
         raise UserError(
             f"{file}: cannot be put on {base.name} ({reason(error)}); name another adapter"
         ) from error
-    worn = set(_wearing(networks, name))
+    worn = set(_worn(networks, name))
     if lost := [module for module in lora if module not in worn]:
         raise UserError(
             f"{file}: diffusers leaves out {some(lost)} of it; name an adapter without them"
         )
 
 
-def _wearing(networks: Mapping[Component, Any], name: str) -> Iterator[Module]:
+def _worn(networks: Mapping[Component, Any], name: str) -> Iterator[Module]:
     """Yield the modules beside which an adapter lies."""
     for component, network in networks.items():
         for module, layer in network.named_modules():

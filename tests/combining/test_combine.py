@@ -379,6 +379,16 @@ def with_runs() -> None:
     Path("sum/checkpoint-500").mkdir()
 
 
+def by_hand() -> None:
+    Path("sum").mkdir()
+    Path("sum/adapter_config.json").write_text("{}")
+
+
+def with_a_file() -> None:
+    assert call("sum", "ink", "--format", "peft").exit_code == 0
+    Path("sum/text_encoder").touch()
+
+
 def a_link() -> None:
     for name, format in (("made", "peft"), ("made.safetensors", "kohya")):
         assert call(name, "ink", "--format", format).exit_code == 0
@@ -419,6 +429,8 @@ def loud() -> None:
         (None, ("ink", "fast.safetensors", "--format", "peft"), "ink: is there, and holds what"),
         (with_notes, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
         (with_runs, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
+        (by_hand, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
+        (with_a_file, ("sum", "fast.safetensors", "--format", "peft"), "sum: is there, and holds"),
         (a_link, ("sum", "fast.safetensors", "--format", "peft"), "sum: is a link or where you"),
         (a_link, ("sum.safetensors", "ink"), "sum.safetensors: is a link or where you work"),
         (None, ("out.pt", "ink"), "out.pt: kohya is one file; name one that ends in .safetensors"),

@@ -60,4 +60,4 @@ demo: setup
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --group dev pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --no-header --group dev --group stack pyproject.toml --output-file requirements.lock

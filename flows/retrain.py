@@ -10,7 +10,6 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain"))
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,26 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
 from flows import elsewhere, environment, summary, workspace
+from flows.judging import Judged, register_and_judge
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.evaluation.scores import Table, read_table
-from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params, load_params
-from tasks import bringing, champion, registry, tracking
+from tasks import bringing, champion, tracking
 from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
-from tasks.registry import Move, Registered
+from tasks.request import Request
 from tasks.stage import Outcome, Workshop, combined
 from tasks.tracking import Tracker
-from tasks.training import read_training
 
+_HERE = Request()
 _MOST_ROUNDS = 5
 """So often the adapter is judged, if the champion is another one each time."""
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a run came to."""
-
-    table: Table
-    decision: Decision
-    version: Registered
-    move: Move
-
-
 # The threads only wait; params.yaml says how many stages compute.
 @flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
-def retrain() -> State[Any]:
+def retrain(request: Request = _HERE) -> State[Any]:
     """Run the project in the working directory; the state is Completed, or Failed with one line."""
     root, console = Path.cwd(), Console()
     try:
@@ -125,24 +113,6 @@ def _stages(root: Path) -> list[Stage]:
         UserError: As `plan` does.
     """
     return but(plan(root), TRANSFER_FLOW)
-
-
-def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
-    """Register the adapter and carry out the decision; None if it is about a champion of before.
-
-    Raises:
-        UserError: What the stages left is damaged.
-    """
-    table, training = read_table(tracker.root / layout.SCORES), read_training(tracker.root)
-    decision = read_decision(tracker.root / layout.DECISION)
-    if champion.is_overtaken(tracker, params.registry.name, decision):
-        return None
-    if version := registry.crowned(tracker, params.registry.name, decision):
-        return Judged(table, decision, version, "champion already")
-    run_id = tracking.log_results(tracker, params, training, table, decision)
-    version = registry.register(tracker, run_id, params, training, decision)
-    move = registry.promote(tracker, version, decision)
-    return None if move == "overtaken" else Judged(table, decision, version, move)
 
 
 def main() -> int:

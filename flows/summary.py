@@ -16,7 +16,8 @@ from lcm_lora.mapping.standing import Other, Standing, standings
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
-from tasks.registry import Move, Registered
+from tasks.promotion import Move
+from tasks.registry import Registered
 from tasks.stage import Outcome
 
 _SETTLED: dict[Move, str] = {

@@ -29,11 +29,11 @@ app = typer.Typer(
     help="Distil a Stable Diffusion into a few-step LCM-LoRA, and measure what came out.",
 )
 
-_STAGE, _PEOPLE = "Stages (run by `dvc repro` and the retrain flow)", "For people"
+STAGE, PEOPLE = "Stages (run by `dvc repro` and the retrain flow)", "For people"
 _P = ParamSpec("_P")
 
 
-def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
+def command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
     """Register a subcommand that ends in one line where the user can mend what went wrong."""
 
     def register(body: Callable[_P, None]) -> Callable[_P, None]:
@@ -41,7 +41,7 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
         def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
             _quiet()
             try:
-                with _ended_by_sigterm() if panel == _STAGE else contextlib.nullcontext():
+                with _ended_by_sigterm() if panel == STAGE else contextlib.nullcontext():
                     body(*args, **kwargs)
             except UserError as error:
                 _fail(str(error))
@@ -57,7 +57,7 @@ def _command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
     return register
 
 
-@_command(_STAGE)
+@command(STAGE)
 def inventory() -> None:
     """Look at sources, base and networks, and say what is new; first of all, in seconds."""
     from lcm_lora.stages import inventory
@@ -65,7 +65,7 @@ def inventory() -> None:
     inventory.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def prepare() -> None:
     """Source pictures to training shards, evaluation set and selection set."""
     from lcm_lora.stages import prepare
@@ -73,7 +73,7 @@ def prepare() -> None:
     prepare.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def encode() -> None:
     """Training shards to latent moments."""
     from lcm_lora.stages import encode
@@ -81,7 +81,7 @@ def encode() -> None:
     encode.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def distill() -> None:
     """Cached latents to a LoRA adapter; run it again after a kill and it goes on."""
     from lcm_lora.stages import distill
@@ -89,7 +89,7 @@ def distill() -> None:
     distill.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def select() -> None:
     """The best of the candidates that a training left."""
     from lcm_lora.stages import select
@@ -97,7 +97,7 @@ def select() -> None:
     select.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def generate(
     name: Annotated[str, typer.Argument(help="adapter, champion, or a painter of generate")],
 ) -> None:
@@ -107,7 +107,7 @@ def generate(
     generate.run(name)
 
 
-@_command(_STAGE)
+@command(STAGE)
 def features(name: Annotated[str, typer.Argument(help="a painter, or `real`")]) -> None:
     """Feature vectors and per-picture scores of image sets, painted or real."""
     from lcm_lora.stages import features
@@ -115,7 +115,7 @@ def features(name: Annotated[str, typer.Argument(help="a painter, or `real`")]) 
     features.run(name)
 
 
-@_command(_STAGE)
+@command(STAGE)
 def score() -> None:
     """Features to one tidy table, with standard errors and paired differences."""
     from lcm_lora.stages import score
@@ -123,7 +123,7 @@ def score() -> None:
     score.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def decide() -> None:
     """Scores and the gate's rules to a decision about the champion, rule by rule."""
     from lcm_lora.stages import decide
@@ -131,7 +131,7 @@ def decide() -> None:
     decide.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def latency() -> None:
     """How long pictures take on this device, step count by step count."""
     from lcm_lora.stages import latency
@@ -139,7 +139,7 @@ def latency() -> None:
     latency.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def report() -> None:
     """Figures, grids, the page and the model card."""
     from lcm_lora.stages import report
@@ -147,7 +147,7 @@ def report() -> None:
     report.run()
 
 
-@_command(_STAGE)
+@command(STAGE)
 def transfer(
     subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
 ) -> None:
@@ -157,7 +157,7 @@ def transfer(
     transfer.run(subject)
 
 
-@_command(_STAGE)
+@command(STAGE)
 def transfer_features(
     subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
 ) -> None:
@@ -167,7 +167,7 @@ def transfer_features(
     transfer_features.run(subject)
 
 
-@_command(_STAGE)
+@command(STAGE)
 def transfer_score(
     subject: Annotated[str, typer.Argument(help="one of transfer.subjects")],
 ) -> None:
@@ -177,7 +177,7 @@ def transfer_score(
     transfer_score.run(subject)
 
 
-@_command(_STAGE)
+@command(STAGE)
 def transfer_report() -> None:
     """The page of the transfer evaluation."""
     from lcm_lora.stages import transfer_report
@@ -185,7 +185,7 @@ def transfer_report() -> None:
     transfer_report.run()
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def doctor() -> None:
     """Say whether a run can end well here, and what it takes, before anything heavy."""
     from lcm_lora.doctor import examine
@@ -202,7 +202,7 @@ def doctor() -> None:
     typer.echo("a run can start")
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def scores(
     all: Annotated[bool, typer.Option("--all", help="Every number, a line each.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Every number, as CSV.")] = False,
@@ -213,7 +213,7 @@ def scores(
     terminal.run(all, csv)
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def image(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     steps: Annotated[str, typer.Option(help="Numbers of steps, such as 1,2,4,8.")] = "4",
@@ -254,7 +254,7 @@ def image(
     typer.echo("\n".join([f"{out}: {prompt}", *lines]))
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def combine(
     out: Annotated[Path, typer.Argument(help="Safetensors file to write; of peft a folder.")],
     adapters: Annotated[
@@ -281,7 +281,7 @@ def combine(
     tell(made, out, layers)
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 7860,
     host: Annotated[
@@ -299,7 +299,7 @@ def demo(
     serve(host, port, open, tuple(style or ()))
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def params(
     preset: Annotated[str, typer.Argument(help="shapes, sd15, ssd1b or sdxl")],
 ) -> None:
@@ -308,7 +308,7 @@ def params(
     typer.echo(presets[one_of(preset, presets)].read_text(), nl=False)
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def shapes_teacher(
     out: Annotated[
         Path, typer.Argument(help="Folder to write; the shipped one is in the package.")
@@ -321,7 +321,7 @@ def shapes_teacher(
     make_weights(out, effort)
 
 
-@_command(_PEOPLE)
+@command(PEOPLE)
 def shapes_looks(
     out: Annotated[
         Path, typer.Argument(help="Folder to write; the shipped one is in the package.")

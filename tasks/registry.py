@@ -1,14 +1,12 @@
-"""Model versions: one for each adapter, found by its content; and who is champion."""
+"""Model versions: one for each adapter, found by its content."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
@@ -23,17 +21,11 @@ from lcm_lora.gate.decision import Decision
 from lcm_lora.params.file import Params
 from lcm_lora.recipe import Recipe, Recommended
 from tasks.carried import carried
-from tasks.champion import ALIAS, is_overtaken
 from tasks.claim import claimed
 from tasks.graph import locked
 from tasks.tracking import Tracker, params_sha256
 from tasks.training import Training
 
-Move = Literal["promoted", "challenger", "champion already", "carried out before", "overtaken"]
-"""What came of a decision; `overtaken` if somebody else became champion meanwhile."""
-
-_CHALLENGER = "challenger"
-_AGAINST = "judged_against"
 _SERVED = Path(__file__).with_name("served_model.py")
 _NEEDED = (
     "mlflow",
@@ -84,20 +76,6 @@ def register(
     return Registered(name, version, is_new=known is None)
 
 
-def crowned(tracker: Tracker, name: str, decision: Decision) -> Registered | None:
-    """Return the adapter's version if it is champion, by a comparison that this one is no news to.
-
-    That is one with itself, or with nobody, where the champion before it is not here: what is said
-    of the version and in its run tells how it became champion, and has to stay.
-    """
-    version = version_of(tracker, name, decision.adapter_sha256)
-    if version is None or _aliases(tracker, name).get(ALIAS) != str(version.version):
-        return None
-    if version.tags.get(_AGAINST) in {None, _rival(decision)}:
-        return None
-    return Registered(name, str(version.version), is_new=False)
-
-
 def make_model(tracker: Tracker, name: str) -> None:
     """Make the registered model, which claims are about, unless it is there."""
     try:
@@ -111,10 +89,6 @@ def version_of(tracker: Tracker, name: str, adapter_sha256: str) -> ModelVersion
     """Return the version of an adapter, by its weights."""
     query = f"name = '{name}' and tag.adapter_sha256 = '{adapter_sha256}'"
     return next(iter(tracker.client.search_model_versions(query)), None)
-
-
-def _rival(decision: Decision) -> str:
-    return decision.champion.version if decision.champion else "nobody"
 
 
 def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, str]:
@@ -132,51 +106,6 @@ def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, 
         "base_revision": str(base.revision),
         "base_sha256": base.sha256,
     }
-
-
-@task(task_run_name="promote", cache_policy=NO_CACHE)
-def promote(tracker: Tracker, registered: Registered, decision: Decision) -> Move:
-    """Carry out a decision once: the winner is champion, anyone else is the challenger.
-
-    Only if the champion still is the one that was compared: of two runs at once, one wins. And only
-    once: who moves the alias afterwards, by hand, has the last word on what that decision said.
-    """
-    client, name, version = tracker.client, registered.name, registered.version
-    with claimed(client, name):
-        done = _carried_out(decision)
-        is_done = done in client.get_model_version(name, version).tags
-        aliases = _aliases(tracker, name)
-        if aliases.get(ALIAS) == version:
-            if aliases.get(_CHALLENGER) == version:  # whoever promoted it died between two calls
-                client.delete_registered_model_alias(name, _CHALLENGER)
-            if decision.promote and not is_done:
-                client.set_model_version_tag(name, version, done, "champion already")
-            return "champion already"
-        if is_overtaken(tracker, name, decision):
-            return "overtaken"
-        if is_done:
-            return "carried out before" if decision.promote else "challenger"
-        client.set_model_version_tag(name, version, _AGAINST, _rival(decision))
-        client.set_model_version_tag(name, version, "gate", decision.reason)
-        # A last look: people move aliases too, and claim nothing.
-        if _aliases(tracker, name).get(ALIAS) != aliases.get(ALIAS):
-            return "overtaken"
-        move: Move = "promoted" if decision.promote else "challenger"
-        client.set_registered_model_alias(name, ALIAS if decision.promote else _CHALLENGER, version)
-        if decision.promote and _CHALLENGER in aliases:
-            client.delete_registered_model_alias(name, _CHALLENGER)
-        client.set_model_version_tag(name, version, done, move)
-        return move
-
-
-def _aliases(tracker: Tracker, name: str) -> dict[str, str]:
-    aliases = tracker.client.get_registered_model(name).aliases
-    return {alias: str(version) for alias, version in aliases.items()}
-
-
-def _carried_out(decision: Decision) -> str:
-    """Return the name of the tag that says that a decision was carried out."""
-    return f"decision.{hashlib.sha256(decision.model_dump_json().encode()).hexdigest()[:16]}"
 
 
 def _log_model(tracker: Tracker, run_id: str, recipe: Recipe) -> str:

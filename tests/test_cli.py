@@ -218,10 +218,10 @@ def test_a_picture_on_demand(project: Path, cache: Path) -> None:
 ENDED = """
 import signal
 from pathlib import Path
-from lcm_lora.cli import _STAGE, _command, app
+from lcm_lora.cli import STAGE, app, command
 from lcm_lora.files import new_folder
 
-@_command(_STAGE)
+@command(STAGE)
 def wait() -> None:
     with new_folder(Path("out")):
         print("in", flush=True)

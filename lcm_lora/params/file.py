@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from lcm_lora.params.base import Base
+from lcm_lora.params.costs import Costs
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.encode import Encode
 from lcm_lora.params.evaluation import Evaluation
@@ -38,6 +41,7 @@ class Params(Section):
     report: Report
     registry: Registry
     retrain: Retrain
+    costs: Costs = Field(default_factory=Costs)
 
 
 def load_params(path: Path) -> Params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -40,6 +40,15 @@ class Gate(Section):
     """Metrics that must not be worse than the champion's by a margin, as far as can be told."""
 
 
+class Approval(Section):
+    """Who has the last word when the gate lets an adapter pass."""
+
+    by: Literal["gate", "person"] = "gate"
+    """The gate alone; or a person, who is shown the scores and asked."""
+    days: float = Field(3.0, gt=0, le=60)
+    """How long a person is waited for; after that the champion stays."""
+
+
 class Registry(Section):
     """How the adapter enters the registry."""
 
@@ -49,3 +58,6 @@ class Registry(Section):
     """Of the runs; MLflow's databases keep 256 characters."""
     gate: Annotated[tuple[Gate, ...], Field(min_length=1, max_length=50)]
     """The rules, by step count."""
+    approval: Approval = Field(default_factory=Approval)
+    smoke: int = Field(2, ge=0, le=16)
+    """Pictures that a version must paint again, through the registry, before it is champion."""

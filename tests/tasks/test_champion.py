@@ -20,7 +20,8 @@ from lcm_lora.files import sha256, write_json
 from lcm_lora.gate.decision import Decision
 from tasks.champion import bring, current, is_overtaken
 from tasks.claim import claimed
-from tasks.registry import Move, Registered, crowned, promote
+from tasks.promotion import Move, crowned, promote
+from tasks.registry import Registered
 from tasks.tracking import Tracker, connect
 
 FILES = ("pytorch_lora_weights.safetensors", "adapter_kohya.safetensors")

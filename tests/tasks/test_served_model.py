@@ -49,8 +49,9 @@ from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
 from tasks import served_model
+from tasks.promotion import promote
 from tasks.publishing import publish_style
-from tasks.registry import Registered, promote, register
+from tasks.registry import Registered, register
 from tasks.tracking import Tracker, connect
 from tasks.training import read_training
 

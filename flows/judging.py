@@ -1,0 +1,43 @@
+"""Register the adapter that the stages left, and carry out what the gate decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lcm_lora import layout
+from lcm_lora.evaluation.scores import Table, read_table
+from lcm_lora.gate.decision import Decision, read_decision
+from lcm_lora.params.file import Params
+from tasks import champion, promotion, registry, tracking
+from tasks.promotion import Move
+from tasks.registry import Registered
+from tasks.tracking import Tracker
+from tasks.training import read_training
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a run came to."""
+
+    table: Table
+    decision: Decision
+    version: Registered
+    move: Move
+
+
+def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
+    """Register the adapter and carry out the decision; None if it is about a champion of before.
+
+    Raises:
+        UserError: What the stages left is damaged.
+    """
+    table, training = read_table(tracker.root / layout.SCORES), read_training(tracker.root)
+    decision = read_decision(tracker.root / layout.DECISION)
+    if champion.is_overtaken(tracker, params.registry.name, decision):
+        return None
+    if version := promotion.crowned(tracker, params.registry.name, decision):
+        return Judged(table, decision, version, "champion already")
+    run_id = tracking.log_results(tracker, params, training, table, decision)
+    version = registry.register(tracker, run_id, params, training, decision)
+    move = promotion.promote(tracker, version, decision)
+    return None if move == "overtaken" else Judged(table, decision, version, move)

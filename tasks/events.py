@@ -1,0 +1,39 @@
+"""Say to Prefect's server what has happened, so that its automations can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from prefect.events import emit_event
+
+Happening = Literal[
+    "dataset.published",
+    "adapter.registered",
+    "adapter.proposed",
+    "adapter.promoted",
+    "adapter.refused",
+    "adapter.kept",
+    "champion.rolled-back",
+    "champion.moved-by-hand",
+    "data.drifted",
+]
+"""What automations may be built on; `adapter.kept` if the gate keeps the champion."""
+
+PROJECT = "lcm-lora.project"
+
+
+def emit(happening: Happening, resource: str, payload: Mapping[str, Any]) -> None:
+    """Emit an event, if a server listens; what is done is not undone because nobody hears of it.
+
+    Args:
+        happening: Its name.
+        resource: What it happened to: `PROJECT`, or `model` of a registered model's name.
+        payload: JSON; automations pass it on as parameters.
+    """
+    emit_event(happening, resource={"prefect.resource.id": resource}, payload=dict(payload))
+
+
+def model(name: str) -> str:
+    """Return the resource of a registered model."""
+    return f"lcm-lora.model.{name}"

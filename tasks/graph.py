@@ -144,14 +144,42 @@ def locked(root: Path) -> dict[Path, str]:
 
     DVC writes the file in place, so whoever reads while a stage ends may miss some of it.
     """
-    lock = root / "dvc.lock"
-    if not lock.exists():
-        return {}
+    made = entries(root / "dvc.lock").values()
     try:
-        stages = YAML(typ="safe").load(lock.read_text())["stages"].values()
-        return {Path(out["path"]): out["md5"] for stage in stages for out in stage.get("outs", [])}
-    except (YAMLError, LookupError, TypeError, AttributeError):
+        return {Path(out["path"]): out["md5"] for entry in made for out in entry.get("outs", [])}
+    except (LookupError, TypeError, AttributeError):
         return {}
+
+
+def entries(lock: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of a dvc.lock by stage; none where it is missing or half written."""
+    try:
+        return dict(YAML(typ="safe").load(lock.read_text())["stages"])
+    except (OSError, YAMLError, LookupError, TypeError, ValueError):
+        return {}
+
+
+def behind(made: Mapping[str, Mapping[str, Any]], output: Path) -> list[str]:
+    """Return the stages that an output comes from, its own among them, as dvc.lock tells.
+
+    Args:
+        made: The entries of a dvc.lock by stage.
+        output: A path that one of them makes, or that lies in one.
+    """
+    found: list[str] = []
+    wanted = [output]
+    while wanted:
+        path = wanted.pop()
+        for name, entry in made.items():
+            if name not in found and any(_touch(path, Path(o["path"])) for o in entry["outs"]):
+                found.append(name)
+                wanted.extend(Path(dep["path"]) for dep in entry.get("deps", []))
+    return sorted(found)
+
+
+def _touch(one: Path, other: Path) -> bool:
+    """Tell whether two paths are one, or one of them lies in the other."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def hash_of(hashes: Mapping[Path, str], path: Path) -> str:

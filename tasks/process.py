@@ -37,6 +37,7 @@ def run(
     stop: threading.Event,
     deadline: float | None = None,
     grace: float = 10.0,
+    on_end: Callable[[float], object] = lambda cpu_seconds: None,
 ) -> int:
     """Run `command` to its end and return its exit status.
 
@@ -51,6 +52,7 @@ def run(
         stop: Once set, from any thread, the command is ended.
         deadline: Seconds the command may take.
         grace: Seconds between SIGTERM and SIGKILL.
+        on_end: Gets the CPU seconds that the command and its descendants took.
 
     Raises:
         StoppedError: `stop` was set.
@@ -75,8 +77,8 @@ def run(
         _follow(child.stdout, on_line, stop, deadline)
     finally:
         child.stdin.close()  # the guard takes this as the order to stop
-        status = child.wait()
-    return status
+        on_end(_wait(child))
+    return int(child.returncode)
 
 
 def run_attached(command: Sequence[str], grace: float = 10.0) -> int:
@@ -112,6 +114,13 @@ def death(status: int) -> str | None:
     except ValueError:
         return None
     return f"killed by signal {number} ({name})"
+
+
+def _wait(child: subprocess.Popen[str]) -> float:
+    """Wait for a child to end; return the CPU seconds of it and of those that it waited for."""
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _guarded(command: Sequence[str], grace: float) -> list[str]:

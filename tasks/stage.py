@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from lcm_lora.errors import UserError
-from tasks import process
+from tasks import cost, process
 from tasks.graph import Stage, locked
 from tasks.slots import Slots
 
@@ -134,7 +134,7 @@ def reproduce(
         StageError: The stage's command or DVC ended in an error.
         UserError: What the stage left is damaged.
     """
-    started = time.monotonic()
+    started, meter = time.monotonic(), cost.Meter(on_gpus=stage.meta.get("pool") == "gpu")
     with contextlib.ExitStack() as watching:
         output = _Output(on_line, lambda: watch and watching.enter_context(watch()))
         status = process.run(
@@ -144,9 +144,12 @@ def reproduce(
             environment=_environment(),
             stop=workshop.stop,
             deadline=stage.meta.get("deadline"),
+            on_end=meter.add_cpu_seconds,
         )
         if status or not output.verdict:
             raise StageError(output.last_word(status))
+    if output.verdict == "Ran":
+        cost.keep_of_stage(workshop.root, stage.name, meter.read())
     # A hash that cannot be read counts as new: DVC itself then decides about what follows.
     after = locked(workshop.root)
     is_new = any(after.get(path) != before for path, before in stage.outputs.items())

@@ -86,6 +86,17 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
 
 
+def test_what_runs_alone_waits_for_no_network_to_load() -> None:
+    """Nothing is beside these stages in a run, so that each of their seconds is one of its own."""
+    program = (
+        "import sys\n"
+        "from lcm_lora.stages import decide, inventory, prepare, report, score\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'scipy'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
 def test_nothing_unpickles() -> None:
     """torch.load, pickle and their like are nowhere; TorchScript only behind a checked hash."""
     for path in (ROOT / "lcm_lora").rglob("*.py"):

@@ -24,7 +24,7 @@ class Chosen:
         """Start without any."""
         self.wanted = wanted
         self.samples: list[Kept] = []
-        self._units: list[Made] = []
+        self._units: list[tuple[Made, set[str]]] = []
 
     @property
     def is_full(self) -> bool:
@@ -36,7 +36,7 @@ class Chosen:
         taken = samples[: self.wanted - len(self.samples)]
         if taken:
             self.samples.extend(taken)
-            self._units.append(made)
+            self._units.append((made, {sample.name for sample in taken}))
 
     def contents(self, resolution: int) -> Iterator[bytes]:
         """Read the samples again from the source, and yield them cropped, as PNG, in order.
@@ -46,8 +46,8 @@ class Chosen:
         """
         wanted = iter(self.samples)
         sample = next(wanted, None)
-        for made in self._units:
-            for raw in made.read():
+        for made, names in self._units:
+            for raw in made.read(names.__contains__):
                 if sample is None or content_sha256(raw) != sample.sha256:
                     continue
                 found = judge(raw)

@@ -7,6 +7,7 @@ Legend: H x W pixels.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -20,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from lcm_lora.data.folder import (
     SUFFIXES,
@@ -78,7 +78,15 @@ class Rejection:
 
 
 Found = Sample | Rejection
-Reader = Callable[[], Iterator[Raw]]
+Asked = Callable[[str], bool]
+"""Whether what has this printable name is asked for."""
+Reader = Callable[[Asked], Iterator[Raw]]
+"""Reads what is asked for of a unit, in order."""
+
+
+def everything(name: str) -> bool:
+    """Ask for all that a unit holds."""
+    return True
 
 
 def open_units(
@@ -115,7 +123,7 @@ def open_units(
 
 
 def _reader(read: Callable[..., Iterator[Raw]], *arguments: Any) -> Reader:
-    return lambda: read(*arguments)
+    return functools.partial(read, *arguments)
 
 
 def _changed(place: str) -> UserError:
@@ -125,15 +133,18 @@ def _changed(place: str) -> UserError:
     )
 
 
-def _read_scenes(seed: int, unit: Unit, resolution: int) -> Iterator[Raw]:
-    indices = scenes_of(unit)
+def _read_scenes(seed: int, unit: Unit, resolution: int, is_asked: Asked) -> Iterator[Raw]:
+    names = {index: f"scene {seed}/{index:08d}" for index in scenes_of(unit)}
+    indices = [index for index, name in names.items() if is_asked(name)]
     scenes = draw_scenes(seed, indices)
     pictures = render(scenes, resolution)
     for index, scene, picture in zip(indices, scenes, pictures, strict=True):
-        yield Raw(f"scene {seed}/{index:08d}", picture, scene.caption)
+        yield Raw(names[index], picture, scene.caption)
 
 
-def _read_run(folder: Path, entries: list[Entry], unit: Unit, hashes: Hashes) -> Iterator[Raw]:
+def _read_run(
+    folder: Path, entries: list[Entry], unit: Unit, hashes: Hashes, is_asked: Asked
+) -> Iterator[Raw]:
     def check() -> None:
         try:
             found = run_sha256(entries, hashes)
@@ -144,6 +155,8 @@ def _read_run(folder: Path, entries: list[Entry], unit: Unit, hashes: Hashes) ->
 
     check()
     for entry in entries:
+        if not is_asked(printable(entry.name)):
+            continue
         try:
             # A listed picture that is not there counts as one that cannot be opened.
             content = entry.picture.read_bytes() if entry.picture else b""
@@ -155,8 +168,11 @@ def _read_run(folder: Path, entries: list[Entry], unit: Unit, hashes: Hashes) ->
     check()
 
 
-def _read_tar(tar: Path, unit: Unit, hashes: Hashes) -> Iterator[Raw]:
+def _read_tar(tar: Path, unit: Unit, hashes: Hashes, is_asked: Asked) -> Iterator[Raw]:
     """Yield the samples of a tar; nothing is shuffled, split between workers or unpickled."""
+    # It imports torch: seconds that only who reads tars should wait.
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
     is_whole = True
 
     def stop(error: Exception) -> bool:
@@ -181,6 +197,8 @@ def _read_tar(tar: Path, unit: Unit, hashes: Hashes) -> Iterator[Raw]:
         members = tar_file_expander([{"url": tar.name, "stream": stream}], handler=stop)
         try:
             for sample in group_by_keys(members):
+                if not is_asked(printable(sample["__key__"])):
+                    continue
                 suffix = next((suffix for suffix in SUFFIXES if suffix[1:] in sample), None)
                 content = sample[suffix[1:]] if suffix else b""
                 yield Raw(sample["__key__"], content, _tar_caption(sample))

@@ -28,6 +28,7 @@ from lcm_lora.data.sources import (
     Rejection,
     caption_problem,
     content_sha256,
+    everything,
     judge,
     open_units,
 )
@@ -149,7 +150,7 @@ def _prepare_unit(
     numbers = itertools.count()
 
     def met_before() -> Iterator[tuple[Raw, Part | None]]:
-        for raw in read():
+        for raw in read(everything):
             yield raw, parts.find(content_sha256(raw))
 
     def training() -> Iterator[ShardSample]:

@@ -9,6 +9,7 @@ Legend: B scenes, H = W pixels a side. Lengths are in units of the picture's sid
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -172,21 +173,33 @@ def colours(canvas: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _jittered(rgb: tuple[int, int, int], rng: np.random.Generator) -> tuple[float, float, float]:
-    r, g, b = (np.array(rgb) + rng.uniform(-_COLOUR_JITTER, _COLOUR_JITTER, 3)).clip(0, 255)
-    return float(r), float(g), float(b)
+    moves = rng.uniform(-_COLOUR_JITTER, _COLOUR_JITTER, 3).tolist()
+    r, g, b = (min(max(part + by, 0.0), 255.0) for part, by in zip(rgb, moves, strict=True))
+    return r, g, b
 
 
 def _placed(sizes: Sequence[str], rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Draw (x, y, radius) for each size so that the circumscribed circles keep a gap."""
+    count = len(sizes)
     while True:
-        radius = np.array([rng.uniform(*RADII[size]) for size in sizes])
-        centre = rng.uniform((radius + 0.01)[:, None], (0.99 - radius)[:, None], (len(sizes), 2))
-        distance = np.hypot(*(centre[:, None] - centre[None]).transpose(2, 0, 1))
-        needed = radius[:, None] + radius[None] + _GAP
-        if np.all((distance >= needed) | np.eye(len(sizes), dtype=bool)):
-            return [
-                (float(x), float(y), float(r)) for (x, y), r in zip(centre, radius, strict=True)
-            ]
+        # Most draws are refused; on so few numbers plain Python is quicker than arrays.
+        draws = rng.random(3 * count).tolist()
+        radii = [_between(*RADII[size], draw) for size, draw in zip(sizes, draws, strict=False)]
+        places = [
+            (_between(r + 0.01, 0.99 - r, x), _between(r + 0.01, 0.99 - r, y), r)
+            for r, x, y in zip(radii, draws[count::2], draws[count + 1 :: 2], strict=True)
+        ]
+        if all(_are_apart(one, other) for one, other in itertools.combinations(places, 2)):
+            return places
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
+def _are_apart(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    distance = math.hypot(one[0] - other[0], one[1] - other[1])
+    return distance >= one[2] + other[2] + _GAP
 
 
 def _coverage(

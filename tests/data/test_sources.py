@@ -16,7 +16,15 @@ import pytest
 import webdataset
 from PIL import Image
 
-from lcm_lora.data.sources import Found, Rejection, Sample, decode, judge, open_units
+from lcm_lora.data.sources import (
+    Found,
+    Rejection,
+    Sample,
+    decode,
+    everything,
+    judge,
+    open_units,
+)
 from lcm_lora.data.units import list_units
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
@@ -29,7 +37,7 @@ def read_source(source: Source, resolution: int = 32) -> list[Found]:
     with tempfile.TemporaryDirectory() as folder, Hashes(Path(folder) / "hashes") as hashes:
         units = list(list_units(source, hashes, {}))
         opened = open_units(source, units, resolution, hashes)
-        return [judge(raw) for _, read in opened for raw in read()]
+        return [judge(raw) for _, read in opened for raw in read(everything)]
 
 
 def read_folder(path: Path) -> list[Found]:
@@ -343,14 +351,14 @@ def test_a_source_that_changes_after_the_first_look_is_named(
         opened = list(open_units(source, units, 32, hashes))
         change()
         with pytest.raises(UserError, match="not what the first look found") as error:
-            [judge(raw) for _, read in opened for raw in read()]
+            [judge(raw) for _, read in opened for raw in read(everything)]
         assert named in str(error.value)
         assert "\n" not in str(error.value)
     # The same, while it is read.
     fill()
     source = WebdatasetSource(kind="webdataset", path=tar.parent)
     ((_, read),) = open_units(source, list(list_units(source, hashes, {})), 32, hashes)
-    reading = read()
+    reading = read(everything)
     next(reading)
     grow()
     with pytest.raises(UserError, match="not what the first look found"):

@@ -74,11 +74,16 @@ def prepare() -> None:
 
 
 @command(STAGE)
-def encode() -> None:
+def encode(
+    share: Annotated[
+        str | None,
+        typer.Option(help="As 2/4: make only this share, for the machine that encodes all."),
+    ] = None,
+) -> None:
     """Training shards to latent moments."""
     from lcm_lora.stages import encode
 
-    encode.run()
+    encode.run(share)
 
 
 @command(STAGE)
@@ -183,6 +188,18 @@ def transfer_report() -> None:
     from lcm_lora.stages import transfer_report
 
     transfer_report.run()
+
+
+@command(PEOPLE)
+def drift(
+    before: Annotated[Path, typer.Argument(help="training shards of before")],
+    now: Annotated[Path, typer.Argument(help="new training shards")],
+    out: Annotated[Path, typer.Option(help="record to write")] = layout.DRIFT,
+) -> None:
+    """Compare new training data with those of before: pictures, captions, and their fit."""
+    from lcm_lora.stages import drift
+
+    drift.run(before, now, out)
 
 
 @command(PEOPLE)

@@ -23,6 +23,7 @@ LATENCY = Path("artifacts/latency.json")
 REPORT = Path("artifacts/report")
 TRANSFER = Path("artifacts/transfer")
 """Of the new adapter elsewhere: images, features and scores of each subject, and their page."""
+DRIFT = Path("artifacts/drift.json")
 CHECKPOINTS = Path(".checkpoints")
 """What a run needs to go on, and nobody else: no DVC output, safe to delete."""
 BROUGHT = CHECKPOINTS / "champion"

@@ -9,6 +9,7 @@ from pydantic import Field
 from lcm_lora.params.base import Base
 from lcm_lora.params.costs import Costs
 from lcm_lora.params.distill import Distill
+from lcm_lora.params.drift import Drift
 from lcm_lora.params.encode import Encode
 from lcm_lora.params.evaluation import Evaluation
 from lcm_lora.params.generate import Generate
@@ -41,6 +42,7 @@ class Params(Section):
     report: Report
     registry: Registry
     retrain: Retrain
+    drift: Drift = Field(default_factory=Drift)
     costs: Costs = Field(default_factory=Costs)
 
 

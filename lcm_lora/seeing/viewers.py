@@ -62,7 +62,7 @@ class Viewers:
 
     def clip(self, captions: Captions) -> Viewer:
         """Return a viewer of CLIP scores [B]."""
-        words = self._words(captions).numpy()
+        words = self.words(captions).numpy()
 
         def view(pictures: Tensor, places: slice) -> Tensor:
             seen = self._clip.pictures(pictures).cpu().numpy()
@@ -102,7 +102,7 @@ class Viewers:
         content, look = wanted.agree(seen.attributes), seen.has_exactly(self.networks.looks)
         return {"attributes": content, "look": look, "both": content & look}
 
-    def _words(self, captions: Captions) -> Tensor:
+    def words(self, captions: Captions) -> Tensor:
         """Return the captions' embeddings, made once for all sets of the same captions."""
         if captions not in self._embedded:
             with exactly():

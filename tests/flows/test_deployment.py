@@ -31,11 +31,11 @@ def test_every_deployment_can_be_deployed(prefect_server: None) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         deployed = {
             name: client.read_deployment_by_name(name)
-            for name in ("retrain/nightly", "transfer/transfer")
+            for name in ("retrain/nightly", "transfer/nightly")
         }
     assert {one.work_pool_name for one in deployed.values()} == {"cpu"}
     crons = {name: [s.schedule.cron for s in one.schedules] for name, one in deployed.items()}
-    assert crons == {"retrain/nightly": ["0 2 * * *"], "transfer/transfer": ["0 6 * * *"]}
+    assert crons == {"retrain/nightly": ["0 2 * * *"], "transfer/nightly": ["0 6 * * *"]}
 
 
 def test_server_takes_the_nulls_that_clients_send() -> None:

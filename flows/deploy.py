@@ -1,0 +1,69 @@
+"""Bring a Prefect server from whatever it has to pools, deployments and automations as wanted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from rich.console import Console
+
+import flows  # noqa: F401  # prepares the environment, before Prefect reads it
+from lcm_lora.errors import UserError
+from tasks import deployments, pools, server
+from tasks.automations import Change, lost_runs, settle
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+_TEMPLATES = Path("infra/pools")
+_FILE = Path("prefect.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Bring everything; return the process's exit status."""
+    asked = _parser().parse_args(arguments)
+    say = Console(soft_wrap=True, highlight=False).print
+    complain = Console(stderr=True, soft_wrap=True, highlight=False).print
+    try:
+        with server.reached() as client:
+            for what, change in bring(client, asked):
+                say(f"{change:<10}{what}", markup=False)
+    except UserError as error:
+        complain(f"error: {error}", markup=False)
+        return 1
+    return 0
+
+
+def bring(client: SyncPrefectClient, asked: argparse.Namespace) -> Iterator[tuple[str, Change]]:
+    """Bring pools, deployments and automations, and yield what became of each.
+
+    Raises:
+        UserError: prefect.yaml or a job template is missing or wrong, or a pool of another kind.
+    """
+    wanted, automations = deployments.read_wanted(_FILE), [lost_runs()]
+    for name in pools.POOLS:
+        yield f"pool {name}", pools.bring(client, name, asked.pools, _TEMPLATES)
+    for one in wanted:
+        deployed = deployments.deploy(client, one)
+        automations.extend(deployed.triggers)
+        yield f"deployment {deployed.name}", deployed.change
+    for automation in automations:
+        yield f"automation {automation.name}", settle(client, automation)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.deploy",
+        description=f"Bring {_FILE} and {_TEMPLATES} to the server at PREFECT_API_URL.",
+    )
+    parser.add_argument(
+        "--pools", choices=get_args(pools.Kind), help="what runs the jobs of pools that are new"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -403,13 +403,13 @@ def params_sha256(params: Params) -> str:
 
 
 def git_state(root: Path) -> dict[str, str]:
-    """Return the commit, and whether anything but dvc.lock differs from it, as tags."""
+    """Return the commit, and whether anything that no run keeps differs from it, as tags."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
         return done.stdout.strip()
 
-    dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock", f":!{layout.PARAMS}")
     return _source(git("rev-parse", "--verify", "--quiet", "HEAD") or "unknown", bool(dirty))
 
 

@@ -54,8 +54,11 @@ def _open_base(found: BaseInventory, hardware: Hardware, number: int) -> Base:
 
 
 def _origin() -> Origin:
-    """Return the commit of the working folder, `unknown` outside a repository."""
-    dirty = _git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    """Return the commit of the working folder, `unknown` outside a repository.
+
+    Parameters and dvc.lock may differ from it, since both are kept beside each adapter.
+    """
+    dirty = _git("status", "--porcelain", "--", ".", ":!dvc.lock", f":!{layout.PARAMS}")
     return Origin(
         git_commit=_git("rev-parse", "--verify", "--quiet", "HEAD") or "unknown",
         git_dirty=bool(dirty),

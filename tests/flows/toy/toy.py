@@ -58,7 +58,7 @@ def distill():
     write("artifacts/training/curve.jsonl", "".join(lines))
     origin = {
         "git_commit": git("rev-parse", "HEAD"),
-        "git_dirty": bool(git("status", "--porcelain", "--", ".", ":!dvc.lock")),
+        "git_dirty": bool(git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml")),
         "code_sha256": sha256(Path("toy.py").read_text()),
     }
     write("artifacts/training/origin.json", origin)

@@ -184,6 +184,7 @@ def test_a_version_names_the_commit_that_made_its_weights(project: Project) -> N
     assert version.tags["git_dirty"] == "false"
 
     project.set("distill.checkpoint_every", 7)  # no weight depends on it
+    (project.root / "README.md").write_text("Nor on this, which no commit has.")
     assert retrain(return_state=True).is_completed()
     # The champion, the same adapter as it turns out, is compared with itself: that is no news.
     judged = ["score", "decide", "report"]

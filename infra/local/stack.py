@@ -1,0 +1,128 @@
+"""The stack as a whole: up, down, and how its parts are."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local import database, parts, servers, settings, store, workers
+from infra.local.parts import Part
+from infra.local.settings import BACKENDS, DATABASE, MLFLOW, PREFECT, STORE, Settings
+from infra.local.waiting import last_words, wait_for
+from lcm_lora.errors import UserError
+from lcm_lora.locks import locked
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a part is: `well`, `silent` (it lives and does not answer), `dead` or `down`."""
+
+    name: str
+    word: str
+    about: str
+
+
+def up(folder: Path, project: Path, with_workers: bool, say: Say) -> None:
+    """Start whatever does not run, and wait until all of it works.
+
+    Args:
+        folder: Where the stack keeps all that it has.
+        project: The clone of the project that workers work in.
+        with_workers: Whether there are workers though the project is not deployed yet.
+        say: Gets a line for each part.
+
+    Raises:
+        UserError: A part cannot start; the others are left as they are.
+    """
+    with _alone(folder):
+        own = settings.settle(folder)
+        database.make(folder, own)
+        store.make(folder, own)
+        servers.make(folder, own)
+        ground, objects = database.part(folder, own), store.parts(folder, own)
+        _start(folder, own, [ground, *objects])
+        wait_for(folder, [ground], say)
+        database.make_databases(own)
+        pages = [servers.prefect(folder, own), servers.mlflow(folder, own)]
+        _start(folder, own, pages)
+        wait_for(folder, objects, say)
+        store.make_buckets(own)
+        wait_for(folder, pages, say)
+        if with_workers or workers.is_deployed(own):
+            hands = [workers.part(folder, own, name, project) for name in workers.NAMES]
+            _start(folder, own, hands)
+            wait_for(folder, hands, say)
+
+
+def down(folder: Path) -> None:
+    """End all of it: first who asks, then who is asked."""
+    with _alone(folder):
+        there = parts.survivors(folder) | set(parts.names(folder))
+        pages, ground = {PREFECT, MLFLOW}, {DATABASE, STORE, *BACKENDS}
+        for group in (there - pages - ground, there & pages, there & ground):
+            parts.end(folder, group)
+
+
+def restart(folder: Path, project: Path, name: str, say: Say) -> None:
+    """End a part of the stack in good order, and start whatever does not run."""
+    with _alone(folder):
+        parts.end(folder, [name])
+    up(folder, project, with_workers=False, say=say)
+
+
+def conditions(folder: Path) -> list[Condition]:
+    """Return how each part is that belongs to the stack, or was started and not ended.
+
+    Raises:
+        UserError: There is no stack.
+    """
+    own = settings.known(folder)
+    noted = parts.names(folder)
+    core = [database.part(folder, own), *store.parts(folder, own)]
+    pages = [servers.prefect(folder, own), servers.mlflow(folder, own)]
+    hands = [workers.part(folder, own, n, folder) for n in noted if n.startswith("worker-")]
+    return [_condition(folder, own, part, part.name in noted) for part in core + pages + hands]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with locked(folder / "lock", "another command on this stack"):
+        yield
+
+
+def _start(folder: Path, own: Settings, wanted: Collection[Part]) -> None:
+    for part in wanted:
+        process = parts.process_of(folder, part.name)
+        if process is not None and Path(process.cwd()) == part.place:
+            continue
+        parts.end(folder, [part.name])
+        _check_port(own, part.name)
+        parts.start(folder, part)
+
+
+def _check_port(own: Settings, name: str) -> None:
+    port = own.ports.get(name)
+    try:
+        if port is not None:
+            socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise UserError(
+            f"{name}: its port {port} is not free ({error.strerror}); end the program that has it"
+        ) from None
+
+
+def _condition(folder: Path, own: Settings, part: Part, is_noted: bool) -> Condition:
+    process = parts.process_of(folder, part.name)
+    if process is None and is_noted:
+        return Condition(part.name, "dead", last_words(folder, part.name))
+    if process is None:
+        return Condition(part.name, "down", "not started")
+    where = own.address(part.name) if part.name in own.ports else "takes flow runs"
+    if part.answers(process.create_time()):
+        return Condition(part.name, "well", where)
+    return Condition(part.name, "silent", last_words(folder, part.name))

@@ -58,6 +58,12 @@ ui: setup
 demo: setup
 	$(BIN)/lcm-lora demo --open
 
+# The images' own locks hold the same versions; worker.lock is the project without dev and stack.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header
+
 lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --group dev --group stack pyproject.toml --output-file requirements.lock
+	$(LOCK) --group dev --group stack pyproject.toml --output-file requirements.lock
+	$(LOCK) --no-annotate --constraints requirements.lock pyproject.toml --output-file infra/docker/worker.lock
+	$(LOCK) --no-annotate --constraints requirements.lock infra/docker/mlflow.in --output-file infra/docker/mlflow.lock
+	$(LOCK) --no-annotate --constraints requirements.lock infra/docker/serve.in --output-file infra/docker/serve.lock

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Bring back the databases of one dump, all or none: restore.sh FOLDER/DATE
+# Stop the servers and workers first. PGHOST, PGUSER and PGPASSWORD name an administrator of the database server. What
+# was there before stays, as NAME_before_DATE, until somebody drops it.
+set -euo pipefail
+folder=${1:?name the folder of one dump, such as /srv/backups/2026-11-26T020000Z}
+databases=(prefect mlflow mlflow_auth)
+now=$(date --utc +%Y%m%dt%H%M%Sz)
+ask() { psql --no-password --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres "$@"; }
+
+(cd "$folder" && sha256sum --check --quiet --strict SHA256SUMS)
+for database in "${databases[@]}"; do
+    ask --command="DROP DATABASE IF EXISTS ${database}_restoring"
+    ask --command="CREATE DATABASE ${database}_restoring TEMPLATE template0"
+    pg_restore --no-password --exit-on-error --dbname="${database}_restoring" "$folder/$database.dump"
+done
+# In one transaction; a database that somebody is connected to has it fail, and nothing changes.
+{
+    for database in "${databases[@]}"; do
+        owner=${database%_auth}
+        echo "ALTER DATABASE $database RENAME TO ${database}_before_$now;"
+        echo "ALTER DATABASE ${database}_restoring RENAME TO $database;"
+        echo "ALTER DATABASE $database OWNER TO $owner;"
+        echo "REVOKE CONNECT ON DATABASE $database FROM PUBLIC;"
+    done
+} | ask --single-transaction
+echo "restored ${databases[*]}; what was there before is NAME_before_$now"

@@ -43,6 +43,21 @@ def current(tracker: Tracker, name: str) -> Champion | None:
     return None if version is None else _record(version)
 
 
+def data_of(tracker: Tracker, name: str) -> tuple[Champion, str] | None:
+    """Return the champion, and DVC's hash of the shards that it was trained on; None if nobody is.
+
+    Raises:
+        UserError: The alias is on a version that no run of this project registered.
+    """
+    version = _holder(tracker, name)
+    if version is None:
+        return None
+    champion = _record(version)
+    if not (md5 := version.tags.get("data_md5")):
+        raise UserError(f"{champion.version}: has no tag data_md5, no run made it; {_MEND}")
+    return champion, md5
+
+
 def is_overtaken(tracker: Tracker, name: str, decision: Decision) -> bool:
     """Tell whether a decision is about a champion of before.
 
@@ -81,7 +96,7 @@ def bring(tracker: Tracker, name: str, for_new: bool = False) -> bool:
         return False
     if not _is_here(place, champion):
         with tempfile.TemporaryDirectory(dir=_made(place.parent)) as folder:
-            write_champion(place, champion, _downloaded(version, champion, Path(folder)))
+            write_champion(place, champion, fetch_adapter(version, Path(folder), _MEND))
     return True
 
 
@@ -96,7 +111,7 @@ def _holder(tracker: Tracker, name: str) -> ModelVersion | None:
 
 
 def _record(version: ModelVersion) -> Champion:
-    title = f"{version.name} version {version.version}"
+    title = _title(version)
     if not (weights := version.tags.get("adapter_sha256")):
         raise UserError(f"{title}: the champion has no tag adapter_sha256, no run made it; {_MEND}")
     return Champion(version=title, weights_sha256=weights)
@@ -122,23 +137,54 @@ def _is_here(place: Path, champion: Champion) -> bool:
     return False
 
 
-def _downloaded(version: ModelVersion, champion: Champion, folder: Path) -> Path:
-    """Return the folder of a version's adapter, and nothing else of what the version carries."""
-    uri = f"models:/{version.name}/{version.version}/artifacts/adapter"
+def fetch_adapter(version: ModelVersion, folder: Path, mend: str) -> Path:
+    """Return the folder of a version's adapter, and nothing else of what the version carries.
+
+    Args:
+        version: Of the registered model.
+        folder: Where to put it.
+        mend: What the user can do if it cannot be had, or is not what was registered.
+
+    Raises:
+        UserError: It cannot, or is not.
+    """
+    adapter = download(version, "/artifacts/adapter", folder, mend)
+    check_adapter(version, adapter, mend)
+    return adapter
+
+
+def download(version: ModelVersion, part: str, folder: Path, mend: str) -> Path:
+    """Return where a part of a version is, such as `/artifacts/adapter`, or all of it.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    uri = f"models:/{version.name}/{version.version}{part}"
     try:
-        adapter = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except Exception as error:  # whatever the store of artifacts raises
         raise UserError(
-            f"{champion.version}: the champion's adapter cannot be fetched from MLflow "
-            f"({reason(error)}); run again, or {_MEND}"
+            f"{_title(version)}: it cannot be fetched from MLflow ({reason(error)}); run again, "
+            f"or {mend}"
         ) from None
-    weights = read_recipe(adapter, f"{champion.version} is not as registered; {_MEND}")
-    if weights.weights_sha256 != champion.weights_sha256:
+
+
+def check_adapter(version: ModelVersion, adapter: Path, mend: str) -> None:
+    """Check the adapter of a version against its tag.
+
+    Raises:
+        UserError: It is not whole, or not the one that was registered.
+    """
+    weights = read_recipe(adapter, f"{_title(version)} is not as registered; {mend}").weights_sha256
+    if weights != version.tags.get("adapter_sha256"):
         raise UserError(
-            f"{champion.version}: its adapter in MLflow is not the one that its tag "
-            f"adapter_sha256 names; {_MEND}"
+            f"{_title(version)}: its adapter in MLflow is not the one that its tag adapter_sha256 "
+            f"names; {mend}"
         )
-    return adapter
+
+
+def _title(version: ModelVersion) -> str:
+    return f"{version.name} version {version.version}"
 
 
 def _made(folder: Path) -> Path:

@@ -92,10 +92,19 @@ def is_due(stages: list[Stage], output: Path) -> bool:
 
 def of_flow(stages: list[Stage], flow: str) -> list[Stage]:
     """Return the stages that are a flow's, and those whose outputs they need, in their order."""
-    needed: set[str] = set()
+    return _with_needed(stages, {stage.name for stage in stages if stage.meta.get("flow") == flow})
+
+
+def that_make(stages: list[Stage], output: Path) -> list[Stage]:
+    """Return the stages that an output comes from, its own among them, in their order."""
+    return _with_needed(stages, {stage.name for stage in stages if output in stage.outputs})
+
+
+def _with_needed(stages: list[Stage], wanted: set[str]) -> list[Stage]:
+    needed = set(wanted)
     for stage in reversed(stages):
-        if stage.meta.get("flow") == flow or stage.name in needed:
-            needed |= {stage.name, *stage.upstream}
+        if stage.name in needed:
+            needed |= set(stage.upstream)
     return [stage for stage in stages if stage.name in needed]
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from scene_shards import Save, scenes
 
-from lcm_lora.data.pictures import encoded
 from lcm_lora.data.shard import INDEX, ShardIndex
-from lcm_lora.data.shards import SampleRecord, ShardSample, write_shard
 from lcm_lora.drift.comparison import Seen, compare
 from lcm_lora.drift.draw import draw
 from lcm_lora.drift.record import DriftRecord
 from lcm_lora.errors import UserError
 from lcm_lora.params.drift import Drift
-from lcm_lora.records import read_record, write_record
-from lcm_lora.shapes.scenes import draw_scenes, render
+from lcm_lora.records import read_record
 
 PARAMS = Drift(pictures=64)
 LEVEL = 0.95
@@ -79,35 +75,6 @@ def test_two_worlds_apart_lie_apart_by_their_whole_spread() -> None:
     assert not any(q.has_drifted for q in compare(one, one, PARAMS, LEVEL))
     other = dataclasses.replace(one, pictures={"net": np.full((9, 3), 2.0, np.float32)})
     assert [q.has_drifted for q in compare(one, other, PARAMS, LEVEL)] == [True, False, False]
-
-
-Save = Callable[[str, Iterable[ShardSample]], Path]
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    def write(name: str, samples: Iterable[ShardSample]) -> Path:
-        folder, rest, shards = tmp_path / name, iter(samples), []
-        folder.mkdir()
-        while written := write_shard(folder, len(shards), rest, 40):
-            shards.append(written.shard)
-        count = sum(shard.samples for shard in shards)
-        index = ShardIndex(resolution=32, samples=count, shards=tuple(shards))
-        write_record(folder / INDEX, index)
-        return folder
-
-    return write
-
-
-def scenes(first: int, count: int, word: str = "") -> list[ShardSample]:
-    """Return the next scenes whose caption has a word."""
-    found = draw_scenes(3, range(first, first + 40 * count))
-    chosen = [scene for scene in found if word in scene.caption][:count]
-    record = SampleRecord(original_size=(32, 32), crop_top_left=(0, 0), sha256="", source="")
-    return [
-        ShardSample(f"{i:06d}", encoded(Image.fromarray(picture), None), scene.caption, record)
-        for i, (scene, picture) in enumerate(zip(chosen, render(chosen, 32), strict=True))
-    ]
 
 
 def test_a_draw_is_a_function_of_its_seed_without_repetition(save: Save) -> None:

@@ -1,0 +1,96 @@
+"""Drift: whether the data that came in are still like those that the champion was trained on."""
+
+from __future__ import annotations
+
+import sys
+
+from flows import command
+
+if __name__ == "__main__":
+    # Ahead of the imports, which take seconds: a child of this process does them and runs main().
+    sys.exit(command.launch("flows.drift"))
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas import State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import environment, workspace
+from flows.stages import run_stages
+from lcm_lora import layout
+from lcm_lora.check import check_params
+from lcm_lora.drift.record import DriftRecord
+from lcm_lora.errors import UserError
+from lcm_lora.params.file import Params, load_params
+from tasks import champion, events, tracking
+from tasks import drift as drifting
+from tasks.graph import plan, that_make
+from tasks.request import Request
+from tasks.stage import Workshop
+from tasks.tracking import Tracker
+
+_RETRAIN = "retrain/nightly"
+
+
+# The threads only wait; params.yaml says how many stages compute.
+@flow(name="drift", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
+def drift() -> State[Any]:
+    """Look at the data of the project in the working directory; trains nothing."""
+    root = Path.cwd()
+    try:
+        with workspace.alone(root):
+            params = load_params(root / layout.PARAMS)
+            check_params(params)
+            environment.stay_offline(params)
+            tracker = tracking.connect(root, params.registry.experiment)
+            return Completed(message=compare(tracker, params))
+    except UserError as error:
+        return Failed(message=str(error))
+
+
+def compare(tracker: Tracker, params: Params) -> str:
+    """Bring the training data up to date, compare them with the champion's, and say what came out.
+
+    Raises:
+        UserError: A stage failed, or the champion's data are lost.
+    """
+    known = champion.data_of(tracker, params.registry.name)
+    if known is None:
+        return f"{params.registry.name}: nobody is champion, so there is nothing to compare with"
+    against, md5 = known
+    workshop = Workshop(tracker.root, params.retrain.workers)
+    run_stages(that_make(plan(tracker.root), layout.SHARDS), workshop, tracker)
+    found = drifting.compare(tracker.root, md5, params.drift)
+    if found is None:
+        return f"nothing new since {against.version} was trained"
+    if found.has_drifted:
+        _tell(params, against.version, found)
+    return f"against {against.version}: {found.words}"
+
+
+def _tell(params: Params, version: str, found: DriftRecord) -> None:
+    """Say that data have drifted; ask for a new adapter, where parameters say so."""
+    payload = {"against": version, **found.model_dump(mode="json")}
+    events.emit("data.drifted", events.model(params.registry.name), payload)
+    if params.drift.retrain:
+        request = Request(workspace="isolated", why=f"drift against {version}")
+        _ask_for_retraining(request)
+
+
+def _ask_for_retraining(request: Request) -> None:
+    try:
+        run_deployment(_RETRAIN, parameters={"request": request.model_dump()}, timeout=0)
+    except ObjectNotFound:
+        raise UserError(
+            f"drift.retrain: the server has no deployment {_RETRAIN}; run `python -m flows.deploy`"
+        ) from None
+
+
+def main() -> int:
+    """Run the flow; return the process's exit status."""
+    return command.ended(drift(return_state=True))

@@ -1,0 +1,90 @@
+"""The champion's data come from DVC by their hash, and only what is new is compared with them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import scene_shards
+from prefect.logging import disable_run_logger
+from ruamel.yaml import YAML
+from scene_shards import scenes
+
+from lcm_lora.errors import UserError
+from lcm_lora.params.drift import Drift
+from tasks import drift
+from tasks.former import former
+
+ROOT = Path(__file__).parents[2]
+SHARDS = Path("data/shards")
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments, "-q"], cwd=root, check=True)
+
+
+def put(root: Path, samples: list[scene_shards.ShardSample]) -> str:
+    """Have these data in a project; return DVC's hash of them."""
+    shutil.rmtree(root / SHARDS, ignore_errors=True)
+    scene_shards.save(root / SHARDS, samples)
+    dvc(root, "add", str(SHARDS))
+    found = YAML(typ="safe").load((root / "data" / "shards.dvc").read_text())
+    return str(found["outs"][0]["md5"])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a project whose data are elsewhere than in its cache, and their hash."""
+    root = tmp_path_factory.mktemp("drift")
+    dvc(root, "init", "--no-scm")
+    dvc(root, "remote", "add", "--default", "team", str(root / "remote"))
+    md5 = put(root, scenes(0, 80))
+    dvc(root, "push")
+    shutil.rmtree(root / ".dvc" / "cache")
+    text = (ROOT / "lcm_lora" / "presets" / "shapes.yaml").read_text()
+    (root / "params.yaml").write_text(f"{text}drift: {{pictures: 64}}\n")
+    subprocess.run([Path(sys.executable).with_name("lcm-lora"), "inventory"], cwd=root, check=True)
+    return root, md5
+
+
+def test_new_data_of_another_kind_are_told_from_those_in_the_remote(
+    project: tuple[Path, str],
+) -> None:
+    root, md5 = project
+    params = Drift(pictures=64)
+    put(root, scenes(0, 80))
+    with disable_run_logger():
+        assert drift.compare.fn(root, md5, params) is None  # the very same shards
+        put(root, [*scenes(0, 80), *scenes(10000, 80, "a large red")])
+        found = drift.compare.fn(root, md5, params)
+    assert found is not None
+    assert (found.before, found.now) == (64, 64)  # none of the shards that both have
+    assert found.quantities[0].has_drifted
+
+
+def test_what_nobody_has_any_more_is_said_in_a_line(project: tuple[Path, str]) -> None:
+    root, md5 = project
+    with (
+        pytest.raises(UserError, match=r"data/shards 0{32}\.dir: neither in DVC's cache nor in"),
+        former(root, SHARDS, "0" * 32 + ".dir"),
+    ):
+        pass
+    with former(root, SHARDS, md5) as before:
+        name = next(iter(before.files))
+        lost = before.files[name]
+    copy = root / "remote" / "files" / "md5" / lost[:2] / lost[2:]
+    os.chmod(copy, 0o644)
+    away = copy.rename(root / "away")
+    shutil.rmtree(root / ".dvc" / "cache", ignore_errors=True)
+    try:
+        with (
+            former(root, SHARDS, md5) as before,
+            pytest.raises(UserError, match=rf"{name} {lost}: neither"),
+        ):
+            before.fetch(name, root / "fetched")
+    finally:
+        away.rename(copy)

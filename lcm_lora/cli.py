@@ -137,6 +137,14 @@ def decide() -> None:
 
 
 @command(STAGE)
+def smoke() -> None:
+    """Pictures that a version must paint again, through the registry, to become champion."""
+    from lcm_lora.stages import smoke
+
+    smoke.run()
+
+
+@command(STAGE)
 def latency() -> None:
     """How long pictures take on this device, step count by step count."""
     from lcm_lora.stages import latency

@@ -20,6 +20,7 @@ FEATURES = Path("artifacts/features")
 SCORES = Path("artifacts/scores/scores.json")
 DECISION = Path("artifacts/decision.json")
 LATENCY = Path("artifacts/latency.json")
+SMOKE = Path("artifacts/smoke")
 REPORT = Path("artifacts/report")
 TRANSFER = Path("artifacts/transfer")
 """Of the new adapter elsewhere: images, features and scores of each subject, and their page."""

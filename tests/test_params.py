@@ -432,7 +432,8 @@ def test_any_value_for_any_parameter_is_read_or_refused_in_one_line(
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60) | st.text(" .'\"/:%-_#?@\\é", max_size=9))
 def test_mlflow_takes_every_name_that_is_taken_here(name: str) -> None:
-    raw = {"name": name, "experiment": name, "gate": list(RAW["registry"]["gate"])}
+    gate = list(RAW["registry"]["gate"])
+    raw = {"name": name, "experiment": name, "gate": gate, "smoke": 0}
     try:
         registry = parse(Registry, raw, "p")
     except UserError:
@@ -444,7 +445,7 @@ def test_mlflow_takes_every_name_that_is_taken_here(name: str) -> None:
 @pytest.mark.parametrize("name", ["lcm-lora-sdxl", "main.models.lcm_lora", "Модель 2", "7"])
 def test_honest_names_are_taken(name: str) -> None:
     gate = ({"steps": 4, "limits": {"clip_score": 25}},)
-    registry = {"name": name, "experiment": "/Users/me: LCM", "gate": gate}
+    registry = {"name": name, "experiment": "/Users/me: LCM", "gate": gate, "smoke": 0}
     assert Registry.model_validate(registry).name == name
 
 

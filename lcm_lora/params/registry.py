@@ -59,5 +59,6 @@ class Registry(Section):
     gate: Annotated[tuple[Gate, ...], Field(min_length=1, max_length=50)]
     """The rules, by step count."""
     approval: Approval = Field(default_factory=Approval)
-    smoke: int = Field(2, ge=0, le=16)
-    """Pictures that a version must paint again, through the registry, before it is champion."""
+    smoke: int = Field(ge=0, le=16)
+    """Pictures that a version must paint again, through the registry, before it is champion; with
+    0 it is only fetched and hashed. DVC reads it too, so it has no default."""

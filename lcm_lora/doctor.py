@@ -35,8 +35,8 @@ from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import Cell
 from lcm_lora.precision import DTYPES
+from lcm_lora.training.checkpoints import kept_elsewhere
 from lcm_lora.training.sharing import micro_batch, processes
-from lcm_lora.training.store import open_store
 
 _SHARE = 0.45
 """Of a device's bare multiplications, what a whole run reaches: MLPerf Training v5.1 has Stable
@@ -145,10 +145,10 @@ def _disk(seen: _Seen, before: Look) -> str:
     if seen.source is None:
         return f"{_gigabytes(free)} free; what is needed depends on the pictures"
     data = new_bytes(seen.params.prepare, before.source, seen.source)
-    url = seen.params.distill.checkpoints
-    if url is not None:
-        open_store(url, where).check()
-    kept = _checkpoints(seen) if url is None else 0
+    elsewhere = kept_elsewhere(seen.params.distill)
+    if elsewhere:
+        elsewhere.check()
+    kept = 0 if elsewhere else _checkpoints(seen)
     check_disk(data + kept, free, where)
     return (
         f"shards and cache take {_gigabytes(data)} more, checkpoints and candidates "

@@ -11,12 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lcm_lora.locks import hold, is_held
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_CHUNK = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 @contextlib.contextmanager
@@ -32,11 +35,24 @@ def named(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step."""
+    with _replacing(path) as file:
+        file.write(content)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Replace `target` by a copy of the file `source` in one step."""
+    with source.open("rb") as content, _replacing(target) as file:
+        shutil.copyfileobj(content, file, _CHUNK)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield an open file that takes the place of `path` if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with named(path), os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)

@@ -2,12 +2,15 @@
 
 A piece is a folder of files that is made in one step, so a killed run leaves whole pieces and the
 next goes on. Outputs are put together from links to them, each file named by its own content: what
-is made anew to the same bytes is the same output. The store lies outside DVC's outputs, which DVC
+is made anew to the same bytes is the same output. Pieces lie outside DVC's outputs, which DVC
 removes before a stage runs; DVC's own way to keep an output (`persist`) would shut the stage out of
 its run cache, and copies every linked byte before each run.
 
-Stages that run side by side may share a store: each claims what it needs before it makes any, and
-holds the lock of a piece while it makes it.
+Stages that run side by side may share a folder of pieces: each claims what it needs before it makes
+any, and holds the lock of a piece while it makes it. Machines share pieces through a store: what a
+run makes or has is put there, and what another made is fetched. There each file is named by its
+content, and the piece's sums are written last: half a piece is none, and of two made at once one is
+whole. Nothing is removed there but what was kept on the way to a piece.
 """
 
 from __future__ import annotations
@@ -16,15 +19,22 @@ import contextlib
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import StringConstraints
 
 from lcm_lora import files
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
 from lcm_lora.locks import is_held, locked, remove_unless_held
-from lcm_lora.records import Record, read_record, write_record
+from lcm_lora.records import Record, parse_record, read_record, write_record
+
+if TYPE_CHECKING:
+    from lcm_lora.store import Store
 
 SUMS = "sums.json"
 
@@ -32,17 +42,24 @@ _USERS, _LOCKS = "users", "locks"
 _CLAIMS = "claims"
 """The lock of all claims."""
 
+_RECORD = ".json"
+"""Ends the name of a piece's sums in a shared store, beside its folder."""
+
 _LENGTH = 24
+
+_Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
+"""Of a file in a piece: none that leads out of it, since machines take them from each other."""
+_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Sums(Record):
     """The sums of a piece: the SHA-256 of each of its files."""
 
-    files: dict[str, str]
+    files: dict[_Name, _Sha256]
 
 
 class Claim(Record):
-    """The pieces that a user of a store needs, and those that it needed before."""
+    """The pieces that a user of a folder needs, and those that it needed before."""
 
     now: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
@@ -61,52 +78,140 @@ def key_of(**decides: Any) -> str:
 
 
 class Pieces:
-    """The pieces of one stage, in the folder `store`."""
+    """The pieces of one stage: in a folder here and, where there is one, in a shared store."""
 
-    def __init__(self, store: Path, hashes: Hashes) -> None:
-        """Open a store; `hashes` spares reading what has not changed since it was checked."""
-        self._store = store
+    def __init__(self, folder: Path, hashes: Hashes, shared: Store | None = None) -> None:
+        """Open a folder of pieces, which need not be there.
+
+        Args:
+            folder: Of this machine.
+            hashes: Spares reading what has not changed since it was checked.
+            shared: The same pieces, of all machines.
+        """
+        self._folder = folder
         self._hashes = hashes
+        self._shared = shared
 
     def find(self, key: str) -> Path | None:
-        """Return the folder of a piece; None if there is none, or one that was damaged."""
-        folder = self._store / key
+        """Return the folder of a piece; None if there is none, or one that was damaged.
+
+        One that only another machine has made is fetched; one that only this one has is shared.
+
+        Raises:
+            UserError: The shared store cannot be used.
+        """
+        if not self._is_whole(key):
+            return self._fetched(key)
+        if key not in self._known:
+            self._share(key)
+        return self._folder / key
+
+    def is_shared(self, key: str) -> bool:
+        """Tell whether other machines find a piece; one that only this one has is shared first.
+
+        Raises:
+            UserError: The shared store cannot be used.
+        """
+        if key not in self._known and self._is_whole(key):
+            self._share(key)
+        return key in self._known
+
+    def _is_whole(self, key: str) -> bool:
+        folder = self._folder / key
         if not folder.is_dir():
-            return None
+            return False
         try:
             sums = read_record(folder / SUMS, Sums, "it is made anew")
-            whole = all(self._hashes.sha256(folder / n) == s for n, s in sums.files.items())
+            return all(self._hashes.sha256(folder / n) == s for n, s in sums.files.items())
         except (OSError, UserError):
-            whole = False
-        return folder if whole else None
+            return False
+
+    @cached_property
+    def _known(self) -> set[str]:
+        """The pieces that the shared store was seen to have."""
+        names = self._shared.names() if self._shared else []
+        return {Path(name).stem for name in names if name.endswith(_RECORD)}
+
+    def _share(self, key: str) -> None:
+        """Put a piece into the shared store, over any that is there."""
+        if self._shared is None:
+            return
+        sums = read_record(self._folder / key / SUMS, Sums, "remove it")
+        for name, digest in sums.files.items():
+            there = f"{key}/{content_name(digest, name)}"
+            self._shared.send(self._folder / key / name, there)
+        self._shared.write(f"{key}{_RECORD}", sums.model_dump_json().encode())
+        self._known.add(key)
+
+    def _fetched(self, key: str) -> Path | None:
+        """Return the folder of a piece that was in the shared store; None if none is whole there.
+
+        Every file is checked before the piece counts.
+        """
+        if self._shared is None:
+            return None
+        try:
+            content = self._shared.read(f"{key}{_RECORD}")
+        except FileNotFoundError:
+            return None
+        with locked(
+            self._folder / _LOCKS / f"{key}.fetch", "another process that fetches the same"
+        ):
+            if not self._is_whole(key):
+                try:
+                    self._fetch(key, _sums_of(content, self._shared.place(key)), self._shared)
+                except _DamagedError as error:
+                    sys.stderr.write(f"{error}: damaged; it is made anew\n")
+                    return None
+        return self._folder / key
+
+    def _fetch(self, key: str, sums: Sums, shared: Store) -> None:
+        with files.new_folder(self._folder / key) as made:
+            for name, digest in sums.files.items():
+                there = f"{key}/{content_name(digest, name)}"
+                with contextlib.suppress(FileNotFoundError):
+                    shared.fetch(there, made / name)
+                    if files.sha256(made / name) == digest:
+                        continue
+                raise _DamagedError(shared.place(there))
+            write_record(made / SUMS, sums)
 
     @contextlib.contextmanager
     def make(self, key: str) -> Iterator[Path]:
         """Yield an empty folder that becomes the piece `key` if the block ends well."""
-        with files.new_folder(self._store / key) as made:
+        with files.new_folder(self._folder / key) as made:
             yield made
             sums = {path.name: files.sha256(path) for path in sorted(made.iterdir())}
             write_record(made / SUMS, Sums(files=sums))
+        self._share(key)
 
     @contextlib.contextmanager
     def locked(self, key: str) -> Iterator[None]:
         """Let nobody else make the piece `key` while the block runs; wait while another does."""
-        with locked(self._store / _LOCKS / key, "another stage that makes the same"):
+        with locked(self._folder / _LOCKS / key, "another stage that makes the same"):
             yield
 
     def clear(self, key: str) -> None:
         """Remove what was kept on the way to a piece that is whole now; its lock must be held."""
         for pattern in (f"{key}.*", f".{key}.*"):
-            for entry in self._store.glob(pattern):
+            for entry in self._folder.glob(pattern):
                 shutil.rmtree(entry, ignore_errors=True)
+        if self._shared is not None:
+            self._shared.remove(_on_the_way_to(key))
+
+    def on_the_way_to(self, key: str) -> Pieces:
+        """Return pieces of which the piece `key` is made, kept until it is whole."""
+        name = _on_the_way_to(key)
+        shared = self._shared.at(name) if self._shared else None
+        return Pieces(self._folder / name, self._hashes, shared)
 
     def path(self, key: str) -> Path:
         """Return the folder of the piece `key`."""
-        return self._store / key
+        return self._folder / key
 
     def sums(self, key: str) -> dict[str, str]:
         """Return the SHA-256 of each file of a piece, by its name in the piece."""
-        return read_record(self._store / key / SUMS, Sums, "remove it").files
+        return read_record(self._folder / key / SUMS, Sums, "remove it").files
 
     def put(self, keys: Iterable[str], out: Path) -> Ledger:
         """Link the files of pieces into the folder `out`, each named by its content."""
@@ -115,17 +220,17 @@ class Pieces:
             for name, digest in sums.items():
                 target = out / content_name(digest, name)
                 if not target.exists():
-                    files.link(self._store / key / name, target)
+                    files.link(self._folder / key / name, target)
         return ledger
 
     def adopt(self, ledger: Ledger, out: Path) -> None:
         """Take the pieces that an output holds, as one that was pulled does; it costs no space."""
         for key, sums in ledger.pieces.items():
             sources = {name: out / content_name(digest, name) for name, digest in sums.items()}
-            known = (self._store / key).exists()
+            known = (self._folder / key).exists()
             if known or not all(source.is_file() for source in sources.values()):
                 continue
-            with files.new_folder(self._store / key) as made:
+            with files.new_folder(self._folder / key) as made:
                 for name, source in sources.items():
                     files.link(source, made / name)
                 write_record(made / SUMS, Sums(files=sums))
@@ -137,7 +242,7 @@ class Pieces:
         today. One that needs nothing is forgotten. Call it before making any, so that no other
         user takes them for leftovers.
         """
-        path = self._store / _USERS / f"{user}.json"
+        path = self._folder / _USERS / f"{user}.json"
         now = tuple(sorted(keys))
         with self._claiming():
             claim = _claim_of(path)
@@ -150,7 +255,7 @@ class Pieces:
     def forget_all_but(self, users: Iterable[str]) -> None:
         """Forget what any other user needed, and remove what nobody else needs."""
         known = set(users)
-        claims = (self._store / _USERS).glob("*.json")
+        claims = (self._folder / _USERS).glob("*.json")
         if others := [path for path in claims if path.stem not in known]:
             with self._claiming():
                 for path in others:
@@ -159,15 +264,15 @@ class Pieces:
 
     @contextlib.contextmanager
     def _claiming(self) -> Iterator[None]:
-        with locked(self._store / _LOCKS / _CLAIMS, "another stage that clears up"):
+        with locked(self._folder / _LOCKS / _CLAIMS, "another stage that clears up"):
             yield
 
     def _sweep(self) -> None:
         """Remove what no claim names, and the locks of it, but nothing that is under way."""
-        claims = [_claim_of(file) for file in (self._store / _USERS).glob("*.json")]
+        claims = [_claim_of(file) for file in (self._folder / _USERS).glob("*.json")]
         kept = {key for claim in claims for key in (*claim.now, *claim.before)}
-        locks = self._store / _LOCKS
-        for entry in self._store.iterdir():
+        locks = self._folder / _LOCKS
+        for entry in self._folder.iterdir():
             key = entry.name.removeprefix(".").partition(".")[0]
             is_own = key in {_USERS, _LOCKS}
             if not is_own and key not in kept and not is_held(locks / key):
@@ -179,10 +284,26 @@ class Pieces:
     def keep_only(self, keys: Iterable[str]) -> None:
         """Remove every other piece, and what a killed run left half made."""
         kept = set(keys)
-        if self._store.is_dir():
-            for path in self._store.iterdir():
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
                 if path.name not in kept:
                     shutil.rmtree(path)
+
+
+class _DamagedError(Exception):
+    """A piece in the shared store that is not as its sums say; the message is the place."""
+
+
+def _sums_of(content: bytes, place: str) -> Sums:
+    """Return the sums that a shared store has of a piece."""
+    try:
+        return parse_record(content, Sums, place, "it is made anew")
+    except UserError:
+        raise _DamagedError(place) from None
+
+
+def _on_the_way_to(key: str) -> str:
+    return f"{key}.parts"
 
 
 def _claim_of(path: Path) -> Claim:

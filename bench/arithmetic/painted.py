@@ -79,15 +79,15 @@ def paint_all(place: Place, variants: Mapping[str, Lora]) -> None:
 def _paint(place: Place, name: str, subject: Subject, how: Sampling) -> None:
     pieces = Pieces(place.folder / "generate", place.hashes)
     studio = Studio(subject, place.hardware)
-    generate(name, how, place.theme, studio, pieces, place.hashes, place.images / name)
+    generate(name, how, place.theme, studio, pieces, place.images / name)
 
 
 def measure(place: Place, names: Sequence[str]) -> Measured:
     """Look at what the teacher and variants painted, and return it as a table takes it."""
     score, count = place.score, len(place.theme.captions)
     networks = find_networks(score, place.hashes)
-    store = place.folder / "seen"
-    job = Job(score, networks, pick_device(place.hardware), store, place.hashes)
+    pieces = Pieces(place.folder / "seen", place.hashes)
+    job = Job(score, networks, pick_device(place.hardware), pieces, place.hashes)
     sets = {REAL: [images.first(count) for images in real_sets(layout.EVALUATION)]}
     for name in (TEACHER, *names):
         sets[name] = generated_sets(place.images / name, name, COMMAND)

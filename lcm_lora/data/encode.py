@@ -88,16 +88,10 @@ def encode(job: Job, out: Path, ledger: Path) -> None:
         UserError: The shards are missing or broken, their resolution does not suit the base, or a
             latent is not finite.
     """
-    index = read_record(job.shards / INDEX, ShardIndex, "run `lcm-lora prepare`")
-    keys = [key_of(shard=shard.sha256, **job.how) for shard in index.shards]
-    missing = {
-        key: shard
-        for key, shard in zip(keys, index.shards, strict=True)
-        if not job.pieces.find(key)
-    }
-    new = sum(shard.samples for shard in missing.values())
-    with progress("encode", index.samples, "pictures", index.samples - new) as advance:
-        _encode_all(job, missing, advance)
+    index, keys = _index(job)
+    wanted = dict(zip(keys, index.shards, strict=True))
+    missing = {key: shard for key, shard in wanted.items() if not job.pieces.find(key)}
+    _make(job, "encode", wanted, missing)
     with new_folder(out) as folder:
         made = job.pieces.put(keys, folder)
         cached = [
@@ -120,9 +114,47 @@ def encode(job: Job, out: Path, ledger: Path) -> None:
             ),
         )
     write_record(ledger, made)
+    _keep_only(job, keys)
+
+
+def encode_share(job: Job, number: int, count: int) -> None:
+    """Encode a share of the new shards for the machine that encodes all, and write no output.
+
+    Which shards a share has does not depend on what is there already: no machine waits for another.
+
+    Args:
+        job: What is encoded, and how; its pieces are shared.
+        number: Which share, from 1.
+        count: Of how many.
+
+    Raises:
+        UserError: As `encode` does.
+    """
+    index, keys = _index(job)
+    wanted = dict(zip(keys[number - 1 :: count], index.shards[number - 1 :: count], strict=True))
+    missing = {key: shard for key, shard in wanted.items() if not job.pieces.is_shared(key)}
+    _make(job, f"encode {number}/{count}", wanted, missing)
+    _keep_only(job, keys)
+
+
+def _index(job: Job) -> tuple[ShardIndex, list[str]]:
+    """Return the index of the shards, and the name of each one's piece."""
+    index = read_record(job.shards / INDEX, ShardIndex, "run `lcm-lora prepare`")
+    return index, [key_of(shard=shard.sha256, **job.how) for shard in index.shards]
+
+
+def _keep_only(job: Job, keys: list[str]) -> None:
+    """Remove what no shard needs any more."""
     job.pieces.keep_only(keys)
     with Parts(job.parts, job.pieces) as parts:
         parts.keep_only(keys)
+
+
+def _make(job: Job, name: str, wanted: dict[str, Shard], missing: dict[str, Shard]) -> None:
+    """Make the missing pieces of those that are wanted."""
+    total, new = (sum(shard.samples for shard in some.values()) for some in (wanted, missing))
+    with progress(name, total, "pictures", total - new) as advance:
+        _encode_all(job, missing, advance)
 
 
 def _encode_all(job: Job, missing: dict[str, Shard], advance: Advance) -> None:
@@ -170,7 +202,10 @@ def _encode_one(key: str, shard: Shard) -> int:
 
 
 def _encode_shard(job: Job, autoencoder: Any, key: str, shard: Shard, advance: Advance) -> None:
-    """Make the piece of one shard."""
+    """Make the piece of one shard, unless another machine has made it meanwhile."""
+    if job.pieces.find(key):
+        advance(shard.samples)
+        return
     samples = list(read_shard(job.shards, shard))
     with Parts(job.parts, job.pieces, **job.how) as parts:
         hashes = [hashlib.sha256(sample.content).hexdigest() for sample in samples]

@@ -21,7 +21,6 @@ from lcm_lora.code import code_sha256, versions
 from lcm_lora.data.picture_sets import read_set
 from lcm_lora.data.shards import read_tar_members, write_tar
 from lcm_lora.files import link, new_folder, sha256
-from lcm_lora.hashes import Hashes
 from lcm_lora.painting.studio import Studio
 from lcm_lora.params.generate import Cell, Generate, Sampling, cell_id
 from lcm_lora.pieces import Pieces, key_of
@@ -82,12 +81,11 @@ class Sets:
         """Return the names of the pieces that they are kept in, in the order of the cells."""
         return [_key(self, cell) for cell in self.painter.cells]
 
-    def make(self, pieces: Pieces, hashes: Hashes, advance: Advance, out: Path) -> None:
+    def make(self, pieces: Pieces, advance: Advance, out: Path) -> None:
         """Put the sets into the folder `out`, and paint those that are not there yet.
 
         Args:
             pieces: Keeps what was painted.
-            hashes: Of files that were read before.
             advance: Told of every batch.
             out: Folder that is there.
 
@@ -97,7 +95,7 @@ class Sets:
         _list(self.theme, self.painter.cells, out)
         for cell, key in zip(self.painter.cells, self.places(), strict=True):
             job = _Job(self, cell)
-            _make(job, pieces, key, hashes, advance)
+            _make(job, pieces, key, advance)
             _put(job, pieces.path(key), out)
 
 
@@ -107,7 +105,6 @@ def generate(
     theme: Theme,
     studio: Studio | None,
     pieces: Pieces,
-    hashes: Hashes,
     out: Path,
 ) -> None:
     """Make every image set of the painter `name`.
@@ -118,7 +115,6 @@ def generate(
         theme: What is painted.
         studio: What it paints with; None where there is no champion, and nothing to paint.
         pieces: Keeps what was painted.
-        hashes: Of files that were read before.
         out: Folder to write.
 
     Raises:
@@ -132,7 +128,7 @@ def generate(
         sets = Sets(name, painter, studio, theme)
         pieces.claim(name, sets.places())
         with progress(f"generate {name}", sets.count, "pictures") as advance:
-            sets.make(pieces, hashes, advance, made)
+            sets.make(pieces, advance, made)
 
 
 def _list(theme: Theme, cells: Sequence[Cell], out: Path) -> None:
@@ -173,20 +169,19 @@ def _key(sets: Sets, cell: Cell) -> str:
     )
 
 
-def _make(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance) -> None:
+def _make(job: _Job, pieces: Pieces, key: str, advance: Advance) -> None:
     """Paint a cell unless it is there, or another painter's stage is just making the same."""
     with pieces.locked(key):
         if pieces.find(key) is None:
-            _paint(job, pieces, key, hashes, advance)
+            _paint(job, pieces, key, advance)
         else:
             advance(len(job.sets.theme.captions), job.name)
         pieces.clear(key)
 
 
-def _paint(job: _Job, pieces: Pieces, key: str, hashes: Hashes, advance: Advance) -> None:
+def _paint(job: _Job, pieces: Pieces, key: str, advance: Advance) -> None:
     """Paint a cell batch by batch, each kept when it is done."""
-    parts = pieces.path(f"{key}.parts")
-    done = Pieces(parts, hashes)
+    done = pieces.on_the_way_to(key)
     captions, batch = job.sets.theme.captions, job.sets.theme.batch
     names = [
         _batch(job, done, first, captions[first : first + batch], advance)

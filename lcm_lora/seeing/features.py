@@ -57,13 +57,9 @@ class Job:
     score: Score
     networks: Networks
     device: torch.device
-    store: Path
+    pieces: Pieces
+    """What was seen before."""
     hashes: Hashes
-
-    @cached_property
-    def pieces(self) -> Pieces:
-        """What was seen before."""
-        return Pieces(self.store, self.hashes)
 
     @cached_property
     def viewers(self) -> Viewers:

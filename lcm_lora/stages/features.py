@@ -11,6 +11,7 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
 from lcm_lora.seeing.image_sets import generated_sets, real_sets
+from lcm_lora.stages.pieces import open_pieces
 
 
 def run(name: str) -> None:
@@ -21,10 +22,10 @@ def run(name: str) -> None:
     folder = layout.IMAGES / name
     sets = real_sets(layout.EVALUATION) if name == REAL else generated_sets(folder, name)
     with Hashes(layout.HASHES) as hashes:
+        pieces = open_pieces("features", hashes)
         networks = read_networks(layout.INVENTORY / "networks.json", score, hashes)
         from lcm_lora.device import pick_device
         from lcm_lora.seeing.features import Job, features
 
-        store = layout.CHECKPOINTS / "features"
-        job = Job(score, networks, pick_device(hardware), store, hashes)
+        job = Job(score, networks, pick_device(hardware), pieces, hashes)
         features(job, name, sets, layout.FEATURES / name)

@@ -10,7 +10,7 @@ from lcm_lora.painting.subject import Places, subject_of
 from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
-from lcm_lora.pieces import Pieces
+from lcm_lora.stages.pieces import open_pieces
 
 PLACES = Places(layout.INVENTORY, layout.ADAPTER, layout.CHAMPION)
 
@@ -22,12 +22,12 @@ def run(name: str) -> None:
     name = one_of(name, params.names)
     read_set(layout.EVALUATION, "real")
     with Hashes(layout.HASHES) as hashes:
+        pieces = open_pieces("generate", hashes)
         subject = subject_of(name, params, PLACES, hashes)
         from lcm_lora.painting.sets import generate, read_theme
         from lcm_lora.painting.studio import Studio
 
         studio = Studio(subject, hardware) if subject else None
-        pieces = Pieces(layout.CHECKPOINTS / "generate", hashes)
         theme = read_theme(params, layout.EVALUATION)
         out = layout.IMAGES / name
-        generate(name, params.painter(name), theme, studio, pieces, hashes, out)
+        generate(name, params.painter(name), theme, studio, pieces, out)

@@ -10,8 +10,8 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.params.evaluation import Evaluation
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.reading import load_section
-from lcm_lora.pieces import Pieces
 from lcm_lora.records import read_record
+from lcm_lora.stages.pieces import open_pieces
 
 _MEND = "run `lcm-lora inventory`"
 _PLACES = Places(
@@ -31,7 +31,7 @@ def run() -> None:
     own = read_record(layout.INVENTORY / "evaluation.json", SourceInventory, _MEND)
     with Hashes(layout.HASHES) as hashes:
         store = Store(
-            Pieces(layout.CHECKPOINTS / "prepare", hashes),
+            open_pieces("prepare", hashes),
             layout.CHECKPOINTS / "prepare.sqlite",
             hashes,
         )

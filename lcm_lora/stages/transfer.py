@@ -10,8 +10,8 @@ from lcm_lora.params.generate import Generate
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.reading import load_section
 from lcm_lora.params.transfer import Transfer
-from lcm_lora.pieces import Pieces
 from lcm_lora.stages.generate import PLACES
+from lcm_lora.stages.pieces import open_pieces
 from lcm_lora.transfer.painters import read_painters
 
 
@@ -22,11 +22,11 @@ def run(subject: str) -> None:
     subject = one_of(subject, params.subjects)
     read_set(layout.EVALUATION, "real")
     with Hashes(layout.HASHES) as hashes:
+        pieces = open_pieces("generate", hashes)
         painters = read_painters(subject, params, PLACES, hashes)
         from lcm_lora.painting.sets import read_theme
         from lcm_lora.transfer.painting import paint_subject
 
-        pieces = Pieces(layout.CHECKPOINTS / "generate", hashes)
         theme = read_theme(shared, layout.EVALUATION, params.prompts)
         out = layout.TRANSFER / "images" / subject
-        paint_subject(subject, painters, theme, hardware, pieces, hashes, out)
+        paint_subject(subject, painters, theme, hardware, pieces, out)

@@ -12,6 +12,7 @@ from lcm_lora.params.reading import load_section
 from lcm_lora.params.score import Score
 from lcm_lora.params.transfer import Transfer
 from lcm_lora.seeing.image_sets import generated_sets, real_sets
+from lcm_lora.stages.pieces import open_pieces
 from lcm_lora.transfer.claimant import claimant
 
 
@@ -25,11 +26,12 @@ def run(subject: str) -> None:
     for painter in params.names(subject):
         sets[painter] = generated_sets(images / painter, painter, command)
     with Hashes(layout.HASHES) as hashes:
+        pieces = open_pieces("features", hashes)
         seen = layout.INVENTORY / "transfer-networks" / f"{subject}.json"
         networks = read_networks(seen, score, hashes, looks=looks)
         from lcm_lora.device import pick_device
         from lcm_lora.seeing.features import Job, features_of_all
 
-        job = Job(score, networks, pick_device(hardware), layout.CHECKPOINTS / "features", hashes)
+        job = Job(score, networks, pick_device(hardware), pieces, hashes)
         out = layout.TRANSFER / "features" / subject
         features_of_all(job, claimant(subject), f"transfer-features {subject}", sets, out)

@@ -14,11 +14,11 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.recipe import RecipeData
+from lcm_lora.training.checkpoints import kept_elsewhere
 from lcm_lora.training.launch import joined, launch
 from lcm_lora.training.origin import Origin
 from lcm_lora.training.ranks import Ranks
 from lcm_lora.training.sharing import processes
-from lcm_lora.training.store import open_store
 
 if TYPE_CHECKING:
     from lcm_lora.bases import Base
@@ -50,8 +50,8 @@ def distill(job: Job) -> None:
         UserError: As `train` does, or there are not as many GPUs as wanted.
     """
     count = processes(job.params, job.hardware)
-    if job.params.checkpoints is not None:
-        open_store(job.params.checkpoints, job.checkpoints).check()
+    if elsewhere := kept_elsewhere(job.params):
+        elsewhere.check()
     if count == 1:
         work(Ranks(), job)
     else:

@@ -31,6 +31,8 @@ from lcm_lora.files import write_bytes
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.progress import Advance, progress
+from lcm_lora.store import Store, open_store
+from lcm_lora.training.checkpoints import kept_elsewhere
 from lcm_lora.training.curve import CURVE, CurveRow, curve_lines
 from lcm_lora.training.draws import draw
 from lcm_lora.training.feed import Batch, feed, on_its_way
@@ -47,7 +49,6 @@ from lcm_lora.training.state import (
     restore,
     save_checkpoint,
 )
-from lcm_lora.training.store import Store, open_store
 
 _STEPS_BETWEEN_READS = 10
 """Losses stay on the device this long: reading one waits for all the work queued before it."""
@@ -171,8 +172,8 @@ def train(
         base: The frozen teacher; gets the adapter attached and trained.
         latents: What `encode` wrote.
         cache_sha256: Of the cache's index, which holds the hashes of all its files.
-        checkpoints: Where the run keeps its state, if the parameters name no other place, and
-            `curve.jsonl`, which grows as it goes.
+        checkpoints: Where the run keeps its state, if neither the parameters nor the environment
+            name another place, and `curve.jsonl`, which grows as it goes.
         origin: What makes the steps from here on.
         ranks: Which of the processes this is that train together; the main one writes.
 
@@ -190,10 +191,11 @@ def train(
         )
     run = Run(params, hardware, base, latents, origin, ranks)
     name = _identity(params, hardware, base, cache_sha256)
-    store = open_store(params.checkpoints, checkpoints)
+    elsewhere = kept_elsewhere(params)
+    store = elsewhere or open_store(str(checkpoints.absolute()), "checkpoints")
     if ranks.is_main:
         restore(run.state, store.at(name), params)
-        if params.checkpoints is None:  # elsewhere, others may keep theirs
+        if elsewhere is None:  # elsewhere, others may keep theirs
             keep_only(store, name)
     from_step = ranks.of_main(run.state.step, base.device)
     if not ranks.is_main:

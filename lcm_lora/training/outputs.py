@@ -29,10 +29,10 @@ from lcm_lora.recipe import (
     Recommended,
 )
 from lcm_lora.records import write_record
+from lcm_lora.store import Store
 from lcm_lora.training.curve import CURVE, curve_lines
 from lcm_lora.training.origin import ORIGIN
 from lcm_lora.training.state import State, take_candidate
-from lcm_lora.training.store import Store
 
 
 def write_training(state: State, out: Path) -> None:

@@ -25,9 +25,9 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.params.distill import Candidates, Distill
 from lcm_lora.records import Open, Record, parse_record
+from lcm_lora.store import Store
 from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
-from lcm_lora.training.store import Store
 
 _TENSORS, _RECORD = "state.safetensors", "state.json"
 _NEW = "candidate.safetensors"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lcm_lora.files import new_folder
-from lcm_lora.hashes import Hashes
 from lcm_lora.painting.sets import Sets, Theme
 from lcm_lora.painting.studio import SharedBase, Studio
 from lcm_lora.params.hardware import Hardware
@@ -22,7 +21,6 @@ def paint_subject(
     theme: Theme,
     hardware: Hardware,
     pieces: Pieces,
-    hashes: Hashes,
     out: Path,
 ) -> None:
     """Make the image sets of every painter of a subject, a folder each.
@@ -36,7 +34,6 @@ def paint_subject(
         theme: What is painted.
         hardware: Where, and in which precision.
         pieces: Keeps what was painted.
-        hashes: Of files that were read before.
         out: Folder to write.
 
     Raises:
@@ -54,7 +51,7 @@ def paint_subject(
         with progress(f"transfer {name}", total, "pictures") as advance:
             for sets in everyone:
                 (made / sets.name).mkdir()
-                sets.make(pieces, hashes, advance, made / sets.name)
+                sets.make(pieces, advance, made / sets.name)
 
 
 def _studios(painters: Mapping[str, Painter], hardware: Hardware) -> list[Studio]:

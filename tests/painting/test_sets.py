@@ -58,7 +58,7 @@ class Project:
         place = self.folder / (out or name)
         pieces, theme = Pieces(self.folder / "store", self.hashes), read_theme(how, self.evaluation)
         studio = Studio(self.subject, CPU)
-        generate(name, how.painter(name), theme, studio, pieces, self.hashes, place)
+        generate(name, how.painter(name), theme, studio, pieces, place)
         return place
 
 
@@ -168,7 +168,7 @@ def test_without_a_champion_there_is_nothing_and_it_says_so(
 ) -> None:
     out, pieces = tmp_path / "champion", Pieces(tmp_path / "store", project.hashes)
     how, theme = params().adapter, read_theme(params(), project.evaluation)
-    generate("champion", how, theme, None, pieces, project.hashes, out)
+    generate("champion", how, theme, None, pieces, out)
     assert generated_sets(out, "champion") == []
     assert (
         captions_of(out, "lcm-lora generate adapter")

@@ -11,6 +11,7 @@ from lcm_lora.data.shards import write_tar
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
 from lcm_lora.params.score import Looks, Score
+from lcm_lora.pieces import Pieces
 from lcm_lora.records import write_record
 from lcm_lora.seeing.image_sets import PAINTED, captions_sha256, generated_sets
 from lcm_lora.seeing.network_files import find_networks
@@ -59,7 +60,8 @@ class Looking:
         wanted = Score(**{"networks": {"shapes": {"kind": "shapes"}}} | score)
         hashes = Hashes(self.folder / "hashes.sqlite")
         networks = find_networks(wanted, hashes, self.judges, looks)
-        return Job(wanted, networks, torch.device("cpu"), self.folder / "store", hashes)
+        pieces = Pieces(self.folder / "store", hashes)
+        return Job(wanted, networks, torch.device("cpu"), pieces, hashes)
 
     def at(self, images: Path, painter: str = "adapter", out: str = "out", **score: Any) -> Path:
         """Look at a painter's sets; return the file of the first."""

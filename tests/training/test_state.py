@@ -9,10 +9,10 @@ from running import params
 from torch import nn
 
 from lcm_lora.errors import UserError
+from lcm_lora.store import Store, open_store
 from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
 from lcm_lora.training.state import State, follow, keep_candidate, restore, save_checkpoint
-from lcm_lora.training.store import Store, open_store
 
 PARAMS = params(candidates={"first": 2, "every": 9})
 
@@ -37,7 +37,7 @@ def step(state: State) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """The checkpoints 2 and 3 of a run, which kept a candidate after step 2."""
-    store, state = open_store(None, tmp_path), fresh()
+    store, state = open_store(str(tmp_path), "distill.checkpoints"), fresh()
     for _ in range(3):
         step(state)
         if PARAMS.candidates.at(state.step):

@@ -1,38 +1,17 @@
 """Checkpoints on any file system: whole or none, and told in a line where that cannot be."""
 
 import errno
+import resource
 from pathlib import Path
-from typing import Any
 
-import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
+from failing import Failing
 from running import run
 
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
+from lcm_lora.store import open_store
 from lcm_lora.training import loop
-from lcm_lora.training.store import open_store
-
-
-class Failing(MemoryFileSystem):
-    """A file system in memory that fails at its nth write from now, halfway."""
-
-    protocol = "failing"
-    writes_left = 10**9
-
-    def put_file(self, lpath: str, rpath: str, **options: Any) -> None:
-        self.pipe_file(rpath, Path(lpath).read_bytes())
-
-    def pipe_file(self, path: str, value: bytes, *more: Any, **options: Any) -> None:
-        Failing.writes_left -= 1
-        if Failing.writes_left == 0:
-            super().pipe_file(path, value[: len(value) // 2], *more, **options)
-            raise TimeoutError("the network is gone")
-        super().pipe_file(path, value, *more, **options)
-
-
-fsspec.register_implementation("failing", Failing)
 
 
 # A candidate, the tensors of a checkpoint, its record.
@@ -67,7 +46,7 @@ def test_a_far_place_may_be_shared_with_other_runs(
     ("url", "problem"),
     [
         ("nowhere://bucket/runs", "Protocol not known: nowhere"),
-        ("s3://bucket/runs", "Install s3fs"),
+        ("gs://bucket/runs", "install gcsfs"),
         ("https://127.0.0.1:9/runs", "Cannot connect"),
     ],
 )
@@ -79,16 +58,15 @@ def test_a_place_that_cannot_be_used_is_told_before_training(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_full_disk_is_told_with_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store(None, tmp_path / "runs")
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(type(store.files), "pipe_file", full)
-    with pytest.raises(OSError, match="No space left") as caught:
-        store.at("run").write("state.safetensors", b"x")
+def test_a_full_disk_is_told_with_its_place(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "runs"), "distill.checkpoints")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            store.at("run").write("state.safetensors", bytes(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename == str(tmp_path / "runs" / "run" / "state.safetensors")
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.errno == errno.EFBIG
+    assert store.at("run").names() == []

@@ -86,7 +86,7 @@ class Place:
 
     def paint(self, name: str, painters: Mapping[str, Painter], theme: Theme = THEME) -> Path:
         out = self.folder / "images" / name
-        paint_subject(name, painters, theme, CPU, self.pieces, self.hashes, out)
+        paint_subject(name, painters, theme, CPU, self.pieces, out)
         return out
 
 
@@ -246,7 +246,8 @@ def looked_at(place: Place, sets: dict[str, list[ImageSet]]) -> Path:
 
     wanted = Score.model_validate({"networks": {"shapes": {"kind": "shapes"}}})
     networks = find_networks(wanted, place.hashes)
-    job = Job(wanted, networks, torch.device("cpu"), place.folder / "features", place.hashes)
+    pieces = Pieces(place.folder / "features", place.hashes)
+    job = Job(wanted, networks, torch.device("cpu"), pieces, place.hashes)
     out = place.folder / f"seen-{len(sets)}-{len(sets[REAL][0].captions)}"
     features_of_all(job, "transfer.style", "transfer-features style", sets, out)
     return out

@@ -1,15 +1,17 @@
-"""A folder of files on any file system that fsspec knows, local or remote, as checkpoints need it.
+"""Files below one place on any file system that fsspec knows, such as machines share.
 
-Nothing is written in one step here, since few remote file systems could: what must be whole is told
-by a record with hashes, written last.
+Few remote file systems write several files in one step: what must be whole is told by a record with
+hashes, written last.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from lcm_lora.errors import UserError, reason
-from lcm_lora.files import sha256
+from lcm_lora.files import copy, sha256, write_bytes
+
+ENVIRONMENT = "LCM_LORA_STORE"
+"""Names the store that machines share: where, not what, so it is no parameter and in no hash."""
 
 _PROBE = "can-be-written"
 
@@ -29,10 +34,12 @@ class Store:
     files: Any
     """The file system of fsspec."""
     root: str
+    named_by: str
+    """What a user changes to name another place."""
 
     def at(self, name: str) -> Store:
         """Return the store of a folder within."""
-        return Store(self.files, self.place(name))
+        return replace(self, root=self.place(name))
 
     def place(self, name: str) -> str:
         """Return where a name is, for fsspec and for people."""
@@ -56,7 +63,7 @@ class Store:
             self.write(_PROBE, b"")
             self.remove(_PROBE)
         except OSError as error:
-            raise _unusable(self.root, error) from error
+            raise _unusable(self.named_by, self.root, error) from error
 
     def read(self, name: str) -> bytes:
         """Return what a file holds.
@@ -68,14 +75,34 @@ class Store:
             return bytes(self.files.cat_file(self.place(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file; if that ends early, a part of it may be there."""
+        """Write a file; on a remote file system a part of it may be there if that ends early."""
         with self._telling(self.place(name)):
-            self.files.pipe_file(self.place(name), content)
+            if self._is_local:
+                write_bytes(Path(self.place(name)), content)
+            else:
+                self.files.pipe_file(self.place(name), content)
+
+    def send(self, path: Path, name: str) -> None:
+        """Copy a local file here; it is as whole as what `write` writes."""
+        with self._telling(self.place(name)):
+            if self._is_local:
+                copy(path, Path(self.place(name)))
+            else:
+                self.files.put_file(str(path), self.place(name))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file from here to a local path.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        with self._telling(self.place(name)):
+            self.files.get_file(self.place(name), str(path))
 
     def put(self, name: str, write: Callable[[Path], None]) -> str:
         """Let `write` make a file at a local path, keep it, and return its SHA-256.
 
-        So gigabytes need not be in memory; as for `write`, a part may be there if it ends early.
+        So gigabytes need not be in memory; a part may be there if it ends early.
         """
         with self._telling(self.place(name)), self._locally(name) as path:
             write(path)
@@ -92,11 +119,10 @@ class Store:
             FileNotFoundError: There is none.
         """
         with self._locally(name) as path:
-            with self._telling(self.place(name)):
-                if not self._is_local:
-                    self.files.get_file(self.place(name), str(path))
-                elif not path.is_file():
-                    raise FileNotFoundError(path)
+            if not self._is_local:
+                self.fetch(name, path)
+            elif not path.is_file():
+                raise FileNotFoundError(path)
             yield path
 
     @property
@@ -114,7 +140,7 @@ class Store:
             yield Path(folder) / "file"
 
     def remove(self, name: str) -> None:
-        """Remove a folder and all in it, or nothing if there is none."""
+        """Remove a file, or a folder and all in it; nothing if there is none."""
         with self._telling(self.place(name)), contextlib.suppress(FileNotFoundError):
             self.files.rm(self.place(name), recursive=True)
 
@@ -135,29 +161,42 @@ class Store:
             if isinstance(error, OSError) and error.errno is not None:
                 error.filename = error.filename or place
                 raise
-            raise _unusable(place, error) from error
+            raise _unusable(self.named_by, place, error) from error
 
 
-def open_store(url: str | None, default: Path) -> Store:
-    """Open the store at `url`, or in the local folder `default` if there is none.
+def open_store(url: str, named_by: str) -> Store:
+    """Open the store at a URL or local path; nothing is read or written yet.
+
+    Args:
+        url: As fsspec reads it, such as s3://bucket/folder.
+        named_by: What a user changes to name another place.
 
     Raises:
         UserError: There is no such file system.
     """
-    url = str(default.absolute()) if url is None else url
     try:
         files, root = url_to_fs(url, **({"auto_mkdir": True} if _is_local(url) else {}))
     except Exception as error:
-        raise _unusable(url, error) from error
-    return Store(files, root.rstrip("/"))
+        raise _unusable(named_by, url, error) from error
+    return Store(files, root.rstrip("/"), named_by)
+
+
+def shared_store() -> Store | None:
+    """Open the store that machines share; None where the environment names none.
+
+    Raises:
+        UserError: There is no such file system.
+    """
+    url = os.environ.get(ENVIRONMENT, "").strip()
+    return open_store(url, ENVIRONMENT) if url else None
 
 
 def _is_local(url: str) -> bool:
     return "://" not in url or url.startswith(("file://", "local://"))
 
 
-def _unusable(place: str, error: Exception) -> UserError:
+def _unusable(named_by: str, place: str, error: Exception) -> UserError:
+    shown = re.sub("//[^/@]*@", "//", place)  # a password in a URL is nobody's to read
     return UserError(
-        f"distill.checkpoints {place}: cannot be used ({reason(error)}); mend it, or name another "
-        "place"
+        f"{named_by} {shown}: cannot be used ({reason(error)}); mend it, or name another place"
     )

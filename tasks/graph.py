@@ -71,6 +71,24 @@ def plan(root: Path) -> list[Stage]:
     ]
 
 
+def stage_of(root: Path, name: str) -> Stage:
+    """Return one stage, to be run whatever DVC thinks of it.
+
+    Raises:
+        UserError: dvc.yaml is wrong, or has no such stage.
+    """
+    hashes = locked(root)
+    try:
+        with Repo(str(root)) as repo:
+            for stage in repo.index.stages:
+                if isinstance(stage, PipelineStage) and stage.name == name:
+                    outputs = {path: hashes.get(path, "") for path in _outputs(root, stage)}
+                    return Stage(name, (), outputs, 0, ("ordered",), stage.meta or {})
+    except DvcException as error:
+        raise UserError(f"{root}: DVC cannot read it: {' '.join(str(error).split())}") from None
+    raise UserError(f"{name}: dvc.yaml has no such stage; mend its name")
+
+
 def is_due(stages: list[Stage], output: Path) -> bool:
     """Tell whether an output is about to be made anew, as far as can be told before a first look.
 

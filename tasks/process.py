@@ -106,6 +106,19 @@ def run_attached(command: Sequence[str], grace: float = 10.0) -> int:
     return status if status >= 0 else 128 - status
 
 
+def end_with_parent() -> None:
+    """End this process by SIGTERM soon after its parent has died, such as a worker."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        # Not the system's own signal: that comes when the parent's thread ends, too.
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def death(status: int) -> str | None:
     """Say which signal ended a process, by its exit status or a shell's; None if none did."""
     number = -status if status < 0 else status - 128

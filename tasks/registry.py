@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import tempfile
 import warnings
@@ -20,10 +21,11 @@ from lcm_lora import layout
 from lcm_lora.gate.decision import Decision
 from lcm_lora.params.file import Params
 from lcm_lora.recipe import Recipe, Recommended
+from tasks import evidence, pushing
 from tasks.carried import carried
 from tasks.claim import claimed
-from tasks.graph import locked
-from tasks.tracking import Tracker, params_sha256
+from tasks.evidence import Lineage
+from tasks.tracking import Tracker
 from tasks.training import Training
 
 _SERVED = Path(__file__).with_name("served_model.py")
@@ -57,22 +59,39 @@ class Registered:
 def register(
     tracker: Tracker, run_id: str, params: Params, training: Training, decision: Decision
 ) -> Registered:
-    """Return the adapter's version; the same weights are never registered twice."""
+    """Return the adapter's version; the same weights are never registered twice.
+
+    What it was made of is pushed before, and its evidence is kept; again, if it was judged anew.
+
+    Raises:
+        UserError: The DVC remote does not take, or lacks, what it was made of.
+    """
     client, name = tracker.client, params.registry.name
+    evaluation = client.get_run(run_id).data.tags["evaluation_at"]
     make_model(tracker, name)
+    known = version_of(tracker, name, training.recipe.weights_sha256)
+    if known and known.tags.get(evidence.TAG_OF) == evaluation:
+        return Registered(name, str(known.version), is_new=False)
+    pushed = pushing.push(tracker.root)
     with claimed(client, name):
         known = version_of(tracker, name, training.recipe.weights_sha256)
+        lineage = evidence.trace(tracker, run_id, params, training, decision, pushed)
         if known is None:
+            tags = _tags(lineage, training, evidence.write(tracker, lineage, evidence.PLACE))
             uri = _log_model(tracker, run_id, training.recipe)
-            lineage = _lineage(tracker, params, training)
-            version = str(mlflow.register_model(uri, name, tags=lineage).version)
+            version = str(mlflow.register_model(uri, name, tags=tags).version)
         else:
-            version = str(known.version)
+            version, place = str(known.version), _place(known, evaluation)
+            tags = _tags(lineage, training, evidence.write(tracker, lineage, place))
+            for tag, value in tags.items():
+                client.set_model_version_tag(name, version, tag, value)
     # The same adapter may be scored anew, on another evaluation set.
     client.set_model_version_tag(name, version, "evaluation", decision.protocol_sha256)
     card = (tracker.root / layout.REPORT / "model_card.md").read_text()
     text = card[card.find("\n# ") + 1 :].strip()  # what is before is for the hub
     client.update_model_version(name, version, description=text)
+    # Last, so that an interrupted call is made good by the next.
+    client.set_model_version_tag(name, version, evidence.TAG_OF, evaluation)
     return Registered(name, version, is_new=known is None)
 
 
@@ -91,20 +110,34 @@ def version_of(tracker: Tracker, name: str, adapter_sha256: str) -> ModelVersion
     return next(iter(tracker.client.search_model_versions(query)), None)
 
 
-def _lineage(tracker: Tracker, params: Params, training: Training) -> dict[str, str]:
-    hashes, base = locked(tracker.root), training.recipe.base
+def _place(known: ModelVersion, evaluation: str) -> str:
+    """Return where evidence of an evaluation goes; that of an earlier one is never replaced."""
+    if known.tags.get(evidence.TAG_OF) is None:
+        return evidence.PLACE
+    return f"{evidence.PLACE}/evaluations/{hashlib.sha256(evaluation.encode()).hexdigest()[:12]}"
+
+
+def _tags(lineage: Lineage, training: Training, kept: str) -> dict[str, str]:
+    """Return the tags of a version; its evidence has the same and more."""
+    of = {"data_md5": layout.SHARDS, "cache_md5": layout.CACHE, "adapter_md5": layout.ADAPTER}
+    made = {tag: lineage.outputs.get(path.as_posix()) for tag, path in of.items()}
     return {
-        "git_sha": training.origin.git_commit,
-        "git_dirty": str(training.origin.git_dirty).lower(),
-        "code_sha256": training.origin.code_sha256,
-        "adapter_sha256": training.recipe.weights_sha256,
-        "adapter_md5": hashes[layout.ADAPTER],
+        "git_sha": lineage.git_commit,
+        "git_dirty": str(lineage.git_dirty).lower(),
+        "code_sha256": lineage.code_sha256,
+        "adapter_sha256": lineage.adapter_sha256,
         "chosen_step": str(training.selection.chosen),
-        "data_md5": hashes[layout.SHARDS],
-        "params_sha256": params_sha256(params),
-        "base_model": base.model,
-        "base_revision": str(base.revision),
-        "base_sha256": base.sha256,
+        **{tag: md5 for tag, md5 in made.items() if md5},
+        "params_sha256": lineage.params_sha256,
+        "base_model": lineage.base_model,
+        "base_revision": str(lineage.base_revision),
+        "base_sha256": lineage.base_sha256,
+        "scores_sha256": lineage.scores_sha256,
+        "decision_sha256": lineage.decision_sha256,
+        "pushed": lineage.dvc_remote,
+        "cost": lineage.cost.model_dump_json(),
+        **(lineage.prefect.tags if lineage.prefect else {}),
+        evidence.TAG: kept,
     }
 
 
@@ -142,6 +175,8 @@ def signature(recommended: Recommended) -> ModelSignature:
                 ParamSpec("num_inference_steps", DataType.long, steps),
                 ParamSpec("seed", DataType.long, 0),
                 ParamSpec("guidance_scale", DataType.double, recommended.guidance),
+                ParamSpec("width", DataType.long, 0),
+                ParamSpec("height", DataType.long, 0),
                 ParamSpec("styles", DataType.string, ""),
                 ParamSpec("acceleration", DataType.double, 1.0),
                 ParamSpec("negative_prompt", DataType.string, ""),

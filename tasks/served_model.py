@@ -18,7 +18,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,18 @@ _ACCELERATION = "acceleration"
 _LARGEST_WEIGHT = 2.0
 """Of an adapter, either way, in a service; parameters and `lcm-lora image` go on, to 10."""
 _LARGEST_GUIDANCE = 100.0
+_LONGEST_PROMPT = 2000
+"""Characters; CLIP reads 77 tokens of it."""
+_MOST_PROMPTS, _MOST_PIXELS, _BATCH = (
+    "LCM_LORA_MOST_PROMPTS",
+    "LCM_LORA_MOST_PIXELS",
+    "LCM_LORA_BATCH",
+)
+"""Variables with limits of a service: prompts in a request, pixels of a picture, and how many
+pictures are painted at a time."""
+_PROMPTS = 16
+"""In a request, where no variable says otherwise."""
+_PICTURES_AT_A_TIME = {"cpu": 1, "cuda": 4}
 
 
 class FewStepPictures(PythonModel):
@@ -78,6 +90,7 @@ class FewStepPictures(PythonModel):
                 _put_on(pipeline, name, style, recipe["base"]["family"])
         self._styles = list(styles)
         self._pipeline = pipeline
+        self._limits = _limits(pipeline)
         # Servers predict in several threads, and which adapters act is said to the pipeline itself.
         self._alone = threading.Lock()
 
@@ -92,41 +105,51 @@ class FewStepPictures(PythonModel):
         Args:
             context: Unused; MLflow passes it.
             model_input: Column `prompt`.
-            params: `num_inference_steps` (1 to 8), `seed`, `guidance_scale`; `styles`, such as
-                `ink:0.8, grain`, of those that the model was loaded with; `acceleration`, the
-                weight of the LCM-LoRA; weights are in -2..2, and 1 where a style names none;
-                `negative_prompt`, with a guidance above 1. MLflow fills in the defaults of the
-                signature.
+            params: `num_inference_steps` (1 to 8), `seed`, `guidance_scale`; `width` and `height`
+                in pixels, 0 for the base's own; `styles`, such as `ink:0.8, grain`, of those that
+                the model was loaded with; `acceleration`, the weight of the LCM-LoRA; weights are
+                in -2..2, and 1 where a style names none; `negative_prompt`, with a guidance above
+                1. MLflow fills in the defaults of the signature.
 
         Returns:
             Column `image`: base64 of a PNG. Equal prompt and params give an equal picture, whatever
-            else is asked for in the same call, or was before.
+            else is asked for in the same call, or was before; where several are painted at a time,
+            as on a GPU, equal to rounding.
 
         Raises:
             RefusedError: The request asks for what there is not.
         """
-        wish = _wish(params or {}, self._styles)
-        prompts = [str(prompt).strip() for prompt in model_input["prompt"]]
-        if not all(prompts):
-            raise RefusedError(
-                f"prompt {prompts.index('') + 1} of {len(prompts)} is empty; say what to draw"
-            )
+        wish = _wish(params or {}, self._styles, self._limits)
+        prompts = _prompts(model_input["prompt"], self._limits.prompts)
         with self._alone:
             self._pipeline.set_adapters(list(wish.weights), list(wish.weights.values()))
-            return pd.DataFrame({"image": [self._draw(prompt, wish) for prompt in prompts]})
+            drawn = [self._draw(part, wish) for part in _batched(prompts, self._limits.batch)]
+        return pd.DataFrame({"image": [png for pictures in drawn for png in pictures]})
 
-    def _draw(self, prompt: str, wish: _Wish) -> str:
-        picture = self._pipeline(
-            prompt,
-            negative_prompt=wish.negative,
+    def _draw(self, prompts: Sequence[str], wish: _Wish) -> list[str]:
+        pictures = self._pipeline(
+            list(prompts),
+            negative_prompt=wish.negative and [wish.negative] * len(prompts),
             num_inference_steps=wish.steps,
             guidance_scale=wish.guidance,
+            width=wish.width,
+            height=wish.height,
             # On the CPU, so that a seed means the same noise on every machine.
-            generator=torch.Generator("cpu").manual_seed(wish.seed),
-        ).images[0]
-        png = io.BytesIO()
-        picture.save(png, "PNG")
-        return base64.b64encode(png.getvalue()).decode("ascii")
+            generator=[torch.Generator("cpu").manual_seed(wish.seed) for _ in prompts],
+        ).images
+        return [_png(picture) for picture in pictures]
+
+
+def _batched(prompts: Sequence[str], count: int) -> Iterator[Sequence[str]]:
+    """Yield the prompts, so many at a time."""
+    for start in range(0, len(prompts), count):
+        yield prompts[start : start + count]
+
+
+def _png(picture: Any) -> str:
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode("ascii")
 
 
 class RefusedError(MlflowException, ValueError):
@@ -144,11 +167,67 @@ class _Wish(NamedTuple):
     seed: int
     guidance: float
     negative: str | None
+    width: int
+    height: int
     weights: dict[str, float]
     """Of the adapters, by their names in the pipeline."""
 
 
-def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
+class _Limits(NamedTuple):
+    """What a service grants a request, and what pictures of the base are like."""
+
+    prompts: int
+    pixels: int
+    """Of a picture."""
+    side: int
+    """The base's own."""
+    unit: int
+    """Sides are multiples of it, as the autoencoder makes them."""
+    batch: int
+    """Pictures at a time."""
+
+
+def _limits(pipeline: Any) -> _Limits:
+    """Return the limits that the environment sets, or else the usual ones.
+
+    Raises:
+        ValueError: A variable is no whole number above 0.
+    """
+    unit = pipeline.vae_scale_factor
+    side = pipeline.unet.config.sample_size * unit
+    return _Limits(
+        prompts=_whole(_MOST_PROMPTS, _PROMPTS),
+        pixels=_whole(_MOST_PIXELS, side * side),
+        side=side,
+        unit=unit,
+        batch=_whole(_BATCH, _PICTURES_AT_A_TIME[pipeline.device.type]),
+    )
+
+
+def _whole(variable: str, usual: int) -> int:
+    text = os.environ.get(variable) or str(usual)
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{variable}: {text[:60]!r} is no whole number above 0")
+    return int(text)
+
+
+def _prompts(column: Iterable[Any], most: int) -> list[str]:
+    """Return the prompts of a request."""
+    prompts = [str(prompt).strip() for prompt in column]
+    if len(prompts) > most:
+        raise RefusedError(f"{len(prompts)} prompts in one request; this service takes {most}")
+    for number, prompt in enumerate(prompts, 1):
+        which = f"prompt {number} of {len(prompts)}"
+        if not prompt:
+            raise RefusedError(f"{which} is empty; say what to draw")
+        if len(prompt) > _LONGEST_PROMPT:
+            raise RefusedError(
+                f"{which} has more than {_LONGEST_PROMPT} characters; say it shorter"
+            )
+    return prompts
+
+
+def _wish(asked: Mapping[str, Any], styles: list[str], limits: _Limits) -> _Wish:
     """Return what a request asks for; `styles` are the names of those that it may."""
     steps = int(asked.get("num_inference_steps", 4))
     if not 1 <= steps <= _MOST_STEPS:
@@ -159,8 +238,29 @@ def _wish(asked: Mapping[str, Any], styles: list[str]) -> _Wish:
     chosen = _chosen(str(asked.get("styles", "")), styles)
     # In the order of the configuration, so that a mix is the same however it is written.
     weights = {_adapter_name(name): chosen[name] for name in styles if chosen.get(name)}
-    seed = int(asked.get("seed", 0))
-    return _Wish(steps, seed, guidance, negative, {_ACCELERATION: acceleration} | weights)
+    width, height = (_side(name, asked, limits) for name in ("width", "height"))
+    if width * height > limits.pixels:
+        raise RefusedError(
+            f"{width} x {height} pixels: this service paints at most {limits.pixels} a picture"
+        )
+    return _Wish(
+        steps=steps,
+        seed=int(asked.get("seed", 0)),
+        guidance=guidance,
+        negative=negative,
+        width=width,
+        height=height,
+        weights={_ACCELERATION: acceleration} | weights,
+    )
+
+
+def _side(name: str, asked: Mapping[str, Any], limits: _Limits) -> int:
+    side = int(asked.get(name) or limits.side)
+    if side < limits.unit or side % limits.unit:
+        raise RefusedError(
+            f"{name} is {side}; take a multiple of {limits.unit}, or 0 for {limits.side}"
+        )
+    return side
 
 
 def _negative(prompt: str, guidance: float) -> str | None:

@@ -144,6 +144,10 @@ def test_a_mix_is_the_same_in_whatever_order_it_is_named(model: FewStepPictures)
         ({"acceleration": -3.0}, "acceleration is '-3.0'; take a number from -2 to 2"),
         ({"guidance_scale": float("inf")}, "guidance_scale is 'inf'; take a number from 0 to 100"),
         ({"negative_prompt": "a ring"}, "negative_prompt acts only where guidance_scale is above"),
+        ({"width": 17}, "width is 17; take a multiple of 2, or 0 for 16"),
+        ({"height": -2}, "height is -2; take a multiple of 2, or 0 for 16"),
+        ({"width": 1 << 40}, "pixels: this service paints at most 256 a picture"),
+        ({"width": 16, "height": 18}, "16 x 18 pixels: this service paints at most 256"),
     ],
 )
 def test_what_there_is_not_is_refused_in_one_line(
@@ -155,8 +159,57 @@ def test_what_there_is_not_is_refused_in_one_line(
 
 
 def test_a_model_that_was_told_of_no_styles_says_so() -> None:
+    limits = served_model._Limits(prompts=1, pixels=256, side=16, unit=2, batch=1)
     with pytest.raises(ValueError, match="'ink' is not allowed here; this model was loaded with"):
-        served_model._wish({"styles": "ink"}, [])
+        served_model._wish({"styles": "ink"}, [], limits)
+
+
+def test_a_picture_has_the_size_that_is_asked_for(model: FewStepPictures) -> None:
+    (wide,) = drawn(model, [PROMPT], num_inference_steps=1, width=32, height=8)
+    assert wide.shape == (8, 32, 3)
+    (own,) = drawn(model, [PROMPT], num_inference_steps=1)
+    assert own.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (["a ring"] * 17, "17 prompts in one request; this service takes 16"),
+        (["a ring", "a " * 1001], "prompt 2 of 2 has more than 2000 characters"),
+        (["a ring", " "], "prompt 2 of 2 is empty"),
+    ],
+)
+def test_a_request_has_its_limits(model: FewStepPictures, prompts: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        drawn(model, prompts)
+
+
+def test_pictures_painted_together_are_those_painted_alone(
+    project: Path, styles: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LCM_LORA_BATCH", "2")
+    monkeypatch.setenv("LCM_LORA_MOST_PROMPTS", "3")
+    monkeypatch.setenv("LCM_LORA_MOST_PIXELS", "512")
+    service = serve(artifacts_of(project), styles=styles)
+    prompts = [PROMPT, "a ring", "a large green circle on a black background"]
+    wish = {"guidance_scale": 1.5, "negative_prompt": "a ring", "styles": "ink", "width": 32}
+    together = drawn(service, prompts, **wish)
+    monkeypatch.undo()
+    for prompt, picture in zip(prompts, together, strict=True):
+        (same,) = drawn(service, [prompt], **wish)
+        assert picture.shape == (16, 32, 3)
+        assert np.abs(picture.astype(int) - same).max() <= 1  # the last bits know the batch
+    with pytest.raises(ValueError, match="4 prompts in one request; this service takes 3"):
+        drawn(service, ["a ring"] * 4)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_a_limit_that_is_none_is_said_when_loading(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LCM_LORA_MOST_PROMPTS", text)
+    with pytest.raises(ValueError, match=f"LCM_LORA_MOST_PROMPTS: '{text}' is no whole number"):
+        served_model._whole("LCM_LORA_MOST_PROMPTS", 16)
 
 
 # --- what may be configured ---

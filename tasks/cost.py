@@ -59,6 +59,17 @@ class Spent(Record):
     missing: tuple[str, ...]
     """Stages that have no record, such as those of before there were any; they are in no sum."""
 
+    def __str__(self) -> str:
+        parts = [f"{self.cpu_seconds / _HOUR:.3g} CPU hours"]
+        if self.gpu_seconds:
+            parts.insert(0, f"{self.gpu_seconds / _HOUR:.3g} GPU hours")
+        if self.joules is not None:
+            parts.append(f"{self.joules / _KILOWATT_HOUR:.3g} kWh")
+        if self.price:
+            parts.append(f"{self.price:.2f} {self.currency}")
+        unknown = f"; no record of {', '.join(self.missing)}" if self.missing else ""
+        return ", ".join(parts) + unknown
+
 
 class Meter:
     """Measures while a stage runs."""

@@ -102,9 +102,13 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[
         protocol_sha256="one",
         rules=(),
     )
+    write_record(root / layout.DECISION, decision)
+    write_json(root / layout.SCORES, {})
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=root, check=True)
     run = tracker.adopt_training(training)
+    tracker.client.set_tag(run, "evaluation_at", "scores/one")
     versions = [register.fn(tracker, run, params, training, decision) for _ in range(2)]
-    promote.fn(tracker, versions[0], decision)
+    promote.fn(tracker, versions[0], decision, params.registry.model_copy(update={"smoke": 0}))
     # A version carries all it needs.
     (root / "base").rename(root / "base elsewhere")
     return tracker, versions

@@ -1,4 +1,5 @@
-# make run: the whole pipeline on the embedded shapes world.   make test: all tests.
+# make run: the whole pipeline on the embedded shapes world.   make test: all tests but those below.
+# make stack: the servers and workers of a team on this machine.   make test-stack: tests on them.
 # make transfer: the adapter on fine-tunes and beside styles, after `make run`.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make demo: a page where one types a prompt and sees who paints what, after `make run`.
@@ -8,22 +9,27 @@
 PYTHON ?= python3
 PRESET ?= sd15
 BIN := .venv/bin
+UNUSED := '/tests/|/transformers/models/(?!auto|bloom|clip|dinov2|encoder_decoder|siglip|vit_mae)'
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run transfer test check bench study rehearse ui demo lock
+.PHONY: setup run transfer test test-stack check bench study rehearse ui demo stack lock
 
 setup: .venv/.synced
 
 .venv/.synced: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	# Compiled once here, not by every process: some machines keep no bytecode, and torch is large.
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	# Compiled once here, not by every process: some machines keep no bytecode, and torch is large.
+	# A quarter of it is tests and models that nothing here loads; some of it is for newer Pythons.
+	$(BIN)/python -m compileall -qq -j 0 -x $(UNUSED) .venv/lib || true
 	touch $@
 
 run: setup
+	# A new machine reads what the stages load, gigabytes, while the servers start.
+	@nice $(BIN)/python -c "import lcm_lora.bases" >/dev/null 2>&1 &
 	$(BIN)/python -m flows.retrain
 
 transfer: setup
@@ -31,6 +37,9 @@ transfer: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-stack: setup
+	$(BIN)/python -m pytest -m stack -n 0 tests/stack
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -54,6 +63,9 @@ rehearse: setup
 
 ui: setup
 	$(BIN)/python -m flows.ui
+
+stack: setup
+	$(BIN)/python -m infra.local up
 
 demo: setup
 	$(BIN)/lcm-lora demo --open

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from infra.local import stack
+from infra.local.workers import NAMES
 from lcm_lora.errors import UserError, explained
 
 app = typer.Typer(
@@ -36,7 +37,10 @@ def up(
     """Start whatever does not run, and wait until all of it works."""
     start = time.monotonic()
     with _explained():
-        stack.up(folder.resolve(), project.resolve(), workers, _say)
+        place = folder.resolve()
+        stack.up(place, _say)
+        if workers or stack.is_deployed(place):
+            stack.employ(place, project.resolve(), NAMES, _say)
     _say(f"all of it works after {time.monotonic() - start:.0f} s")
     _say(f"for this shell:  set -a; . {folder}/env; set +a")
     status(folder)

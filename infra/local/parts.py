@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,7 @@ def process_of(folder: Path, name: str) -> psutil.Process | None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(note.pid)
         # Another process may have the number by now. The clock may have been set meanwhile.
-        is_it = abs(process.create_time() - note.born) < 2
-        if is_it and process.status() != psutil.STATUS_ZOMBIE:
+        if abs(process.create_time() - note.born) < 2 and _lives(process):
             return process
     return None
 
@@ -100,12 +100,8 @@ def end(folder: Path, ended: Collection[str]) -> None:
     """End parts at once, in good order or else by force, with everything that they started."""
     family = _family(folder, ended)
     for name in ended:
-        process = process_of(folder, name)
-        if process is not None:
-            note = read_record(_note(folder, name), Started, "remove it")
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(note.farewell)
-    psutil.wait_procs(family, timeout=_GRACE)
+        _ask_to_end(folder, name)
+    _wait(family, _GRACE)
     kill(folder, ended)
     for name in ended:
         _note(folder, name).unlink(missing_ok=True)
@@ -118,7 +114,7 @@ def kill(folder: Path, killed: Collection[str]) -> None:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, timeout=1)
+        _wait(family, 1)
 
 
 def survivors(folder: Path) -> set[str]:
@@ -141,6 +137,32 @@ def _family(folder: Path, wanted: Collection[str]) -> list[psutil.Process]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 family |= {process, *process.children(recursive=True)}
     return list(family)
+
+
+def _ask_to_end(folder: Path, name: str) -> None:
+    process = process_of(folder, name)
+    # A part knows in which order its family ends best. Orphans have nobody who knows.
+    asked = [process] if process is not None else _family(folder, [name])
+    number = signal.SIGTERM
+    if process is not None:
+        number = signal.Signals(read_record(_note(folder, name), Started, "remove it").farewell)
+    for one in asked:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.send_signal(number)
+
+
+def _wait(family: Collection[psutil.Process], timeout: float) -> None:
+    end = time.monotonic() + timeout
+    while any(map(_lives, family)) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Tell whether a process can still do something: a dead one may wait long to be buried."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _marked() -> Iterator[tuple[psutil.Process, str]]:

@@ -21,8 +21,12 @@ def make(folder: Path, settings: Settings) -> None:
     path.chmod(0o600)
 
 
-def prefect(folder: Path, settings: Settings) -> Part:
-    """Return how Prefect's server is started."""
+def parts(folder: Path, settings: Settings) -> list[Part]:
+    """Return how both servers are started."""
+    return [_prefect(folder, settings), _mlflow(folder, settings)]
+
+
+def _prefect(folder: Path, settings: Settings) -> Part:
     where = ("--host", "127.0.0.1", "--port", str(settings.ports[PREFECT]))
     place = folder / PREFECT
     return Part(
@@ -40,8 +44,7 @@ def prefect(folder: Path, settings: Settings) -> Part:
     )
 
 
-def mlflow(folder: Path, settings: Settings) -> Part:
-    """Return how MLflow's server is started."""
+def _mlflow(folder: Path, settings: Settings) -> Part:
     place = folder / MLFLOW
     port = settings.ports[MLFLOW]
     where = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")

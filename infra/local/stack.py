@@ -27,13 +27,11 @@ class Condition:
     about: str
 
 
-def up(folder: Path, project: Path, with_workers: bool, say: Say) -> None:
-    """Start whatever does not run, and wait until all of it works.
+def up(folder: Path, say: Say) -> None:
+    """Start whatever servers do not run, and wait until all of them work.
 
     Args:
         folder: Where the stack keeps all that it has.
-        project: The clone of the project that workers work in.
-        with_workers: Whether there are workers though the project is not deployed yet.
         say: Gets a line for each part.
 
     Raises:
@@ -48,31 +46,49 @@ def up(folder: Path, project: Path, with_workers: bool, say: Say) -> None:
         _start(folder, own, [ground, *objects])
         wait_for(folder, [ground], say)
         database.make_databases(own)
-        pages = [servers.prefect(folder, own), servers.mlflow(folder, own)]
+        pages = servers.parts(folder, own)
         _start(folder, own, pages)
         wait_for(folder, objects, say)
         store.make_buckets(own)
         wait_for(folder, pages, say)
-        if with_workers or workers.is_deployed(own):
-            hands = [workers.part(folder, own, name, project) for name in workers.NAMES]
-            _start(folder, own, hands)
-            wait_for(folder, hands, say)
+
+
+def employ(folder: Path, project: Path, names: Collection[str], say: Say) -> None:
+    """Start workers that do not run, or that work in another project; the servers are up.
+
+    Args:
+        folder: Of the stack.
+        project: The clone of the project that they work in.
+        names: Of the workers: see `workers.part`.
+        say: Gets a line for each.
+
+    Raises:
+        UserError: One cannot start.
+    """
+    with _alone(folder):
+        own = settings.known(folder)
+        hands = [workers.part(folder, own, name, project) for name in names]
+        _start(folder, own, hands)
+        wait_for(folder, hands, say)
+
+
+def is_deployed(folder: Path) -> bool:
+    """Tell whether the stack, whose servers are up, has the pools that the project deploys."""
+    return workers.is_deployed(settings.known(folder))
 
 
 def down(folder: Path) -> None:
-    """End all of it: first who asks, then who is asked."""
+    """End all of it: first who asks, then who is asked.
+
+    Raises:
+        UserError: There is no stack.
+    """
+    settings.known(folder)
     with _alone(folder):
         there = parts.survivors(folder) | set(parts.names(folder))
         pages, ground = {PREFECT, MLFLOW}, {DATABASE, STORE, *BACKENDS}
         for group in (there - pages - ground, there & pages, there & ground):
             parts.end(folder, group)
-
-
-def restart(folder: Path, project: Path, name: str, say: Say) -> None:
-    """End a part of the stack in good order, and start whatever does not run."""
-    with _alone(folder):
-        parts.end(folder, [name])
-    up(folder, project, with_workers=False, say=say)
 
 
 def conditions(folder: Path) -> list[Condition]:
@@ -83,10 +99,9 @@ def conditions(folder: Path) -> list[Condition]:
     """
     own = settings.known(folder)
     noted = parts.names(folder)
-    core = [database.part(folder, own), *store.parts(folder, own)]
-    pages = [servers.prefect(folder, own), servers.mlflow(folder, own)]
+    core = [database.part(folder, own), *store.parts(folder, own), *servers.parts(folder, own)]
     hands = [workers.part(folder, own, n, folder) for n in noted if n.startswith("worker-")]
-    return [_condition(folder, own, part, part.name in noted) for part in core + pages + hands]
+    return [_condition(folder, own, part, part.name in noted) for part in core + hands]
 
 
 @contextlib.contextmanager

@@ -150,9 +150,11 @@ container_update_timeout = 60
 conn_timeout = 10
 node_timeout = 60
 [pipeline:main]
-pipeline = healthcheck {kind}-server
+pipeline = healthcheck same_user {kind}-server
 [filter:healthcheck]
 use = egg:swift#healthcheck
+[filter:same_user]
+paste.filter_factory = infra.local.same_user:filter_factory
 [app:{kind}-server]
 use = egg:swift#{kind}
 recon_cache_path = {place}

@@ -16,7 +16,8 @@ from typing import Any
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.params.costs import Costs
-from lcm_lora.records import Record, read_record, write_record
+from lcm_lora.records import Record, parse_record, read_record, write_record
+from lcm_lora.store import shared_store
 from tasks import gpus
 from tasks.graph import entries
 from tasks.run_cache import key_of
@@ -117,14 +118,24 @@ def keep_of_stage(root: Path, stage: str, cost: Cost) -> None:
 
 
 def keep(root: Path, key: str, cost: Cost) -> None:
-    """Keep a cost in the project's folder `root`, by the run-cache's key of what was made."""
+    """Keep a cost in the project's folder `root`, by the run-cache's key of what was made.
+
+    And in the store that machines share, if it takes it: what was made stays made if it does not.
+    """
     write_record(_local(root, key), cost)
+    with contextlib.suppress(UserError, OSError):
+        if store := shared_store():
+            store.at(_PLACE).write(f"{key}.json", cost.model_dump_json().encode())
 
 
 def find(root: Path, key: str) -> Cost | None:
     """Return the cost of what has a key; None where none was kept, or it is damaged."""
     with contextlib.suppress(UserError):
         return read_record(_local(root, key), Cost, "")
+    with contextlib.suppress(UserError, OSError):
+        if store := shared_store():
+            content = store.at(_PLACE).read(f"{key}.json")
+            return parse_record(content, Cost, store.place(_PLACE), "")
     return None
 
 

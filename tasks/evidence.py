@@ -41,7 +41,6 @@ LINEAGE = "lineage.json"
 LOCK = "dvc.lock"
 PACKAGES = "requirements.lock"
 
-_SMOKE = Path("artifacts/smoke")
 _MEND = "the registry's own copy is all there is: restore MLflow's artifacts from a backup"
 
 
@@ -155,7 +154,7 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
     for name, path in single.items():
         if (root / path).is_file():
             yield name, root / path
-    for name, place in (("report", layout.REPORT), ("smoke", _SMOKE)):
+    for name, place in (("report", layout.REPORT), ("smoke", layout.SMOKE)):
         for file in sorted((root / place).rglob("*")):
             if file.is_file():
                 yield f"{name}/{file.relative_to(root / place).as_posix()}", file

@@ -21,6 +21,8 @@ from dvc_data.hashfile.transfer import find_tree_by_obj_id
 
 from lcm_lora.errors import UserError, reason, some
 from tasks import process
+from tasks.graph import entries
+from tasks.run_cache import RunCache
 
 NO_REMOTE = "no remote"
 _ERROR = "ERROR: "
@@ -40,6 +42,7 @@ def push(root: Path) -> str:
         return NO_REMOTE
     if missing:
         _send(root, name)
+        _publish(root)
         _, missing = _missing(root)
     if missing:
         raise UserError(
@@ -96,6 +99,14 @@ def _send(root: Path, name: str) -> None:
         errors = [line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR)]
         first = errors[0] if errors else f"dvc push ended with exit status {ended}"
         raise _unusable(f"DVC remote {name}", first.removeprefix("unexpected error - ")[:300])
+
+
+def _publish(root: Path) -> None:
+    """Have what DVC's run-cache knows of dvc.lock at the remote too, for whoever works there."""
+    with RunCache(root) as cache:
+        for entry in entries(root / "dvc.lock").values():
+            if entry.get("deps"):  # without any, nobody looks for it
+                cache.publish(entry)
 
 
 def _unusable(where: str, what: str) -> UserError:

@@ -39,5 +39,5 @@ def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
         return Judged(table, decision, version, "champion already")
     run_id = tracking.log_results(tracker, params, training, table, decision)
     version = registry.register(tracker, run_id, params, training, decision)
-    move = promotion.promote(tracker, version, decision)
+    move = promotion.promote(tracker, version, decision, params.registry)
     return None if move == "overtaken" else Judged(table, decision, version, move)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 Happening = Literal[
     "dataset.published",
@@ -31,7 +33,9 @@ def emit(happening: Happening, resource: str, payload: Mapping[str, Any]) -> Non
         resource: What it happened to: `PROJECT`, or `model` of a registered model's name.
         payload: JSON; automations pass it on as parameters.
     """
-    emit_event(happening, resource={"prefect.resource.id": resource}, payload=dict(payload))
+    # Elsewhere Prefect would start a server of its own, only to tell it.
+    if PREFECT_API_URL.value() or FlowRunContext.get():
+        emit_event(happening, resource={"prefect.resource.id": resource}, payload=dict(payload))
 
 
 def model(name: str) -> str:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
+from mlflow.entities.model_registry import ModelVersion
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora.gate.decision import Decision
+from lcm_lora.params.registry import Registry
+from tasks.activation import CHALLENGER, Office, OvertakenError, activate, opened
 from tasks.champion import ALIAS, is_overtaken
-from tasks.claim import claimed
+from tasks.entry import GATE, Note, decision_sha256, scores_of
 from tasks.registry import Registered, version_of
+from tasks.succession import is_rolled_back, outcome_of
 from tasks.tracking import Tracker
 
-Move = Literal["promoted", "challenger", "champion already", "carried out before", "overtaken"]
-"""What came of a decision; `overtaken` if somebody else became champion meanwhile."""
+Move = Literal[
+    "promoted",
+    "challenger",
+    "proposed",
+    "champion already",
+    "carried out before",
+    "refused before",
+    "rolled back before",
+    "overtaken",
+]
+"""What came of a decision; `proposed` if a person has the last word; `overtaken` if somebody else
+became champion meanwhile."""
 
-_CHALLENGER = "challenger"
-_AGAINST = "judged_against"
+_AGAINST, _DONE = "judged_against", "carried_out"
 
 
 def crowned(tracker: Tracker, name: str, decision: Decision) -> Registered | None:
@@ -28,56 +40,99 @@ def crowned(tracker: Tracker, name: str, decision: Decision) -> Registered | Non
     of the version and in its run tells how it became champion, and has to stay.
     """
     version = version_of(tracker, name, decision.adapter_sha256)
-    if version is None or _aliases(tracker, name).get(ALIAS) != str(version.version):
+    if version is None or version.tags.get(_AGAINST) in {None, _rival(decision)}:
         return None
-    if version.tags.get(_AGAINST) in {None, _rival(decision)}:
+    aliases = tracker.client.get_registered_model(name).aliases
+    if str(aliases.get(ALIAS)) != str(version.version):
         return None
     return Registered(name, str(version.version), is_new=False)
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE)
-def promote(tracker: Tracker, registered: Registered, decision: Decision) -> Move:
-    """Carry out a decision once: the winner is champion, anyone else is the challenger.
+def promote(
+    tracker: Tracker, registered: Registered, decision: Decision, registry: Registry
+) -> Move:
+    """Carry out a decision once: the winner is champion, or waits for a person's word.
 
     Only if the champion still is the one that was compared: of two runs at once, one wins. And only
     once: who moves the alias afterwards, by hand, has the last word on what that decision said.
+
+    Raises:
+        UserError: The version is not fit to be champion, or MLflow is lost; nothing has changed.
     """
-    client, name, version = tracker.client, registered.name, registered.version
-    with claimed(client, name):
-        done = _carried_out(decision)
-        is_done = done in client.get_model_version(name, version).tags
-        aliases = _aliases(tracker, name)
-        if aliases.get(ALIAS) == version:
-            if aliases.get(_CHALLENGER) == version:  # whoever promoted it died between two calls
-                client.delete_registered_model_alias(name, _CHALLENGER)
-            if decision.promote and not is_done:
-                client.set_model_version_tag(name, version, done, "champion already")
-            return "champion already"
-        if is_overtaken(tracker, name, decision):
-            return "overtaken"
-        if is_done:
-            return "carried out before" if decision.promote else "challenger"
-        client.set_model_version_tag(name, version, _AGAINST, _rival(decision))
-        client.set_model_version_tag(name, version, "gate", decision.reason)
-        # A last look: people move aliases too, and claim nothing.
-        if _aliases(tracker, name).get(ALIAS) != aliases.get(ALIAS):
-            return "overtaken"
-        move: Move = "promoted" if decision.promote else "challenger"
-        client.set_registered_model_alias(name, ALIAS if decision.promote else _CHALLENGER, version)
-        if decision.promote and _CHALLENGER in aliases:
-            client.delete_registered_model_alias(name, _CHALLENGER)
-        client.set_model_version_tag(name, version, done, move)
+    client, name = tracker.client, registered.name
+    with opened(client, name) as office:
+        before = office.aliases().get(ALIAS)
+        move = _without_activation(tracker, office, registered, decision, registry)
+    if move:
         return move
+    note = Note(
+        version=registered.version,
+        before=before,
+        by=GATE,
+        why=decision.reason,
+        approval="gate",
+        decision=decision_sha256(decision),
+        scores=scores_of(decision),
+    )
+    try:
+        entry = activate(client, name, note, registry.smoke)
+    except OvertakenError:
+        return "overtaken"
+    return "promoted" if entry else "champion already"
 
 
-def _aliases(tracker: Tracker, name: str) -> dict[str, str]:
-    aliases = tracker.client.get_registered_model(name).aliases
-    return {alias: str(version) for alias, version in aliases.items()}
+def _without_activation(
+    tracker: Tracker,
+    office: Office,
+    registered: Registered,
+    decision: Decision,
+    registry: Registry,
+) -> Move | None:
+    """Do what can be done at once; None if the version is to be activated."""
+    version, aliases = registered.version, office.aliases()
+    done = _done(tracker.client.get_model_version(office.name, version), decision)
+    if aliases.get(ALIAS) == version:
+        if aliases.get(CHALLENGER) == version:
+            office.set(CHALLENGER, None)
+        if decision.promote and not done:
+            _mark(office, version, decision, "champion already")
+        return "champion already"
+    if is_overtaken(tracker, office.name, decision):
+        return "overtaken"
+    for tag, value in {_AGAINST: _rival(decision), "gate": decision.reason}.items():
+        office.tag(version, tag, value)
+    move = _waiting(office, version, decision, registry)
+    if decision.promote and done == "champion already":
+        move = "carried out before"
+    # A challenger whom somebody removed stays away.
+    if move in {"challenger", "proposed", "rolled back before"} and not done:
+        office.set(CHALLENGER, version)
+        _mark(office, version, decision, move)
+    return move
 
 
-def _carried_out(decision: Decision) -> str:
-    """Return the name of the tag that says that a decision was carried out."""
-    return f"decision.{hashlib.sha256(decision.model_dump_json().encode()).hexdigest()[:16]}"
+def _waiting(office: Office, version: str, decision: Decision, registry: Registry) -> Move | None:
+    """Return why a version is not activated now; None if nothing speaks against it."""
+    if not decision.promote:
+        return "challenger"
+    entries = office.journal.entries
+    if end := outcome_of(entries, decision_sha256(decision)):
+        return "refused before" if end.kind == "refused" else "carried out before"
+    if is_rolled_back(entries, version):
+        return "rolled back before"
+    return "proposed" if registry.approval.by == "person" else None
+
+
+def _mark(office: Office, version: str, decision: Decision, move: Move) -> None:
+    """Note what came of a decision, where the journal has no entry of it."""
+    office.tag(version, _DONE, f"{move}: {decision_sha256(decision)}")
+
+
+def _done(version: ModelVersion, decision: Decision) -> str:
+    """Return what came of a decision before, as `_mark` noted it; empty if nothing yet."""
+    move, _, digest = version.tags.get(_DONE, "").partition(": ")
+    return str(move) if digest == decision_sha256(decision) else ""
 
 
 def _rival(decision: Decision) -> str:

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from lcm_lora.cli import app
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lcm_lora.cli import PEOPLE, app, command
 
 __all__ = ["app"]
+
+
+@command(PEOPLE)
+def lineage(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="models:/NAME/3 or models:/NAME@ALIAS; the champion if none is named"),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="write its params.yaml and dvc.lock there, for `dvc pull` and `repro`"),
+    ] = None,
+) -> None:
+    """What a version was made of, at which cost, and the commands that make it again."""
+    from flows import lineage
+
+    lineage.run(version, into)

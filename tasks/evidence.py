@@ -205,7 +205,7 @@ class Evidence:
                 f"{self.title}: has no evidence, since it was registered before there was any or "
                 "by hand; a run of its project that judges the same adapter adds it"
             )
-        self._uri = f"runs:/{version.run_id}/{sums.rpartition('/')[0]}"
+        self.uri = f"runs:/{version.run_id}/{sums.rpartition('/')[0]}"
         self._folder = folder
         self._sums = _read_sums(self._fetched(SUMS, digest).read_bytes())
 
@@ -236,7 +236,7 @@ class Evidence:
     def _fetched(self, name: str, digest: str) -> Path:
         place = self._folder / Path(name).parent
         place.mkdir(parents=True, exist_ok=True)
-        uri = f"{self._uri}/{name}"
+        uri = f"{self.uri}/{name}"
         try:
             fetched = mlflow.artifacts.download_artifacts(uri, dst_path=str(place))
         except Exception as error:  # whatever the store of artifacts raises

@@ -198,13 +198,13 @@ def behind(made: Mapping[str, Mapping[str, Any]], output: Path) -> list[str]:
     while wanted:
         path = wanted.pop()
         for name, entry in made.items():
-            if name not in found and any(_touch(path, Path(o["path"])) for o in entry["outs"]):
+            if name not in found and any(touch(path, Path(o["path"])) for o in entry["outs"]):
                 found.append(name)
                 wanted.extend(Path(dep["path"]) for dep in entry.get("deps", []))
     return sorted(found)
 
 
-def _touch(one: Path, other: Path) -> bool:
+def touch(one: Path, other: Path) -> bool:
     """Tell whether two paths are one, or one of them lies in the other."""
     return one.is_relative_to(other) or other.is_relative_to(one)
 

@@ -26,7 +26,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from lcm_lora import layout
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, reason
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.gate.decision import Decision
@@ -198,26 +198,59 @@ def connect(root: Path, experiment: str) -> Tracker:
         UserError: No MLflow answers at MLFLOW_TRACKING_URI.
     """
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    database = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    database = _database(uri)
     # A server has a place of its own for artifacts; a bare database needs one.
     place = (root / ".mlflow" / "artifacts").as_uri() if database else None
-    try:
+    with _answering(uri):
         if database:
-            Path(database).parent.mkdir(parents=True, exist_ok=True)
+            database.parent.mkdir(parents=True, exist_ok=True)
         with _impatience():
-            mlflow.set_tracking_uri(uri)
-            client = MlflowClient()
+            client = _client(uri)
             found = client.get_experiment_by_name(experiment)
             made = found.experiment_id if found else client.create_experiment(experiment, place)
             tracker = Tracker(client, made, root)
             tracker.close_dead_runs()
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"MLflow at {uri} does not answer: {reason}; start it, or unset MLFLOW_TRACKING_URI to "
-            "keep runs in .mlflow"
-        ) from None
     return tracker
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[MlflowClient]:
+    """Yield a client of the MLflow at MLFLOW_TRACKING_URI, for whoever only reads there.
+
+    Raises:
+        UserError: No MLflow answers there, or it will not.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if (database := _database(uri)) and not database.exists():
+        raise UserError(
+            f"{database}: no such registry; name it by MLFLOW_TRACKING_URI, or run in the folder "
+            "of a project that has one"
+        )
+    with _answering(uri), _impatience():
+        yield _client(uri)
+
+
+def _database(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _client(uri: str) -> MlflowClient:
+    mlflow.set_tracking_uri(uri)
+    return MlflowClient()
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        shown = re.sub("//[^/@]*@", "//", uri)  # a password in it is nobody's to read
+        raise UserError(
+            f"MLflow at {shown} does not answer: {reason(error)}; start it, or unset "
+            "MLFLOW_TRACKING_URI to keep runs in .mlflow"
+        ) from None
 
 
 @contextlib.contextmanager

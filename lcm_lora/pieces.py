@@ -21,6 +21,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,9 @@ _CLAIMS = "claims"
 
 _RECORD = ".json"
 """Ends the name of a piece's sums in a shared store, beside its folder."""
+
+_AT_A_TIME = 8
+"""Pieces that are fetched together; a connection alone seldom fills the network."""
 
 _LENGTH = 24
 
@@ -91,6 +95,21 @@ class Pieces:
         self._folder = folder
         self._hashes = hashes
         self._shared = shared
+
+    def shared(self, folder: str) -> Store | None:
+        """Return a folder beside the pieces in the shared store, for what else is known of them."""
+        return self._shared.at(folder) if self._shared else None
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Fetch those of some pieces that only other machines have, several at a time.
+
+        Raises:
+            UserError: The shared store cannot be used.
+        """
+        if self._shared is not None:
+            missing = [key for key in keys if not (self._folder / key).is_dir()]
+            with ThreadPoolExecutor(_AT_A_TIME) as pool:
+                list(pool.map(self._fetched, missing))
 
     def find(self, key: str) -> Path | None:
         """Return the folder of a piece; None if there is none, or one that was damaged.

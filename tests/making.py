@@ -10,7 +10,7 @@ from typing import Any
 from lcm_lora.autoencoder import load_autoencoder
 from lcm_lora.bases import Base, load_base
 from lcm_lora.candidates import candidate_name
-from lcm_lora.data.encode import Job, encode, how_latents_are_made
+from lcm_lora.data.encode import Job, encode, encode_share, how_latents_are_made
 from lcm_lora.data.prepare import Places, prepare
 from lcm_lora.data.unit_shards import Store
 from lcm_lora.families.found import BaseInventory
@@ -25,6 +25,7 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.sources import Source
 from lcm_lora.pieces import Pieces
+from lcm_lora.store import Store as Shared
 from lcm_lora.training.distill import Job as TrainingJob
 from lcm_lora.training.distill import distill
 from lcm_lora.training.origin import Origin
@@ -50,13 +51,16 @@ def make_data(
     prompts: int = 4,
     chosen: int = 1,
     own: Source | None = None,
+    shared: Shared | None = None,
     **params: Any,
 ) -> Path:
     """Look at a source and prepare it; return the project's folder."""
     wanted = Prepare(source=source, **params)
     evaluation = Evaluation(source=own, prompts=prompts, selection=chosen)
     with Hashes(folder / ".checkpoints" / "hashes.sqlite") as hashes:
-        pieces = Pieces(folder / ".checkpoints" / "prepare", hashes)
+        pieces = Pieces(
+            folder / ".checkpoints" / "prepare", hashes, shared.at("prepare") if shared else None
+        )
         found = look_at_source(source, hashes, None)
         fixed = look_at_source(own, hashes, None) if own else None
         store = Store(pieces, folder / ".checkpoints" / "prepare.sqlite", hashes)
@@ -107,12 +111,16 @@ def make_cache(
     open_autoencoder: Callable[[int], Any] = lambda n: load_autoencoder(shapes_inventory(), CPU),
     autoencoder: str | None = None,
     hardware: Hardware = CPU,
+    shared: Shared | None = None,
+    share: tuple[int, int] | None = None,
     **params: Any,
 ) -> Path:
-    """Encode the shards of a project's folder; return the cache."""
+    """Encode the shards of a project's folder, or a share of them; return the cache."""
     out = folder / "data" / "cache"
     with Hashes(folder / ".checkpoints" / "hashes.sqlite") as hashes:
-        pieces = Pieces(folder / ".checkpoints" / "encode", hashes)
+        pieces = Pieces(
+            folder / ".checkpoints" / "encode", hashes, shared.at("encode") if shared else None
+        )
         encode_params = Encode(**params)
         job = Job(
             encode_params,
@@ -124,5 +132,8 @@ def make_cache(
             ),
             open_autoencoder,
         )
-        encode(job, out, folder / "data" / "ledgers" / "encode.json")
+        if share is None:
+            encode(job, out, folder / "data" / "ledgers" / "encode.json")
+        else:
+            encode_share(job, *share)
     return out

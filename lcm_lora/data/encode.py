@@ -90,6 +90,7 @@ def encode(job: Job, out: Path, ledger: Path) -> None:
     """
     index, keys = _index(job)
     wanted = dict(zip(keys, index.shards, strict=True))
+    job.pieces.fetch(keys)
     missing = {key: shard for key, shard in wanted.items() if not job.pieces.find(key)}
     _make(job, "encode", wanted, missing)
     with new_folder(out) as folder:

@@ -25,10 +25,10 @@ def run(share: str | None = None) -> None:
         share: As `2/4`, the second of four machines: make only its share of what is missing, for
             all to find in the store that they share, and write no output.
     """
+    shared = _share(share) if share is not None else None
     params = load_section(layout.PARAMS, Encode)
     hardware = load_section(layout.PARAMS, Hardware)
     read_record(layout.SHARDS / INDEX, ShardIndex, "run `lcm-lora prepare`")
-    shared = _share(share) if share is not None else None
     with Hashes(layout.HASHES) as hashes:
         pieces = open_pieces("encode", hashes)
         found = read_base(layout.INVENTORY / "base.json", hashes)

@@ -33,6 +33,7 @@ from lcm_lora.files import sha256
 from lcm_lora.params.sources import FolderSource, ShapesSource
 from lcm_lora.records import read_record
 from lcm_lora.shapes.scenes import draw_scenes, render
+from lcm_lora.store import open_store
 
 MakeBase = Callable[[], Any]
 
@@ -224,6 +225,70 @@ def test_a_new_picture_between_others_is_all_that_is_encoded(
     shutil.copytree(tmp_path / "data", tmp_path / "anew" / "data")
     anew = make_cache(tmp_path / "anew", lambda _: opened, batch=16)
     assert sha256(anew) == sha256(cache)
+
+
+def share_of(project: Path, name: str) -> Path:
+    """Return another machine's folder, which has the shards."""
+    shutil.copytree(project / "data", project.parent / name / "data")
+    return project.parent / name
+
+
+def test_machines_encode_shares_and_one_puts_them_together_without_a_network(
+    project: Path, tmp_path: Path, tiny_base: MakeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = encoding._encode_shard
+
+    def counting(job: Any, autoencoder: Any, key: str, *rest: Any) -> None:
+        encoded.append(key)
+        encode(job, autoencoder, key, *rest)
+
+    monkeypatch.setattr(encoding, "_encode_shard", counting)
+    shared = open_store(f"memory://{tmp_path}", "LCM_LORA_STORE")
+    machines = [share_of(project, f"{tmp_path.name}-{i}") for i in range(3)]
+    for i, machine in enumerate(machines, 1):
+        out = make_cache(machine, lambda _: tiny_base(), shared=shared, share=(i, 3), batch=3)
+        assert not out.exists()
+        assert encoded
+    assert len(encoded) == len(set(encoded)) == len(shards_of(project))
+    again = share_of(project, f"{tmp_path.name}-again")
+    make_cache(again, open_nothing, shared=shared, share=(2, 3), batch=3)
+    assert not list((again / ".checkpoints" / "encode").glob("*")), "what is there stays there"
+    cache = make_cache(project, open_nothing, shared=shared, batch=3)
+    alone = make_cache(share_of(project, f"{tmp_path.name}-alone"), open_tiny, batch=3)
+    assert sha256(cache) == sha256(alone)
+
+
+def test_another_machine_encodes_only_what_is_new_to_all(
+    tmp_path: Path, photographs: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One new picture changes its shard; its neighbours' latents are copied from the old one."""
+    encoded = 0
+    encode = encoding._encoded
+
+    def counting(autoencoder: Any, samples: Any, batch: int) -> Any:
+        nonlocal encoded
+        encoded += len(samples)
+        return encode(autoencoder, samples, batch)
+
+    monkeypatch.setattr(encoding, "_encoded", counting)
+    source = FolderSource(kind="folder", path=tmp_path / "source")
+    source.path.mkdir()
+    shared = open_store(f"memory://{tmp_path}", "LCM_LORA_STORE")
+    sizes = {"resolution": 16, "min_side": 16, "held_out": 0.3, "selection": 0.1}
+
+    def caches(machine: str, pictures: range, store: Any) -> Path:
+        for i in pictures:
+            photographs[i].save(source.path / f"{i * 29 % 48:02d}.png")
+            (source.path / f"{i * 29 % 48:02d}.txt").write_text(f"piece {i}")
+        make_data(tmp_path / machine, source, shared=store, **sizes)
+        return make_cache(tmp_path / machine, open_tiny, shared=store, batch=4)
+
+    caches("a", range(45), shared)
+    encoded = 0
+    cache = caches("b", range(45, 48), shared)
+    assert encoded <= 3
+    assert sha256(caches("anew", range(0), None)) == sha256(cache)
 
 
 class Killed(BaseException):

@@ -28,6 +28,7 @@ from lcm_lora.files import sha256
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.sources import FolderSource, ShapesSource, WebdatasetSource
 from lcm_lora.records import read_record
+from lcm_lora.store import open_store
 
 SMALL: dict[str, Any] = {"resolution": 32, "min_side": 40, "held_out": 0.4, "selection": 0.1}
 
@@ -254,6 +255,23 @@ def test_a_picture_between_others_is_all_that_is_decoded(
     assert outputs(tmp_path) == outputs(tmp_path / "anew")
 
 
+def test_another_machine_decodes_only_what_is_new_to_all(
+    tmp_path: Path, photographs: list[Image.Image], decoded: Callable[[], int]
+) -> None:
+    source = from_folder(tmp_path / "source")
+    write_pictures(source.path, photographs[:40])
+    shared = open_store(f"memory://{tmp_path}", "LCM_LORA_STORE")
+    make_data(tmp_path / "a", source, shared=shared, **SMALL)
+    assert decoded() == 40
+    make_data(tmp_path / "b", source, shared=shared, **SMALL)
+    assert decoded() == 0
+    write_pictures(source.path, photographs[40:43], first=-3)
+    make_data(tmp_path / "c", source, shared=shared, **SMALL)
+    assert decoded() == 3
+    make_data(tmp_path / "anew", source, **SMALL)
+    assert outputs(tmp_path / "c") == outputs(tmp_path / "anew")
+
+
 def test_another_machine_goes_on_from_outputs_alone(
     tmp_path: Path, photographs: list[Image.Image], decoded: Callable[[], int]
 ) -> None:
@@ -281,7 +299,7 @@ class Killed(BaseException):
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(("add", "remove", "change", "rename", "kill", "damage")),
+        st.sampled_from(("add", "remove", "change", "rename", "kill", "damage", "move")),
         st.integers(0, 10**6),
     ),
     min_size=1,
@@ -289,33 +307,41 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", ["folder", "tars"])
+@pytest.mark.parametrize(("kind", "machines"), [("folder", 1), ("tars", 1), ("folder", 3)])
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=12
 )
 @given(steps=STEPS)
 def test_whatever_happened_before_the_result_is_that_of_a_run_from_nothing(
     kind: str,
+    machines: int,
     steps: list[tuple[str, int]],
     photographs: list[Image.Image],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Appends, removals, changes, renames, kills and damage, in any order, leave no trace."""
+    """Appends, removals, changes, renames, kills and damage, in any order, leave no trace.
+
+    Nor does it which of several machines that share a store goes on.
+    """
     root = tmp_path_factory.mktemp("random")
-    life = Life(root, kind, photographs)
+    life = Life(root, kind, machines, photographs)
     for what, number in steps:
         life.do(what, number)
-        make_data(root / "kept", life.source, **life.params)
+        make_data(life.home, life.source, shared=life.shared, **life.params)
         make_data(root / "anew", life.source, **life.params)
-        assert outputs(root / "kept") == outputs(root / "anew")
+        assert outputs(life.home) == outputs(root / "anew")
         shutil.rmtree(root / "anew")
 
 
 class Life:
     """A source to which things happen, in runs of a few pictures."""
 
-    def __init__(self, root: Path, kind: str, photographs: list[Image.Image]) -> None:
+    def __init__(
+        self, root: Path, kind: str, machines: int, photographs: list[Image.Image]
+    ) -> None:
         self.root, self.kind, self.photographs = root, kind, photographs
+        self.machines, self.home, self.store = machines, root / "machine-0", root / "store"
+        self.shared = open_store(str(self.store), "LCM_LORA_STORE") if machines > 1 else None
         self.folder = root / "source"
         self.folder.mkdir()
         self.params = {**SMALL, "held_out": 0.5, "selection": 0.2, "shard_samples": 5}
@@ -358,6 +384,8 @@ class Life:
                 self.kill(number % 50)
             case "damage":
                 self.damage(number)
+            case "move":
+                self.home = self.root / f"machine-{number % self.machines}"
 
     def kill(self, after: int) -> None:
         """Start a run that dies after so many pictures."""
@@ -374,13 +402,14 @@ class Life:
 
             patch.setattr(unit_shards, "judge", dying)
             try:
-                make_data(self.root / "kept", self.source, **self.params)
+                make_data(self.home, self.source, shared=self.shared, **self.params)
             except Killed:
                 return
 
     def damage(self, number: int) -> None:
         """Flip a byte of something that an earlier run made."""
-        made = sorted((self.root / "kept" / ".checkpoints" / "prepare").rglob("*.*"))
+        made = sorted((self.home / ".checkpoints" / "prepare").rglob("*.*"))
+        made += sorted(self.store.rglob("*.*"))
         if files := [path for path in made if path.is_file()]:
             path = files[number % len(files)]
             content = bytearray(path.read_bytes())

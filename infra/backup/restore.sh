@@ -6,15 +6,22 @@ set -euo pipefail
 folder=${1:?name the folder of one dump, such as /srv/backups/2026-11-26T020000Z}
 databases=(prefect mlflow mlflow_auth)
 now=$(date --utc +%Y%m%dt%H%M%Sz)
+export PGOPTIONS=--client-min-messages=warning
 ask() { psql --no-password --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname=postgres "$@"; }
 
 (cd "$folder" && sha256sum --check --quiet --strict SHA256SUMS)
+working=$(ask --tuples-only --no-align --command="SELECT string_agg(DISTINCT datname, ', ') FROM pg_stat_activity
+    WHERE datname IN ('prefect', 'mlflow', 'mlflow_auth')")
+if [ -n "$working" ]; then
+    echo "restore.sh: somebody is connected to $working; stop the servers first" >&2
+    exit 1
+fi
 for database in "${databases[@]}"; do
     ask --command="DROP DATABASE IF EXISTS ${database}_restoring"
     ask --command="CREATE DATABASE ${database}_restoring TEMPLATE template0"
     pg_restore --no-password --exit-on-error --dbname="${database}_restoring" "$folder/$database.dump"
 done
-# In one transaction; a database that somebody is connected to has it fail, and nothing changes.
+# In one transaction; where somebody connects all the same it fails, and nothing changes.
 {
     for database in "${databases[@]}"; do
         owner=${database%_auth}

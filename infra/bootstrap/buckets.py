@@ -1,4 +1,4 @@
-"""Make the buckets that are not there yet: `python buckets.py mlflow lcm-lora`, as often as you like."""
+"""Make the buckets that are not there yet: `python buckets.py mlflow lcm-lora`, again and again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give MLflow its users: `python users.py worker serve`, as often as you like.
+"""Give MLflow its users: `python users.py worker serve`, again and again.
 
 Each is an ordinary user: it reads everything, and changes what it made itself. Its password is
 that of the environment, such as MLFLOW_WORKER_PASSWORD; a new one there is the user's new password.

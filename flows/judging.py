@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows import proposal, registered
 from lcm_lora import layout
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params
-from tasks import champion, promotion, registry, tracking
+from tasks import champion, events, promotion, registry, tracking
 from tasks.promotion import Move
 from tasks.registry import Registered
 from tasks.tracking import Tracker
@@ -28,9 +29,17 @@ class Judged:
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
     """Register the adapter and carry out the decision; None if it is about a champion of before.
 
+    Where a person has the last word, they are asked; the run does not wait for them.
+
     Raises:
-        UserError: What the stages left is damaged.
+        UserError: What the stages left is damaged, the version is not fit to be champion, or MLflow
+            did not answer.
     """
+    with registered.answering(params.registry.name):
+        return _judged(tracker, params)
+
+
+def _judged(tracker: Tracker, params: Params) -> Judged | None:
     table, training = read_table(tracker.root / layout.SCORES), read_training(tracker.root)
     decision = read_decision(tracker.root / layout.DECISION)
     if champion.is_overtaken(tracker, params.registry.name, decision):
@@ -40,4 +49,11 @@ def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
     run_id = tracking.log_results(tracker, params, training, table, decision)
     version = registry.register(tracker, run_id, params, training, decision)
     move = promotion.promote(tracker, version, decision, params.registry)
-    return None if move == "overtaken" else Judged(table, decision, version, move)
+    if move == "overtaken":
+        return None
+    if version.is_new:
+        payload = {"name": version.name, "version": version.version, "reason": decision.reason}
+        events.emit("adapter.registered", events.model(version.name), payload)
+    if move == "proposed":
+        proposal.propose(version, decision)
+    return Judged(table, decision, version, move)

@@ -26,6 +26,13 @@ _SETTLED: dict[Move, str] = {
 }
 """What there is to say of a decision after which nothing was done."""
 
+_WAITING: dict[Move, str] = {
+    "proposed": "waits for a person to approve it",
+    "refused before": "was refused by a person, after this decision",
+    "rolled back before": "was champion and was rolled back",
+}
+"""Of a version that passed the gate, why it is not champion."""
+
 
 def show_stages(console: Console, outcomes: Iterable[Outcome]) -> None:
     """Print what became of each stage."""
@@ -56,6 +63,11 @@ def show_decision(
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
     if move == "champion already":
         verdict = f"no new champion: {version} is the champion already"
+    elif move in _WAITING:
+        verdict = (
+            f"no new champion: {version} {_WAITING[move]}; on your word: `python -m flows.promote "
+            f"{version.version} --by NAME --why TEXT`"
+        )
     elif move == "carried out before":
         verdict = (
             f"no new champion: {version} was promoted by this decision before, and the alias was "

@@ -142,7 +142,8 @@ def _carry_out(office: Office, intent: Entry) -> Entry:
     except BaseException as error:
         said = reason(error) if isinstance(error, MlflowException) else str(error) or _CUT_OFF
         with contextlib.suppress(MlflowException):
-            if done := _taken_back(office, intent, said):
+            done = _taken_back(office, intent, said)
+            if done and isinstance(error, MlflowException):
                 return done
         if isinstance(error, MlflowException):
             raise UserError(

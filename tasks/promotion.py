@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lcm_lora.gate.decision import Decision
 from lcm_lora.params.registry import Registry
+from tasks import events
 from tasks.activation import CHALLENGER, Office, OvertakenError, activate, opened
 from tasks.champion import ALIAS, is_overtaken
 from tasks.entry import GATE, Note, decision_sha256, scores_of
@@ -30,6 +31,12 @@ Move = Literal[
 """What came of a decision; `proposed` if a person has the last word; `overtaken` if somebody else
 became champion meanwhile."""
 
+_HAPPENINGS: dict[Move, events.Happening] = {
+    "challenger": "adapter.kept",
+    "proposed": "adapter.proposed",
+    "rolled back before": "adapter.proposed",
+}
+"""Of moves that make a version the challenger."""
 _AGAINST, _DONE = "judged_against", "carried_out"
 
 
@@ -106,8 +113,10 @@ def _without_activation(
     if decision.promote and done == "champion already":
         move = "carried out before"
     # A challenger whom somebody removed stays away.
-    if move in {"challenger", "proposed", "rolled back before"} and not done:
+    if move and move in _HAPPENINGS and not done:
         office.set(CHALLENGER, version)
+        payload = {"name": office.name, "version": version, "reason": decision.reason}
+        events.emit(_HAPPENINGS[move], events.model(office.name), payload)
         _mark(office, version, decision, move)
     return move
 

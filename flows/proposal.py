@@ -1,0 +1,47 @@
+"""Ask a person about a version, by a run of its own that may wait for days."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import httpx
+from prefect.client.schemas import FlowRun
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+
+from lcm_lora.gate.decision import Decision
+from tasks.entry import decision_sha256
+from tasks.registry import Registered
+
+DEPLOYMENT = "promote/promote"
+
+
+def propose(version: Registered, decision: Decision) -> None:
+    """Ask for a run of the deployment that promotes, where the server has it; once a decision."""
+    logger = get_run_logger()
+    by_hand = f"python -m flows.promote {version.version} --by NAME --why TEXT"
+    try:
+        run = _run(version, decision)
+    except ObjectNotFound:
+        logger.info("No deployment %s asks who approves %s: %s", DEPLOYMENT, version, by_hand)
+    except httpx.HTTPError as error:
+        logger.warning("Nobody is asked, since Prefect did not answer (%s): %s", error, by_hand)
+    else:
+        logger.info("The flow run %s asks who approves %s", run.name, version)
+
+
+def _run(version: Registered, decision: Decision) -> FlowRun:
+    """Return the run that asks; another one if the one before died."""
+    for attempt in count():
+        run = run_deployment(
+            DEPLOYMENT,
+            parameters={"version": version.version},
+            timeout=0,
+            idempotency_key=f"{decision_sha256(decision)} {attempt}",
+            as_subflow=False,
+        )
+        assert isinstance(run, FlowRun)
+        if run.state is None or not run.state.is_final() or run.state.is_completed():
+            return run
+    raise AssertionError

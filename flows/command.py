@@ -6,6 +6,7 @@ moment, and has the last word.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import signal
 import sys
@@ -16,25 +17,80 @@ from tasks import process
 if TYPE_CHECKING:
     from prefect.client.schemas import State
 
+    from tasks.request import Request
+
 _ASKED_FOR = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}
 
 
-def launch(module: str) -> int:
-    """Run `main()` of a module in a child that leaves nothing behind; return its exit status."""
-    status = process.run_attached([sys.executable, "-m", __name__, module])
+def launch(module: str, about: str | None = None) -> int:
+    """Run `main()` of a module in a child that leaves nothing behind; return its exit status.
+
+    Args:
+        module: Its full name.
+        about: What it does, where its arguments are those of a request; None: it takes none.
+    """
+    if about is not None:
+        _parser(module, about).parse_args()
+    status = process.run_attached([sys.executable, "-m", __name__, module, *sys.argv[1:]])
     if end := _ASKED_FOR.get(status) or process.death(status):
         sys.stderr.write(f"error: {end}; nothing made is lost, run again to go on\n")
     return status
 
 
+def request(module: str) -> Request:
+    """Return what the command's arguments ask for.
+
+    Raises:
+        UserError: They ask for what cannot be.
+    """
+    from lcm_lora.errors import UserError, reason
+    from tasks.request import Request, value_of  # seconds, which --help does not wait for
+
+    asked = _parser(module, "").parse_args()
+    pairs = [setting.partition("=") for setting in asked.set]
+    try:
+        wanted = Request(
+            workspace="isolated" if asked.isolated else "shared",
+            revision=asked.revision,
+            overrides={name: value_of(name, text) for name, _, text in pairs},
+            why=asked.why,
+        )
+    except ValueError as error:
+        raise UserError(f"arguments: {reason(error)}; see --help") from None
+    wanted.check()
+    return wanted
+
+
+def _parser(module: str, about: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument(
+        "--isolated",
+        action="store_true",
+        help="run each stage in a checkout of its own, on a worker of its pool",
+    )
+    parser.add_argument("--revision", help="of the project, as git names it; isolated only")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a parameter, such as distill.steps=400; isolated only",
+    )
+    parser.add_argument("--why", default="by hand", help="for the record")
+    return parser
+
+
 def ended(state: State[Any]) -> int:
     """Say in one line why a flow failed, if it did; return the process's exit status."""
-    if state.is_completed():
-        return 0
+    return 0 if state.is_completed() else complain(str(state.message))
+
+
+def complain(message: str) -> int:
+    """Say in one line what is wrong; return the exit status of that."""
     from rich.console import Console
 
-    complain = Console(stderr=True, soft_wrap=True, highlight=False).print
-    complain(f"error: {state.message}", markup=False)
+    say = Console(stderr=True, soft_wrap=True, highlight=False).print
+    say(f"error: {message}", markup=False)
     return 1
 
 
@@ -52,4 +108,5 @@ def _work(module: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_work(sys.argv[1]))
+    sys.argv = sys.argv[1:]  # as the module would have it
+    sys.exit(_work(sys.argv[0]))

@@ -18,8 +18,22 @@ from tasks.graph import TRANSFER_FLOW, of_flow, plan
 from tasks.stage import Outcome, Workshop
 from tasks.tracking import Tracker
 
+_READ = [
+    f"{layout.TRANSFER}/scores/*",
+    f"{layout.TRANSFER}/report/*",
+    f"{layout.TRANSFER}/images/*.json",
+    f"{layout.ADAPTER}/*",
+]
+"""What is read of what the stages made; the pictures can stay where they are."""
 
-def follow(tracker: Tracker, params: Params, done: Sequence[Outcome], console: Console) -> None:
+
+def follow(
+    workshop: Workshop,
+    tracker: Tracker,
+    params: Params,
+    done: Sequence[Outcome],
+    console: Console,
+) -> None:
     """Try the adapter elsewhere after it was judged, where parameters ask for it.
 
     Without subjects the stages have nothing to do; they run, so that DVC counts them as done.
@@ -30,20 +44,20 @@ def follow(tracker: Tracker, params: Params, done: Sequence[Outcome], console: C
     subjects = params.transfer.subjects
     if subjects and not params.retrain.transfer:
         return
-    workshop = Workshop(tracker.root, params.retrain.workers)
     outcomes = run_stages(of_flow(plan(tracker.root), TRANSFER_FLOW), workshop, tracker, done)
     if subjects:
-        tell(tracker, params, console)
+        tell(workshop, tracker, params, console)
         known = {outcome.name for outcome in done}
         summary.show_stages(console, [each for each in outcomes if each.name not in known])
 
 
-def tell(tracker: Tracker, params: Params, console: Console) -> None:
+def tell(workshop: Workshop, tracker: Tracker, params: Params, console: Console) -> None:
     """Log what the transfer stages left to the run of the adapter's version, and print it.
 
     Raises:
         UserError: Something of it, the adapter or dvc.lock is missing or damaged.
     """
+    workshop.bring_back(_READ)
     tried = read_all(tracker.root, params)
     version = log(tracker, params, tried)
     summary.show_transfer(console, tried)

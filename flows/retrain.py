@@ -8,7 +8,7 @@ from flows import command
 
 if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
-    sys.exit(command.launch("flows.retrain"))
+    sys.exit(command.launch("flows.retrain", __doc__))
 
 from pathlib import Path
 from typing import Any
@@ -19,59 +19,83 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import elsewhere, environment, summary, workspace
+from flows import elsewhere, environment, pages, summary, workspace
 from flows.judging import Judged, register_and_judge
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params, load_params
-from tasks import bringing, champion, tracking
+from tasks import bringing, champion
 from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
 from tasks.request import Request
 from tasks.stage import Outcome, Workshop, combined
 from tasks.tracking import Tracker
 
 _HERE = Request()
+_READ = [
+    *(f"{path}*" for path in (layout.SCORES.parent, layout.DECISION, layout.LATENCY)),
+    *(f"{path}/*" for path in (layout.ADAPTER, layout.TRAINING, layout.SELECTED.parent)),
+    *(f"{path}/*" for path in (layout.REPORT, layout.SMOKE)),
+    f"{layout.CANDIDATES}/*/recipe.json",
+]
+"""What judging reads of what the stages made; the rest can stay where it is."""
 _MOST_ROUNDS = 5
 """So often the adapter is judged, if the champion is another one each time."""
 
 
 # The threads only wait; params.yaml says how many stages compute.
-@flow(name="retrain", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
+@flow(
+    name="retrain",
+    flow_run_name="retrain: {request.why}",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]
+)
 def retrain(request: Request = _HERE) -> State[Any]:
-    """Run the project in the working directory; the state is Completed, or Failed with one line."""
-    root, console = Path.cwd(), Console()
+    """Bring the project up to date; the state is Completed, or Failed with one line."""
+    console = Console()
     try:
-        with workspace.alone(root):
-            params = load_params(root / layout.PARAMS)
+        with workspace.opened(request) as place:
+            params = load_params(place.root / layout.PARAMS)
             check_params(params)
             environment.stay_offline(params)
-            stages = _stages(root)
-            tracker = tracking.connect(root, params.registry.experiment)
-            bringing.bring(tracker, params)
-            judged, outcomes = run_until_settled(tracker, params, stages, console)
-            summary.show_scores(console, judged.table, judged.decision, judged.move)
-            summary.show_stages(console, outcomes)
-            summary.show_decision(console, root, judged.version, judged.decision, judged.move)
-            elsewhere.follow(tracker, params, outcomes, console)
+            tracker = place.tracker(params)
+            bringing.bring(tracker, params, clear=place.is_shared)
+            with place.workshop(tracker, params) as workshop:
+                bring_up_to_date(workshop, tracker, params, console)
     except UserError as error:
         return Failed(message=str(error))
     return Completed()
 
 
+def bring_up_to_date(
+    workshop: Workshop, tracker: Tracker, params: Params, console: Console
+) -> None:
+    """Run what has to run, judge the adapter, and say what came of it.
+
+    Raises:
+        UserError: A stage failed, something is damaged, or the champion is another one each time.
+    """
+    stages = _stages(tracker.root)
+    judged, outcomes = run_until_settled(tracker, params, stages, workshop, console)
+    summary.show_scores(console, judged.table, judged.decision, judged.move)
+    summary.show_stages(console, outcomes)
+    summary.show_decision(console, tracker.root, judged.version, judged.decision, judged.move)
+    pages.show(tracker, judged, outcomes)
+    elsewhere.follow(workshop, tracker, params, outcomes, console)
+
+
 def run_until_settled(
-    tracker: Tracker, params: Params, stages: list[Stage], console: Console
+    tracker: Tracker, params: Params, stages: list[Stage], workshop: Workshop, console: Console
 ) -> tuple[Judged, list[Outcome]]:
     """Run the stages and judge the adapter, again while the champion is not the one compared.
 
     Raises:
         UserError: A stage failed, something is damaged, or the champion is another one each time.
     """
-    workshop = Workshop(tracker.root, params.retrain.workers)
     outcomes: list[Outcome] = []
     for _ in range(_MOST_ROUNDS):
         outcomes = combined(outcomes, run_beside_champion(tracker, params, stages, workshop))
+        workshop.bring_back(_READ)
         if judged := register_and_judge(tracker, params):
             return judged, outcomes
         console.print("The champion is not the one compared; the adapter is judged again")
@@ -116,5 +140,9 @@ def _stages(root: Path) -> list[Stage]:
 
 
 def main() -> int:
-    """Run the flow; return the process's exit status."""
-    return command.ended(retrain(return_state=True))
+    """Run the flow as the arguments ask; return the process's exit status."""
+    try:
+        request = command.request("flows.retrain")
+    except UserError as error:
+        return command.complain(str(error))
+    return command.ended(retrain(request, return_state=True))

@@ -9,7 +9,7 @@ from prefect.client.schemas import State
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
-from flows import workspace
+from flows import worker
 from lcm_lora.errors import UserError, explained
 from tasks import process, station
 from tasks.request import Order
@@ -19,9 +19,9 @@ from tasks.stage import StageError
 @flow(name="run-stage", flow_run_name="{order.stage}")
 def run_stage(order: Order) -> State[Any]:
     """Make what is ordered; the state is Ran, Restored, or Failed with one line."""
-    workspace.end_with_worker()
+    worker.end_with_worker()
     try:
-        outcome = station.carry_out(workspace.project(), order, get_run_logger().info)
+        outcome = station.carry_out(worker.project(), order, get_run_logger().info)
     except (StageError, UserError, process.OverdueError) as error:
         return Failed(message=str(error))
     except OSError as error:

@@ -8,9 +8,8 @@ from flows import command
 
 if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
-    sys.exit(command.launch("flows.transfer"))
+    sys.exit(command.launch("flows.transfer", __doc__))
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -24,39 +23,42 @@ from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.params.file import Params, load_params
-from tasks import bringing, tracking
+from lcm_lora.params.file import load_params
+from tasks import bringing
 from tasks.graph import TRANSFER_FLOW, is_due, of_flow, plan
+from tasks.request import Request
 from tasks.stage import Outcome, Workshop
 from tasks.tracking import Tracker
 
+_HERE = Request()
 _NOTHING = "transfer.subjects: empty, so nothing is tried; name a base or styles to try"
 
 
 # The threads only wait; params.yaml says how many stages compute.
 @flow(name="transfer", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
-def transfer() -> State[Any]:
-    """Run the project in the working directory; the state is Completed, or Failed with one line."""
-    root, console = Path.cwd(), Console()
+def transfer(request: Request = _HERE) -> State[Any]:
+    """Try the project's adapter elsewhere; the state is Completed, or Failed with one line."""
+    console = Console()
     try:
-        with workspace.alone(root):
-            params = load_params(root / layout.PARAMS)
+        with workspace.opened(request) as place:
+            params = load_params(place.root / layout.PARAMS)
             check_params(params)
             if not params.transfer.subjects:
                 console.print(_NOTHING, soft_wrap=True)
                 return Completed(message=_NOTHING)
             environment.stay_offline(params)
-            tracker = tracking.connect(root, params.registry.experiment)
-            bringing.bring(tracker, params)
-            outcomes = run_own_stages(tracker, params)
-            elsewhere.tell(tracker, params, console)
+            tracker = place.tracker(params)
+            bringing.bring(tracker, params, clear=place.is_shared)
+            with place.workshop(tracker, params) as workshop:
+                outcomes = run_own_stages(workshop, tracker)
+                elsewhere.tell(workshop, tracker, params, console)
     except UserError as error:
         return Failed(message=str(error))
     summary.show_stages(console, outcomes)
     return Completed()
 
 
-def run_own_stages(tracker: Tracker, params: Params) -> list[Outcome]:
+def run_own_stages(workshop: Workshop, tracker: Tracker) -> list[Outcome]:
     """Look at what is there, then try the adapter that is there; none is trained here.
 
     What the stages need is brought back where it is not here, such as in a clone.
@@ -64,7 +66,6 @@ def run_own_stages(tracker: Tracker, params: Params) -> list[Outcome]:
     Raises:
         UserError: A stage failed, or the adapter is not that of the data, code and parameters.
     """
-    workshop = Workshop(tracker.root, params.retrain.workers)
     first = [stage for stage in plan(tracker.root) if not stage.upstream]
     looked = run_stages(first, workshop, tracker)
     stages = plan(tracker.root)
@@ -76,5 +77,9 @@ def run_own_stages(tracker: Tracker, params: Params) -> list[Outcome]:
 
 
 def main() -> int:
-    """Run the flow; return the process's exit status."""
-    return command.ended(transfer(return_state=True))
+    """Run the flow as the arguments ask; return the process's exit status."""
+    try:
+        request = command.request("flows.transfer")
+    except UserError as error:
+        return command.complain(str(error))
+    return command.ended(transfer(request, return_state=True))

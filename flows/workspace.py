@@ -1,25 +1,90 @@
-"""Where a run works: in the project's folder, one at a time; or in a checkout of a commit."""
+"""Where a run works: in the project's folder, one at a time; or at a desk, on others' machines."""
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prefect.settings import PREFECT_API_URL
+
+from flows.worker import end_with_worker, project
 from lcm_lora import layout
+from lcm_lora.errors import UserError
 from lcm_lora.locks import locked
-from tasks import process
+from lcm_lora.params.file import Params
+from tasks import tracking
+from tasks.checkout import check_installed, checkout, resolve, text_of
+from tasks.desk import desk, last_lock
+from tasks.request import Request, overridden
+from tasks.stage import Workshop
+from tasks.tracking import Tracker
 
 
-def project() -> Path:
-    """Return the project's folder: a worker's clone, or where a command was given."""
-    return Path(os.environ.get("LCM_LORA_PROJECT") or Path.cwd()).resolve()
+@dataclass(frozen=True)
+class Workspace:
+    """The folder in which a run works."""
+
+    root: Path
+    project: Path
+    """The clone that it belongs to; in a shared workspace, the same."""
+    commit: str | None
+    """Of which it is a checkout; None in a shared one."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether everything happens in the project's own folder."""
+        return self.commit is None
+
+    def tracker(self, params: Params) -> Tracker:
+        """Return the project's place in MLflow.
+
+        Raises:
+            UserError: MLflow does not answer.
+        """
+        known = tracking.connect(self.project, params.registry.experiment)
+        return replace(known, root=self.root)
+
+    @contextlib.contextmanager
+    def workshop(self, tracker: Tracker, params: Params) -> Iterator[Workshop]:
+        """Yield where stages run.
+
+        Raises:
+            UserError: What the repository tracks and parameters name cannot be had.
+        """
+        if self.commit is None:
+            yield Workshop(self.root, params.retrain.workers)
+            return
+        with desk(self.root, self.commit, last_lock(tracker, params.registry.name)) as opened:
+            yield opened
 
 
-def end_with_worker() -> None:
-    """End this run soon after the worker that started it, however that ends."""
-    if "PREFECT__FLOW_RUN_ID" in os.environ:
-        process.end_with_parent()
+@contextlib.contextmanager
+def opened(request: Request) -> Iterator[Workspace]:
+    """Yield the workspace that is asked for, while the block runs.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    end_with_worker()
+    request.check()
+    here = project()
+    if request.workspace == "shared":
+        with alone(here):
+            yield Workspace(here, here, None)
+        return
+    if not PREFECT_API_URL.value():
+        raise UserError(
+            "PREFECT_API_URL: not set, and an isolated run needs a server that workers ask for "
+            "orders; set it, or run without --isolated"
+        )
+    commit = resolve(here, request.revision)
+    check_installed(here, commit)
+    params = overridden(text_of(here, commit, layout.PARAMS), request.overrides)
+    with checkout(here, commit, params) as root:
+        yield Workspace(root, here, commit)
 
 
 def alone(root: Path) -> AbstractContextManager[None]:

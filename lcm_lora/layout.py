@@ -27,8 +27,8 @@ TRANSFER = Path("artifacts/transfer")
 DRIFT = Path("artifacts/drift.json")
 CHECKPOINTS = Path(".checkpoints")
 """What a run needs to go on, and nobody else: no DVC output, safe to delete."""
-BROUGHT = CHECKPOINTS / "champion"
-"""Where the flow leaves the registry's champion for the first look."""
+BROUGHT = Path("data/brought")
+"""Where the flow leaves the registry's champion for the first look; each checkout has its own."""
 MODULES = CHECKPOINTS / "modules"
 """And the registry's styles and fine-tunes that parameters name."""
 HASHES = CHECKPOINTS / "hashes.sqlite"

@@ -29,6 +29,7 @@ from lcm_lora.inventory.modules import (
     brought_folder,
     is_published,
 )
+from lcm_lora.locks import locked
 from lcm_lora.params.file import Params
 from lcm_lora.params.generate import Painter
 from lcm_lora.params.transfer import Subject
@@ -42,22 +43,30 @@ _RENEW = "delete that version in MLflow, and publish it again"
 
 
 @task(task_run_name="bring styles and fine-tunes", cache_policy=NO_CACHE)
-def bring(tracker: Tracker, params: Params) -> None:
+def bring(tracker: Tracker, params: Params, clear: bool = True) -> None:
     """Put what parameters name in the registry where the first look finds it.
 
     Every alias is looked up; content that is here already is not fetched again. What nobody names
     any more is removed at the end, since without what is new the old may still be wanted.
 
+    Args:
+        tracker: Of the project.
+        params: Of the run.
+        clear: Remove the rest; not where runs with other parameters use the same.
+
     Raises:
         UserError: The registry does not have one of them, or gives other bytes than published.
     """
-    names = _named(params)
-    for name, kind in names.items():
-        _bring(tracker, name, kind)
-    clear_others(tracker.root / layout.MODULES, [brought_folder(name).name for name in names])
+    names = named(params)
+    if names:
+        with locked(tracker.root / layout.CHECKPOINTS / "modules.lock", "others who bring styles"):
+            for name, kind in names.items():
+                _bring(tracker, name, kind)
+    if clear:
+        clear_others(tracker.root / layout.MODULES, [brought_folder(name).name for name in names])
 
 
-def _named(params: Params) -> dict[str, Kind]:
+def named(params: Params) -> dict[str, Kind]:
     """Return what parameters name in the registry, and as what."""
     names: dict[str, Kind] = {}
     named: list[Painter | Subject] = [

@@ -80,6 +80,15 @@ def _fetch(project: Path) -> None:
             raise UserError(f"{project}: origin does not answer ({error}); mend that") from None
 
 
+def text_of(project: Path, commit: str, path: Path) -> str:
+    """Return what a file holds in a commit.
+
+    Raises:
+        UserError: It is not there.
+    """
+    return _git(project, "show", f"{commit}:{path.as_posix()}") + "\n"
+
+
 @contextlib.contextmanager
 def checkout(project: Path, commit: str, params: str | None = None) -> Iterator[Path]:
     """Yield a folder with a commit's files, which is removed afterwards.

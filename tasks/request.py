@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from lcm_lora.errors import UserError
+
+_JSON = TypeAdapter[JsonValue](JsonValue)
 
 
 class Request(BaseModel):
@@ -52,24 +54,48 @@ class Order(BaseModel):
     """What other stages made that this one reads, by stage, as dvc.lock names it: path and hash."""
 
 
+def value_of(name: str, text: str) -> JsonValue:
+    """Return the value that a text is in YAML, as params.yaml would have it.
+
+    Raises:
+        UserError: It is none.
+    """
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        return _JSON.validate_python(YAML(typ="safe").load(text))
+    except (YAMLError, ValueError):
+        raise UserError(f"{name}: {text} is no value of a parameter; put it in quotes") from None
+
+
 def overridden(text: str, overrides: dict[str, Any]) -> str:
     """Return the text of params.yaml with other values for some parameters.
 
     Raises:
         UserError: It has no such parameter.
     """
-    if not overrides:
-        return text
-    from ruamel.yaml import YAML  # comments and all else stay as they are
-
-    params = YAML().load(text)
     for name, value in overrides.items():
-        section, (*parents, last) = params, name.split(".")
-        for part in parents:
-            section = section.get(part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise UserError(f"override {name}: no such parameter in params.yaml; mend its name")
-        section[last] = value
-    written = io.StringIO()
-    YAML().dump(params, written)
-    return written.getvalue()
+        start, end = _place(text, name)
+        old = text[start:end]
+        space = " " if not old else ""
+        new = space + json.dumps(value, ensure_ascii=False) + old[len(old.rstrip()) :]
+        text = text[:start] + new + text[end:]
+    return text
+
+
+def _place(text: str, name: str) -> tuple[int, int]:
+    """Return where in a text of YAML the value of a dotted name begins and ends."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.nodes import MappingNode
+
+    key: Any
+    node: Any = YAML().compose(text)
+    for part in name.split("."):
+        pairs = node.value if isinstance(node, MappingNode) else []
+        key, node = next((pair for pair in pairs if pair[0].value == part), (None, None))
+        if key is None:
+            raise UserError(f"override {name}: params.yaml has no such parameter; mend its name")
+    if node.start_mark.index < node.end_mark.index:
+        return node.start_mark.index, node.end_mark.index
+    after = text.index(":", key.end_mark.index) + 1  # nothing is there, so it stands nowhere
+    return after, after

@@ -190,6 +190,12 @@ class RunCache:
             place.unlink(missing_ok=True)
             link(Path(self._repo.cache.local.oid_to_path(info.value)), place)
 
+    def persistent(self) -> list[Path]:
+        """Return the outputs in dvc.lock that their stages look at when they run again."""
+        made = self._made()
+        outs = [out for stage in self._stages().values() for out in stage.outs if out.persist]
+        return [path for out in outs if (path := self._path(out)) and made[path]]
+
     def tracked(self) -> list[Path]:
         """Return what .dvc files track, by path in the project."""
         outs = [

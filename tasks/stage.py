@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,8 +79,11 @@ class StageError(Exception):
     """A stage ended badly; the message is its own last word."""
 
 
+Watch = Callable[[], AbstractContextManager[None]]
+
+
 class Workshop:
-    """What the stages of one run share."""
+    """What the stages of one run share: the folder in which they run, side by side."""
 
     def __init__(self, root: Path, workers: int) -> None:
         """Let `workers` stages compute at once in the project folder `root`."""
@@ -97,8 +100,33 @@ class Workshop:
             self.stop.set()
             raise
 
+    def update(
+        self,
+        stage: Stage,
+        upstream: list[Outcome],
+        on_line: Callable[[str], None],
+        watch: Watch | None,
+    ) -> Outcome:
+        """Bring one stage up to date, when it is its turn.
 
-Watch = Callable[[], AbstractContextManager[None]]
+        Args:
+            stage: What to run.
+            upstream: What became of the stages that it needs.
+            on_line: Gets every line of the stage, as they come.
+            watch: Opened while the stage's command really runs.
+
+        Raises:
+            StageError: The stage's command or DVC ended in an error.
+            UserError: What the stage left is damaged.
+        """
+        if not stage.changes and not any(outcome.is_new for outcome in upstream):
+            return Outcome(stage.name, "Unchanged")
+        # What measures time has the machine to itself, where dvc.yaml says so.
+        with self.slots.place(stage.chain, alone=bool(stage.meta.get("alone"))):
+            return reproduce(stage, self, on_line, watch)
+
+    def bring_back(self, patterns: Sequence[str]) -> None:
+        """Have files of outputs in the folder; here they are already."""
 
 
 @task(name="stage", task_run_name="{stage.name}", cache_policy=NO_CACHE)
@@ -113,15 +141,11 @@ def run_stage(
         upstream: What became of the stages that it needs.
         watch: Opened while the stage's command really runs.
     """
-    if not stage.changes and not any(outcome.is_new for outcome in upstream):
-        return Completed(name="Unchanged", data=Outcome(stage.name, "Unchanged"))
     try:
-        # What measures time has the machine to itself, where dvc.yaml says so.
-        with workshop.slots.place(stage.chain, alone=bool(stage.meta.get("alone"))):
-            outcome = reproduce(stage, workshop, get_run_logger().info, watch)
+        outcome = workshop.update(stage, upstream, get_run_logger().info, watch)
     except (StageError, UserError, process.OverdueError, process.StoppedError) as error:
         return Failed(message=str(error))
-    message = f"{outcome.seconds:.0f} s"
+    message = f"{outcome.seconds:.0f} s" if outcome.seconds else None
     return Completed(name=outcome.verdict, message=message, data=outcome)
 
 
@@ -141,7 +165,7 @@ def reproduce(
             [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name],
             output.take,
             folder=workshop.root,
-            environment=_environment(),
+            environment=_environment(workshop.root),
             stop=workshop.stop,
             deadline=stage.meta.get("deadline"),
             on_end=meter.add_cpu_seconds,
@@ -156,10 +180,15 @@ def reproduce(
     return Outcome(stage.name, output.verdict, time.monotonic() - started, is_new)
 
 
-def _environment() -> dict[str, str]:
+def _environment(root: Path) -> dict[str, str]:
     # The stages' commands are those of this very installation.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    ours = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    if not (root / "lcm_lora").is_dir():
+        return ours
+    # What they import is the folder's own, in a checkout too.
+    modules = filter(None, [str(root), os.environ.get("PYTHONPATH")])
+    return {**ours, "PYTHONPATH": os.pathsep.join(modules)}
 
 
 class _Output:

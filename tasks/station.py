@@ -39,6 +39,7 @@ def carry_out(project: Path, order: Order, say: Callable[[str], None]) -> Outcom
     check_installed(project, commit)
     with checkout(project, commit, order.params) as root:
         _lay_out(root, order)
+        _bring_modules(project, root)
         stage = stage_of(root, order.stage)
         outcome = reproduce(stage, Workshop(root, 1), say, _watch(project, root, stage, say))
         entry = entries(root / "dvc.lock")[order.stage]
@@ -56,6 +57,16 @@ def _lay_out(root: Path, order: Order) -> None:
     with RunCache(root) as cache:
         made = [Path(str(out["path"])) for outs in order.inputs.values() for out in outs]
         cache.pull([*made, *named(cache.tracked(), read_yaml(root / layout.PARAMS))])
+
+
+def _bring_modules(project: Path, root: Path) -> None:
+    """Bring what parameters name in the registry, as the desk did before its first look."""
+    from tasks import bringing, tracking  # MLflow takes seconds, which few stages need
+
+    params = load_params(root / layout.PARAMS)
+    if bringing.named(params):
+        tracker = tracking.connect(project, params.registry.experiment)
+        bringing.bring.fn(replace(tracker, root=root), params, clear=False)
 
 
 def named(paths: list[Path], params: Any) -> list[Path]:
@@ -81,7 +92,7 @@ def _watch(project: Path, root: Path, stage: Stage, say: Callable[[str], None]) 
     """Return what follows a training's curve into MLflow while it runs."""
     if layout.TRAINING not in stage.outputs:
         return None
-    from tasks import tracking  # heavy
+    from tasks import tracking  # the same
 
     params = load_params(root / layout.PARAMS)
     try:

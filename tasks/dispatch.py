@@ -1,0 +1,163 @@
+"""Have a worker of a pool carry out an order, and wait for its end.
+
+Who dies on the way is no news about the stage, so it is sent again. What the stage itself, or the
+worker about it, says is the end: the same would only be said again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar, cast
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelling
+
+from lcm_lora.errors import UserError, reason
+from tasks.process import StoppedError
+from tasks.request import Order
+from tasks.stage import StageError
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_START = 20.0
+"""After which it is said that no worker has taken the order yet."""
+_PATIENCE = 600.0
+"""Seconds for which the server may be away, such as to be restarted."""
+_ALIVE = ["SCHEDULED", "PENDING", "RUNNING"]
+
+_Answer = TypeVar("_Answer")
+_Call = Callable[[SyncPrefectClient], _Answer]
+
+
+def have_made(
+    order: Order, pool: str, retries: int, say: Callable[[str], None], stop: threading.Event
+) -> None:
+    """Send an order to a pool, again if its worker dies, until it is carried out.
+
+    Args:
+        order: What to make.
+        pool: Whose workers may take it.
+        retries: So often it is sent again.
+        say: Gets news of it.
+        stop: Once set, from any thread, it is cancelled.
+
+    Raises:
+        StageError: The stage ended badly, was cancelled, or lost its worker too often.
+        StoppedError: `stop` was set.
+        UserError: The server has no such pool's deployment, or is away for long.
+    """
+    for attempt in range(retries + 1):
+        run = _alive(order, stop) or _send(order, pool, stop)
+        say(f"{order.stage}: sent to pool {pool} as flow run {run.name} ({run.id})")
+        end = _end_of(run, pool, say, stop)
+        if end.is_completed():
+            return
+        if end.is_failed():
+            raise StageError(end.message or "failed without a word")
+        if end.is_cancelled():
+            raise StageError("cancelled in Prefect")
+        say(f"{order.stage}: lost its worker ({end.message}); {retries - attempt} tries are left")
+    raise StageError(f"lost its worker {retries + 1} times; see why in Prefect, and run again")
+
+
+def _alive(order: Order, stop: threading.Event) -> FlowRun | None:
+    """Return a flow run that makes the very same, such as for a run that has died since."""
+    wanted = FlowRunFilter.model_validate(
+        {"tags": {"all_": [_tag(order)]}, "state": {"type": {"any_": _ALIVE}}}
+    )
+    oldest = FlowRunSort.EXPECTED_START_TIME_ASC
+    runs = _patiently(
+        lambda client: client.read_flow_runs(flow_run_filter=wanted, sort=oldest, limit=1), stop
+    )
+    return next(iter(runs), None)
+
+
+def _send(order: Order, pool: str, stop: threading.Event) -> FlowRun:
+    name, once = f"run-stage/{pool}", uuid.uuid4().hex
+    try:
+        sent = _patiently(
+            lambda _: run_deployment(
+                name,
+                parameters={"order": order.model_dump(mode="json")},
+                flow_run_name=order.stage,
+                tags=[_tag(order)],
+                idempotency_key=once,
+                timeout=0,
+            ),
+            stop,
+        )
+        return cast(FlowRun, sent)  # a coroutine where one runs, and there is none in a thread
+    except ObjectNotFound:
+        raise UserError(
+            f"{order.stage}: Prefect has no deployment {name}; `python -m flows.deploy` makes it"
+        ) from None
+
+
+def _tag(order: Order) -> str:
+    return f"makes {order.key[:16]}"
+
+
+def _end_of(run: FlowRun, pool: str, say: Callable[[str], None], stop: threading.Event) -> State:
+    """Wait for the end of a flow run; cancel it if this run stops before."""
+    since, has_said = time.monotonic(), False
+    while True:
+        try:
+            run = _patiently(partial(_read, run), stop)
+        except ObjectNotFound:
+            return State(type="CRASHED", message="somebody deleted its flow run")
+        except StoppedError:
+            _cancel(run)
+            raise
+        state = run.state
+        if state is not None and state.is_final():
+            return state
+        is_waiting = state is None or state.is_scheduled() or state.is_pending()
+        if is_waiting and not has_said and time.monotonic() - since > _SECONDS_TO_START:
+            say(f"{run.name}: waits for a worker of pool {pool}")
+            has_said = True
+        stop.wait(_SECONDS_BETWEEN_LOOKS)
+
+
+def _read(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
+    return client.read_flow_run(run.id)
+
+
+def _cancel(run: FlowRun) -> None:
+    with (
+        contextlib.suppress(httpx.HTTPError, PrefectException),
+        get_client(sync_client=True) as client,
+    ):
+        client.set_flow_run_state(run.id, Cancelling())
+
+
+def _patiently(call: _Call[_Answer], stop: threading.Event) -> _Answer:
+    """Call the server, again while it is away.
+
+    Raises:
+        ObjectNotFound: It does not have what is asked for.
+        StoppedError: `stop` was set.
+        UserError: It is away for long.
+    """
+    since = time.monotonic()
+    while True:
+        if stop.is_set():
+            raise StoppedError("stopped")
+        try:
+            with get_client(sync_client=True) as client:
+                return call(client)
+        except ObjectNotFound:
+            raise
+        except (httpx.HTTPError, PrefectException) as error:
+            if time.monotonic() - since > _PATIENCE:
+                raise UserError(f"Prefect does not answer: {reason(error)}; start it") from None
+        stop.wait(_SECONDS_BETWEEN_LOOKS)

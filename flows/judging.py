@@ -9,7 +9,7 @@ from lcm_lora import layout
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params
-from tasks import champion, events, promotion, registry, tracking
+from tasks import champion, events, promotion, registry, run_page, tracking
 from tasks.promotion import Move
 from tasks.registry import Registered
 from tasks.tracking import Tracker
@@ -45,12 +45,14 @@ def _judged(tracker: Tracker, params: Params) -> Judged | None:
     if champion.is_overtaken(tracker, params.registry.name, decision):
         return None
     if version := promotion.crowned(tracker, params.registry.name, decision):
+        run_page.write(tracker, version, table, decision, "champion already")
         return Judged(table, decision, version, "champion already")
     run_id = tracking.log_results(tracker, params, training, table, decision)
     version = registry.register(tracker, run_id, params, training, decision)
     move = promotion.promote(tracker, version, decision, params.registry)
     if move == "overtaken":
         return None
+    run_page.write(tracker, version, table, decision, move)
     if version.is_new:
         payload = {"name": version.name, "version": version.version, "reason": decision.reason}
         events.emit("adapter.registered", events.model(version.name), payload)

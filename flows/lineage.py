@@ -105,7 +105,7 @@ def _facts(
 def _history(client: MlflowClient, version: ModelVersion) -> Iterator[tuple[str, str]]:
     """Yield what the journal says of a version."""
     for entry in journal.read(client, version.name):
-        if entry.version == version.version and entry.kind != "intent":
+        if entry.version == str(version.version) and entry.kind != "intent":
             by = f" by {entry.by}" if entry.by else ""
             yield "Journal", f"{entry.number}, {entry.at}: {entry.kind}{by}, {entry.why}"
 

@@ -61,15 +61,21 @@ class Spent(Record):
     """Stages that have no record, such as those of before there were any; they are in no sum."""
 
     def __str__(self) -> str:
-        parts = [f"{self.cpu_seconds / _HOUR:.3g} CPU hours"]
-        if self.gpu_seconds:
-            parts.insert(0, f"{self.gpu_seconds / _HOUR:.3g} GPU hours")
+        parts = [f"{_time(self.gpu_seconds)} of a GPU"] if self.gpu_seconds else []
+        parts.append(f"{_time(self.cpu_seconds)} of a CPU core")
         if self.joules is not None:
             parts.append(f"{self.joules / _KILOWATT_HOUR:.3g} kWh")
         if self.price:
             parts.append(f"{self.price:.2f} {self.currency}")
         unknown = f"; no record of {', '.join(self.missing)}" if self.missing else ""
         return ", ".join(parts) + unknown
+
+
+def _time(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.4g} h"
 
 
 class Meter:

@@ -27,6 +27,8 @@ from tasks.tracking import flatten
 
 _REFERENCE = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _PRESETS = Path(layout.__file__).parent / "presets"
+_LONGEST = 60
+"""Letters that are told of a parameter."""
 _SETTINGS = (layout.PARAMS.name, LOCK)
 """What a version's own state of a project consists of, beside its commit."""
 
@@ -93,7 +95,7 @@ def differences(params: Path) -> tuple[str, list[str]]:
     presets = {path.stem: dict(flatten(read_yaml(path))) for path in _PRESETS.glob("*.yaml")}
     differing = {
         preset: [
-            f"{name} {own.get(name, 'not there')}"
+            f"{name} {own.get(name, 'not there')}"[:_LONGEST]
             for name in sorted({*own, *values})
             if own.get(name) != values.get(name)
         ]

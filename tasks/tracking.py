@@ -30,12 +30,21 @@ from lcm_lora.errors import UserError, reason
 from lcm_lora.evaluation.scores import CellRecord, Table
 from lcm_lora.evaluation.selection import Selection
 from lcm_lora.gate.decision import Decision
-from lcm_lora.params.file import Params
+from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.transfer import is_mix
 from lcm_lora.training.curve import CURVE
 from tasks.curve import Curve
 from tasks.graph import hash_of, locked
+from tasks.prefect_run import PrefectRun
 from tasks.training import Course, Training, read_course
+
+NOTE = "mlflow.note.content"
+"""Tag of a run or an experiment: its description, in Markdown."""
+_DESCRIPTION = """\
+One run an adapter, named after what came of it; its page has the scores, the gate's verdict, the
+cost and the links. Curves: `train/…` and `select/…` by step of training; `METRIC/PAINTER` by
+sampling steps. Artifacts: `report` and `scores` of the newest evaluation, and `evidence`, which is
+what its version is made of. Who was champion when is in the experiment of the journal."""
 
 LIVE_CURVE = layout.CHECKPOINTS / "distill" / CURVE
 
@@ -159,9 +168,9 @@ class Tracker:
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _new_run(self) -> str:
-        run = self.client.create_run(
-            self.experiment_id, tags=git_state(self.root) | _this_process(), run_name="training"
-        )
+        prefect = PrefectRun.current()
+        tags = git_state(self.root) | _this_process() | (prefect.tags if prefect else {})
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=_purpose(self.root))
         return str(run.info.run_id)
 
     def _free_run(self, course: Course) -> str | None:
@@ -185,7 +194,8 @@ class Tracker:
 
     def _give(self, run_id: str, training: Training) -> None:
         sha256 = training.recipe.weights_sha256
-        self._tag(run_id, {"mlflow.runName": f"adapter {sha256[:8]}", "adapter_sha256": sha256})
+        name = f"adapter {sha256[:8]}, step {training.selection.chosen} of distill"
+        self._tag(run_id, {"mlflow.runName": name, "adapter_sha256": sha256})
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -208,6 +218,8 @@ def connect(root: Path, experiment: str) -> Tracker:
             client = _client(uri)
             found = client.get_experiment_by_name(experiment)
             made = found.experiment_id if found else client.create_experiment(experiment, place)
+            if found is None or NOTE not in found.tags:
+                client.set_experiment_tag(made, NOTE, _DESCRIPTION)
             tracker = Tracker(client, made, root)
             tracker.close_dead_runs()
     return tracker
@@ -433,6 +445,14 @@ def _taken(name: str) -> str:
 def params_sha256(params: Params) -> str:
     """Return the identity of the parameters, whatever their file's layout and comments."""
     return hashlib.sha256(params.model_dump_json().encode()).hexdigest()
+
+
+def _purpose(root: Path) -> str:
+    """Return the name of a run that trains, as long as nothing has come of it."""
+    with contextlib.suppress(UserError):
+        params = load_params(root / layout.PARAMS)
+        return f"training: {params.distill.steps} steps of distill on {params.base.model}"
+    return "training"
 
 
 def git_state(root: Path) -> dict[str, str]:

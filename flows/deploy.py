@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with server.reached() as client:
             for what, change in bring(client, asked):
-                say(f"{change:<10}{what}", markup=False)
+                say(f"{change:<11}{what}", markup=False)
     except UserError as error:
         complain(f"error: {error}", markup=False)
         return 1

@@ -86,20 +86,23 @@ def _standing_sheet(table: Table, found: Sequence[Standing]) -> Sheet:
             how_title(standing.cell),
             spread(table, standing.row),
             champion,
-            _against(table, standing),
+            Text(compared(table, standing), style=_style(standing)),
         )
     return sheet
 
 
-def _against(table: Table, standing: Standing) -> Text:
+def compared(table: Table, standing: Standing) -> str:
     """Return how the adapter does against the champion, such as `0.30 to 0.55 better`."""
     pair = standing.pair
     if pair is None:
-        return Text("")
+        return ""
     if pair.verdict == "level":
-        return Text("not told apart")
-    words = gain_interval(table.metric(pair.metric), pair.low, pair.high)
-    return Text(words, style=_STYLES[pair.verdict])
+        return "not told apart"
+    return gain_interval(table.metric(pair.metric), pair.low, pair.high)
+
+
+def _style(standing: Standing) -> str:
+    return _STYLES[standing.pair.verdict] if standing.pair else ""
 
 
 def _metric_sheet(table: Table, metric: MetricRecord) -> Sheet:

@@ -73,7 +73,7 @@ def _lines(
     yield f"# {title}: {came_to}\n"
     yield f"{decision.reason}\n"
     yield f"{' · '.join(_links(tracker, version))}\n"
-    if spent := _spent(title, version):
+    if spent := spent_on(version):
         yield f"Cost: {spent}\n"
     yield from markdown.standing(table, decision)
     yield from markdown.rules(decision)
@@ -89,10 +89,12 @@ def _links(tracker: Tracker, version: ModelVersion) -> Iterator[str]:
         yield f"[Prefect]({url})"
 
 
-def _spent(title: str, version: ModelVersion) -> Spent | None:
+def spent_on(version: ModelVersion) -> Spent | None:
+    """Return what a version took; None for one of before that was kept."""
+    where = f"{version.name} version {version.version}"
     try:
-        return parse_record(version.tags.get("cost", ""), Spent, title, "")
-    except UserError:  # a version of before costs were kept
+        return parse_record(version.tags.get("cost", ""), Spent, where, "")
+    except UserError:
         return None
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Bring back the databases of one dump, all or none: restore.sh FOLDER/DATE
-# Stop the servers and workers first. PGHOST, PGUSER and PGPASSWORD name an administrator of the database server. What
-# was there before stays, as NAME_before_DATE, until somebody drops it.
+# Stop the servers first. PGHOST, PGUSER and PGPASSWORD name an administrator of the database server; on a new one,
+# databases.sql makes roles and empty databases before. What was there stays, as NAME_before_DATE, until it is dropped.
 set -euo pipefail
 folder=${1:?name the folder of one dump, such as /srv/backups/2026-11-26T020000Z}
 databases=(prefect mlflow mlflow_auth)
@@ -24,10 +24,11 @@ done
 # In one transaction; where somebody connects all the same it fails, and nothing changes.
 {
     for database in "${databases[@]}"; do
-        owner=${database%_auth}
+        owner=$(ask --tuples-only --no-align --command="SELECT pg_get_userbyid(datdba) FROM pg_database
+            WHERE datname = '$database'")
         echo "ALTER DATABASE $database RENAME TO ${database}_before_$now;"
         echo "ALTER DATABASE ${database}_restoring RENAME TO $database;"
-        echo "ALTER DATABASE $database OWNER TO $owner;"
+        echo "ALTER DATABASE $database OWNER TO \"$owner\";"
         echo "REVOKE CONNECT ON DATABASE $database FROM PUBLIC;"
     done
 } | ask --single-transaction

@@ -35,6 +35,7 @@ from lcm_lora.inventory.subjects import look_at_subjects
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.params.generate import Cell
 from lcm_lora.precision import DTYPES
+from lcm_lora.store import ENVIRONMENT, shared_store
 from lcm_lora.training.checkpoints import kept_elsewhere
 from lcm_lora.training.sharing import micro_batch, processes
 
@@ -86,6 +87,7 @@ def examine(path: Path, hashes: Hashes, before: Look) -> Iterator[Finding]:
         "networks": lambda: _networks(seen.params, hashes),
         "painters": lambda: _painters(seen, hashes),
         "transfer": lambda: _transfer(seen, hashes),
+        "store": _store,
         "device": lambda: _device(seen.params),
         "memory": lambda: _memory(seen),
         "disk": lambda: _disk(seen, before),
@@ -137,6 +139,14 @@ def _transfer(seen: _Seen, hashes: Hashes) -> str:
     found = look_at_subjects(seen.params.transfer, seen.base, hashes)
     look_at_judges(seen.params, hashes)
     return f"{', '.join(found)}; all that they name is there, and fits"
+
+
+def _store() -> str:
+    shared = shared_store()
+    if shared is None:
+        return f"none in {ENVIRONMENT}: what is made stays on this machine"
+    shared.check()
+    return f"{shared.root}, shared with other machines: can be written"
 
 
 def _disk(seen: _Seen, before: Look) -> str:

@@ -116,7 +116,7 @@ def test_the_doctor_says_whether_a_run_can_start(project: Path) -> None:
     assert lines[-1] == "a run can start"
     assert [line.split()[1] for line in lines if line.startswith("ok ")] == [
         *("parameters", "base", "pictures", "networks", "painters", "transfer"),
-        *("device", "memory", "disk", "time"),
+        *("store", "device", "memory", "disk", "time"),
     ]
     said = " ".join(done.stdout.split())
     told = r"teacher and solvers, once, \S+ \w+, adapter and champion \S+ \w+, transfer \S+ \w+, at"

@@ -67,7 +67,9 @@ class Distill(Section):
     gradient_checkpointing: bool = False
     checkpoint_every: int = Field(500, ge=1, le=10_000_000)
     checkpoints: Text | None = None
-    """Where they are kept: an fsspec URL, such as s3://bucket/folder; null: in .checkpoints."""
+    """Where they are kept: an fsspec URL, such as s3://bucket/folder.
+
+    Null: in the store that LCM_LORA_STORE names, else in .checkpoints."""
     candidates: Candidates = Candidates()
     export: Literal["fp16", "bf16", "fp32"] = "fp16"
     """Dtype of the written adapters; what is trained is fp32."""

@@ -19,22 +19,25 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from making import make_cache, make_data, places, shapes_base
+from making import make_cache, make_data, places, shapes_base, shapes_inventory
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import open_nothing, open_tiny
 from torch import Tensor
 
+from lcm_lora import layout
 from lcm_lora.data import encode as encoding
 from lcm_lora.data.cache import CacheIndex
 from lcm_lora.data.shard import ShardIndex
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.params.sources import FolderSource, ShapesSource
-from lcm_lora.records import read_record
+from lcm_lora.records import read_record, write_record
 from lcm_lora.shapes.scenes import draw_scenes, render
+from lcm_lora.stages import encode as stage
 from lcm_lora.store import open_store
 
+ROOT = Path(__file__).parent.parent.parent
 MakeBase = Callable[[], Any]
 
 
@@ -257,6 +260,70 @@ def test_machines_encode_shares_and_one_puts_them_together_without_a_network(
     cache = make_cache(project, open_nothing, shared=shared, batch=3)
     alone = make_cache(share_of(project, f"{tmp_path.name}-alone"), open_tiny, batch=3)
     assert sha256(cache) == sha256(alone)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that works in another machine's folder, with shards and the shapes base."""
+    sizes = {"resolution": 32, "min_side": 32, "shard_samples": 4}
+    source = ShapesSource(count=40, seed=3)
+    data = make_data(tmp_path / "prepared", source, held_out=0.4, selection=0.1, **sizes) / "data"
+
+    def checked_out(name: str) -> Path:
+        shutil.copytree(data, tmp_path / name / "data")
+        shutil.copy(ROOT / "params.yaml", tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+        write_record(layout.INVENTORY / "base.json", shapes_inventory())
+        return tmp_path / name
+
+    return checked_out
+
+
+def test_the_stage_shares_its_work_among_machines(
+    checkout: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("LCM_LORA_STORE", str(tmp_path / "store"))
+        for share in ("1/2", "2/2"):
+            machine = checkout(share[0])
+            stage.run(share)
+            assert f"encode {share}: " in capsys.readouterr().err
+            assert not (machine / layout.CACHE).exists()
+        together = checkout("together")
+        patch.setattr(encoding, "moments", None)  # nothing is left to encode
+        stage.run()
+    alone = checkout("alone")
+    stage.run()
+    for made in (layout.CACHE, layout.LEDGERS):
+        assert sha256(together / made) == sha256(alone / made)
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", ""])
+def test_what_is_no_share_is_refused(share: str) -> None:
+    with pytest.raises(UserError, match=rf"--share {share}: no share; write it as 2/4"):
+        stage.run(share)
+
+
+def test_a_share_that_no_machine_would_find_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LCM_LORA_STORE", raising=False)
+    with pytest.raises(UserError, match=r"--share 1/2: .* name the store .* in LCM_LORA_STORE"):
+        stage.run("1/2")
+
+
+def test_a_store_that_is_not_there_is_told_before_anything_loads(
+    checkout: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout("here")
+    monkeypatch.setenv("LCM_LORA_STORE", "https://me:secret@127.0.0.1:9/store")
+    monkeypatch.delattr("lcm_lora.autoencoder.load_autoencoder")
+    with pytest.raises(
+        UserError, match=r"LCM_LORA_STORE .*127\.0\.0\.1:9/.*: cannot be used"
+    ) as it:
+        stage.run()
+    assert "secret" not in str(it.value)
 
 
 def test_another_machine_encodes_only_what_is_new_to_all(

@@ -26,6 +26,7 @@ from lcm_lora.params.generate import Cell, Generate, Painter
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.pieces import Pieces
 from lcm_lora.seeing.image_sets import captions_of, generated_sets
+from lcm_lora.store import Store, open_store
 
 TWO = Cell(steps=2, guidance=1.0)
 TEACHER = Painter(sampler="ddim", cells=(Cell(steps=2, guidance=1.0, seeds=1),))
@@ -53,10 +54,12 @@ class Project:
     def __init__(self, folder: Path, evaluation: Path, hashes: Hashes, subject: Subject) -> None:
         self.folder, self.evaluation, self.hashes = folder, evaluation, hashes
         self.subject = subject
+        self.shared: Store | None = None
 
     def paint(self, how: Generate, name: str = "adapter", out: str | None = None) -> Path:
         place = self.folder / (out or name)
-        pieces, theme = Pieces(self.folder / "store", self.hashes), read_theme(how, self.evaluation)
+        pieces = Pieces(self.folder / "store", self.hashes, self.shared)
+        theme = read_theme(how, self.evaluation)
         studio = Studio(self.subject, CPU)
         generate(name, how.painter(name), theme, studio, pieces, place)
         return place
@@ -117,6 +120,35 @@ def test_killed_anywhere_it_goes_on_and_ends_with_the_same_bytes(
     firsts = painted_batches(monkeypatch)
     assert sums(other.paint(how)) == whole
     assert len(total + firsts) == 8, "nothing was painted twice"
+
+
+def test_killed_anywhere_another_machine_goes_on_and_ends_with_the_same_bytes(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = params(TWO, Cell(steps=1, guidance=1.0), batch=1)
+    whole = sums(project.paint(how))
+    shared = open_store(f"memory://{tmp_path}", "LCM_LORA_STORE")
+
+    def machine(name: str) -> Project:
+        other = Project(tmp_path / name, project.evaluation, project.hashes, project.subject)
+        other.shared = shared
+        return other
+
+    total = []
+    for dies_at in (3, 2):
+        with monkeypatch.context() as patched:
+            firsts = painted_batches(patched, dies_at)
+            with pytest.raises(KeyboardInterrupt):
+                machine(f"dies-at-{dies_at}").paint(how)
+        assert len(firsts) == dies_at
+        total += firsts
+    firsts = painted_batches(monkeypatch)
+    assert sums(machine("last").paint(how)) == whole
+    assert len(total + firsts) == 8, "nothing was painted twice"
+    champion = sums(machine("later").paint(how, "champion"))
+    assert len(total + firsts) == 8
+    assert {champion[name] for name in whole if name.endswith(".tar")} < set(whole.values())
+    assert not [name for name in shared.names() if name.endswith(".parts")]
 
 
 def test_a_new_cell_alone_is_painted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from lcm_lora.records import write_record
 from lcm_lora.seeing.image_sets import PAINTED, captions_sha256, generated_sets
 from lcm_lora.seeing.network_files import find_networks
 from lcm_lora.seeing.set_records import Painted, SetRecord, SetScheduler
+from lcm_lora.store import Store
 
 CELL = "steps-4_guidance-1"
 
@@ -51,8 +52,8 @@ def set_record(tar: Path, painter: str, captions: tuple[str, ...]) -> SetRecord:
 class Looking:
     """Runs the stage's work in a folder, with a store of its own that runs share."""
 
-    def __init__(self, folder: Path, judges: Path) -> None:
-        self.folder, self.judges = folder, judges
+    def __init__(self, folder: Path, judges: Path, shared: Store | None = None) -> None:
+        self.folder, self.judges, self.shared = folder, judges, shared
 
     def job(self, looks: Looks = None, **score: Any) -> Any:
         from lcm_lora.seeing.features import Job
@@ -60,7 +61,7 @@ class Looking:
         wanted = Score(**{"networks": {"shapes": {"kind": "shapes"}}} | score)
         hashes = Hashes(self.folder / "hashes.sqlite")
         networks = find_networks(wanted, hashes, self.judges, looks)
-        pieces = Pieces(self.folder / "store", hashes)
+        pieces = Pieces(self.folder / "store", hashes, self.shared)
         return Job(wanted, networks, torch.device("cpu"), pieces, hashes)
 
     def at(self, images: Path, painter: str = "adapter", out: str = "out", **score: Any) -> Path:

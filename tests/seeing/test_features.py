@@ -47,6 +47,7 @@ from lcm_lora.shapes import places
 from lcm_lora.shapes.judge import Attributes, load_judge
 from lcm_lora.shapes.scenes import Scene, draw_scenes, render
 from lcm_lora.stages import features as stage
+from lcm_lora.store import open_store
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent.parent
@@ -353,6 +354,18 @@ def test_two_painters_of_the_same_pictures_do_not_disturb_each_other(
     with ThreadPoolExecutor() as pool:
         one, other = pool.map(run, painters)
     assert one == other
+
+
+def test_another_machine_looks_only_at_what_is_new_to_all(
+    image_sets: Any, judges: Path, tmp_path: Path, counted: Counted
+) -> None:
+    shared = open_store(f"memory://{tmp_path}", "LCM_LORA_STORE")
+    Looking(tmp_path / "a", judges, shared).at(image_sets())
+    assert counted.decoded == 24
+    Looking(tmp_path / "b", judges, shared).at(image_sets("champion"), "champion")
+    assert counted.decoded == 24
+    Looking(tmp_path / "alone", judges).at(image_sets("champion"), "champion")
+    assert sha256(tmp_path / "b" / "out") == sha256(tmp_path / "alone" / "out")
 
 
 KILLED = textwrap.dedent(

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class _Place(NamedTuple):
+    """A place that nobody holds."""
+
+    least: int
+    """Who has a lower priority must wait for it until this monotonic second."""
+    until: float
 
 
 class Slots:
     """A semaphore with priorities."""
 
     def __init__(self, count: int, pause: float = 0.0) -> None:
-        """Open `count` places, each given away no sooner than `pause` seconds after it is left.
+        """Open `count` places; one that is left is kept `pause` seconds from the least.
 
-        What just ended makes others ready; the pause lets them queue before a lesser one is served.
+        What just ended makes others ready, each of a lower priority than its own; the pause lets
+        them queue before one is served that they may go before.
         """
-        self._count = self._free = count
-        self._pause = pause
+        self._count, self._pause = count, pause
+        self._free = [_Place(0, 0.0)] * count
         self._waiting: list[int] = []
         self._changed = threading.Condition()
 
@@ -31,17 +42,30 @@ class Slots:
         wanted = self._count if alone else 1
         with self._changed:
             self._waiting.append(priority)
-            self._changed.wait_for(lambda: self._free >= wanted and priority >= max(self._waiting))
+            self._changed.wait_for(
+                lambda: len(self._open(priority)) >= wanted and priority >= max(self._waiting)
+            )
             self._waiting.remove(priority)
-            self._free -= wanted
+            for place in self._open(priority)[:wanted]:
+                self._free.remove(place)
         try:
             yield
         finally:
-            leave = threading.Timer(self._pause, self._leave, [wanted])
-            leave.daemon = True
-            leave.start()
+            self._leave(wanted, priority)
 
-    def _leave(self, places: int) -> None:
+    def _open(self, priority: int) -> list[_Place]:
+        now = time.monotonic()
+        return [place for place in self._free if priority >= place.least or now >= place.until]
+
+    def _leave(self, places: int, priority: int) -> None:
+        left = _Place(priority - 1, time.monotonic() + self._pause)
         with self._changed:
-            self._free += places
+            self._free += [left] * places
+            self._changed.notify_all()
+        end = threading.Timer(self._pause, self._wake)
+        end.daemon = True
+        end.start()
+
+    def _wake(self) -> None:
+        with self._changed:
             self._changed.notify_all()

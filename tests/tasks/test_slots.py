@@ -33,13 +33,20 @@ def test_a_better_one_that_comes_in_the_pause_is_served_first() -> None:
             order.append(priority)
 
     lesser = threading.Thread(target=work, args=(1,))
-    with slots.place(0):
+    with slots.place(3):  # its end makes 2 ready
         lesser.start()
         while not slots._waiting:
             pass
     work(2)
     lesser.join()
     assert order == [2, 1]
+
+
+def test_one_than_whom_none_better_can_come_does_not_wait_for_the_pause() -> None:
+    slots = Slots(1, pause=600.0)
+    for priority in (3, 2, 1, 5):
+        with slots.place(priority):
+            assert not slots._free
 
 
 def test_equal_priorities_fill_every_place_and_no_more() -> None:
@@ -88,7 +95,7 @@ def test_one_that_is_alone_holds_every_place_and_waits_for_all() -> None:
             pass
         order.append("first")
     inside.wait(timeout=30)
-    assert slots._free == 0
+    assert not slots._free
     go_on.set()
     for thread in (alone, other):
         thread.join()

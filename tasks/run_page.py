@@ -69,10 +69,9 @@ def _measured(table: Table, decision: Decision) -> str:
 def _lines(
     tracker: Tracker, version: ModelVersion, table: Table, decision: Decision, came_to: str
 ) -> Iterator[str]:
-    title = f"{version.name} version {version.version}"
-    yield f"# {title}: {came_to}\n"
-    yield f"{decision.reason}\n"
+    # First: MLflow folds a page to a few lines, and lays a veil over the last of them.
     yield f"{' · '.join(_links(tracker, version))}\n"
+    yield f"**{version.name} version {version.version}: {came_to}**, {decision.reason}\n"
     if spent := spent_on(version):
         yield f"Cost: {spent}\n"
     yield from markdown.standing(table, decision)

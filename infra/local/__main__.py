@@ -64,6 +64,20 @@ def status(folder: Folder = _FOLDER) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def backup(file: Annotated[Path, typer.Argument()], folder: Folder = _FOLDER) -> None:
+    """Write what the databases hold to FILE, while everything runs."""
+    with _explained():
+        stack.save(folder.resolve(), file.resolve())
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument()], folder: Folder = _FOLDER) -> None:
+    """Make the databases what they were when FILE was written, also those of another stack."""
+    with _explained():
+        stack.load(folder.resolve(), file.resolve(), _say)
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -8,14 +8,14 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from infra.local.parts import Part
 from infra.local.settings import DATABASE, Settings
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, reason
 
 DATABASES = ("prefect", "mlflow", "mlflow_auth")
 _OWNER = "stack"
@@ -70,12 +70,55 @@ def make(folder: Path, settings: Settings) -> None:
 
 def make_databases(settings: Settings) -> None:
     """Make the databases that are not there, in a server that answers."""
-    with closing(_connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT datname FROM pg_database")
-        there = {name for (name,) in cursor.fetchall()}
-        for name in DATABASES:
-            if name not in there:
-                cursor.execute(f"CREATE DATABASE {name}")
+    there = {name for (name,) in execute(settings, "postgres", "SELECT datname FROM pg_database")}
+    for name in DATABASES:
+        if name not in there:
+            execute(settings, "postgres", f"CREATE DATABASE {name}")
+
+
+def dump(file: Path, name: str, folder: Path, settings: Settings) -> None:
+    """Write a database to a file of PostgreSQL's own format.
+
+    Raises:
+        UserError: The server does not answer, or not to this.
+    """
+    _call("pg_dump", ["--format=custom", f"--file={file}", name], folder, settings)
+
+
+def fill_beside(dumps: Mapping[str, Path], folder: Path, settings: Settings) -> None:
+    """Make a second database beside each, of what was dumped.
+
+    Raises:
+        UserError: A file is none of `dump`, or the server does not answer.
+    """
+    for name, file in dumps.items():
+        execute(settings, "postgres", f"DROP DATABASE IF EXISTS {name}_new")
+        execute(settings, "postgres", f"CREATE DATABASE {name}_new")
+        options = ["--exit-on-error", "--no-owner", f"--dbname={name}_new", str(file)]
+        _call("pg_restore", options, folder, settings)
+
+
+def swap(names: Iterable[str], settings: Settings) -> None:
+    """Put what `fill_beside` made in the place of the databases; whoever is at them is cut off."""
+    for name in names:
+        execute(settings, "postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        execute(settings, "postgres", f"ALTER DATABASE {name}_new RENAME TO {name}")
+
+
+def execute(settings: Settings, name: str, ask: str, about: tuple[str, ...] = ()) -> list[Any]:
+    """Ask a database of a server that answers; return the rows, if there are any.
+
+    Raises:
+        UserError: The server does not answer, or not to this.
+    """
+    import psycopg2
+
+    try:
+        with closing(_connect(settings, name)) as connection, connection.cursor() as cursor:
+            cursor.execute(ask, about)
+            return list(cursor.fetchall()) if cursor.description else []
+    except psycopg2.Error as error:
+        raise UserError(f"{DATABASE}: {reason(error)}; look whether `status` says well") from None
 
 
 def url(settings: Settings, database: str, driver: str) -> str:
@@ -84,7 +127,7 @@ def url(settings: Settings, database: str, driver: str) -> str:
     return f"postgresql+{driver}://{_OWNER}:{settings.secrets.database}@{where}"
 
 
-def _connect(settings: Settings) -> Any:
+def _connect(settings: Settings, name: str) -> Any:
     import psycopg2
 
     connection = psycopg2.connect(
@@ -92,7 +135,7 @@ def _connect(settings: Settings) -> Any:
         port=settings.ports[DATABASE],
         user=_OWNER,
         password=settings.secrets.database,
-        dbname="postgres",
+        dbname=name,
     )
     connection.autocommit = True  # no database is made within a transaction
     return connection
@@ -143,14 +186,16 @@ def _as_another() -> tuple[str, ...]:
     return ("setpriv", *user, f"--inh-caps={kept}", f"--ambient-caps={kept}", "--")
 
 
+def _call(program: str, options: list[str], folder: Path, settings: Settings) -> None:
+    """Run a client of the server, with its password."""
+    where = ["--host=127.0.0.1", f"--port={settings.ports[DATABASE]}", f"--username={_OWNER}"]
+    command = [str(_programs(folder / DATABASE) / program), *where, "--no-password", *options]
+    _run(command, {"PGPASSWORD": settings.secrets.database})
+
+
 def _run(command: list[str], environment: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(
-        command,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    own = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        words = (done.stderr + done.stdout).strip().split("\n")[-1]
-        raise UserError(f"{DATABASE}: {Path(command[-1]).name} failed; {words}")
+        words = (done.stderr or done.stdout).strip().split("\n")[-1]
+        raise UserError(f"{DATABASE}: {words}")

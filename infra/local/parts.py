@@ -53,6 +53,7 @@ class Started(Record):
 
     pid: int
     born: float
+    place: str
     farewell: int
 
 
@@ -74,15 +75,21 @@ def start(folder: Path, part: Part) -> None:
             start_new_session=True,
         )
     born = psutil.Process(child.pid).create_time()
-    note = Started(pid=child.pid, born=born, farewell=part.farewell)
+    where = str(part.place)
+    note = Started(pid=child.pid, born=born, place=where, farewell=part.farewell)
     write_record(_note(folder, part.name), note)
+
+
+def place_of(folder: Path, name: str) -> Path | None:
+    """Return where a part was started, if it lives."""
+    return Path(_noted(folder, name).place) if process_of(folder, name) else None
 
 
 def process_of(folder: Path, name: str) -> psutil.Process | None:
     """Return the process that was started as a part, if it lives."""
     if name not in names(folder):
         return None
-    note = read_record(_note(folder, name), Started, "remove it")
+    note = _noted(folder, name)
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(note.pid)
         # Another process may have the number by now. The clock may have been set meanwhile.
@@ -145,7 +152,7 @@ def _ask_to_end(folder: Path, name: str) -> None:
     asked = [process] if process is not None else _family(folder, [name])
     number = signal.SIGTERM
     if process is not None:
-        number = signal.Signals(read_record(_note(folder, name), Started, "remove it").farewell)
+        number = signal.Signals(_noted(folder, name).farewell)
     for one in asked:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.send_signal(number)
@@ -175,6 +182,10 @@ def _marked() -> Iterator[tuple[psutil.Process, str]]:
 
 def _mark(folder: Path, name: str) -> str:
     return f"{folder.resolve()}:{name}"
+
+
+def _noted(folder: Path, name: str) -> Started:
+    return read_record(_note(folder, name), Started, "end that process and remove it")
 
 
 def _note(folder: Path, name: str) -> Path:

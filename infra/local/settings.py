@@ -74,7 +74,8 @@ def known(folder: Path) -> Settings:
     Raises:
         UserError: There is no stack, or its settings cannot be read.
     """
-    return read_record(folder / _FILE, Settings, "make a stack with `python -m infra.local up`")
+    mend = "`python -m infra.local up` makes a stack in a new folder"
+    return read_record(folder / _FILE, Settings, mend)
 
 
 def clients(settings: Settings) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.local import database, parts, servers, settings, store, workers
+from infra.local import backup, database, parts, servers, settings, store, workers
 from infra.local.parts import Part
 from infra.local.settings import BACKENDS, DATABASE, MLFLOW, PREFECT, STORE, Settings
 from infra.local.waiting import last_words, wait_for
@@ -16,6 +17,8 @@ from lcm_lora.errors import UserError
 from lcm_lora.locks import locked
 
 Say = Callable[[str], None]
+
+_SECONDS_FOR_A_PORT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,30 @@ def down(folder: Path) -> None:
             parts.end(folder, group)
 
 
+def save(folder: Path, file: Path) -> None:
+    """Write what the databases hold to `file`, while everything runs.
+
+    Raises:
+        UserError: There is no stack, or its database is down.
+    """
+    backup.save(file, folder, settings.known(folder))
+
+
+def load(folder: Path, file: Path, say: Say) -> None:
+    """Make the databases what they were when `file` was written; the servers start anew.
+
+    Raises:
+        UserError: It is no backup, or the database is down; everything is as before.
+    """
+    own = settings.known(folder)
+    with _alone(folder), backup.unpacked(file) as dumps:
+        database.fill_beside(dumps, folder, own)
+        parts.end(folder, [PREFECT, MLFLOW])
+        database.swap(dumps, own)
+        backup.admit(own)
+    up(folder, say)
+
+
 def conditions(folder: Path) -> list[Condition]:
     """Return how each part is that belongs to the stack, or was started and not ended.
 
@@ -112,23 +139,25 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _start(folder: Path, own: Settings, wanted: Collection[Part]) -> None:
     for part in wanted:
-        process = parts.process_of(folder, part.name)
-        if process is not None and Path(process.cwd()) == part.place:
+        if parts.place_of(folder, part.name) == part.place:
             continue
         parts.end(folder, [part.name])
-        _check_port(own, part.name)
+        _await_port(own, part.name)
         parts.start(folder, part)
 
 
-def _check_port(own: Settings, name: str) -> None:
-    port = own.ports.get(name)
-    try:
-        if port is not None:
-            socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        raise UserError(
-            f"{name}: its port {port} is not free ({error.strerror}); end the program that has it"
-        ) from None
+def _await_port(own: Settings, name: str) -> None:
+    """Wait a moment until a part's port is free: the last threads of its forerunner hold it."""
+    end = time.monotonic() + _SECONDS_FOR_A_PORT
+    while name in own.ports:
+        try:
+            socket.create_server(("127.0.0.1", own.ports[name])).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                where = f"{name}: its port {own.ports[name]}"
+                raise UserError(f"{where} is taken; end the program that has it") from error
+        time.sleep(0.1)
 
 
 def _condition(folder: Path, own: Settings, part: Part, is_noted: bool) -> Condition:

@@ -36,8 +36,8 @@ class Stack:
             name: database, store, prefect, mlflow, or a worker.
         """
         if name.startswith("worker-"):
-            process = self.process(name)
-            project = Path(process.cwd())
+            project = parts.place_of(self.folder, name)
+            assert project is not None, f"{name} is dead"
             parts.end(self.folder, [name])
             whole.employ(self.folder, project, [name], self.said.append)
             return

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks import process
@@ -37,8 +38,8 @@ def launch(module: str, about: str | None = None) -> int:
     return status
 
 
-def request(module: str) -> Request:
-    """Return what the command's arguments ask for.
+def request(module: str, arguments: Sequence[str] | None) -> Request:
+    """Return what arguments ask for; None: those of the command line.
 
     Raises:
         UserError: They ask for what cannot be.
@@ -46,7 +47,7 @@ def request(module: str) -> Request:
     from lcm_lora.errors import UserError, reason
     from tasks.request import Request, value_of  # seconds, which --help does not wait for
 
-    asked = _parser(module, "").parse_args()
+    asked = _parser(module, "").parse_args(arguments)
     pairs = [setting.partition("=") for setting in asked.set]
     try:
         wanted = Request(

@@ -10,6 +10,7 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain", __doc__))
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +59,30 @@ def retrain(request: Request = _HERE) -> State[Any]:
             params = load_params(place.root / layout.PARAMS)
             check_params(params)
             environment.stay_offline(params)
+            stages = _stages(place.root)
             tracker = place.tracker(params)
             bringing.bring(tracker, params, clear=place.is_shared)
             with place.workshop(tracker, params) as workshop:
-                bring_up_to_date(workshop, tracker, params, console)
+                # What the desk knows of before, it has from the registry.
+                known = stages if place.is_shared else _stages(place.root)
+                bring_up_to_date(workshop, tracker, params, known, console)
     except UserError as error:
         return Failed(message=str(error))
     return Completed()
 
 
 def bring_up_to_date(
-    workshop: Workshop, tracker: Tracker, params: Params, console: Console
+    workshop: Workshop,
+    tracker: Tracker,
+    params: Params,
+    stages: list[Stage],
+    console: Console,
 ) -> None:
     """Run what has to run, judge the adapter, and say what came of it.
 
     Raises:
         UserError: A stage failed, something is damaged, or the champion is another one each time.
     """
-    stages = _stages(tracker.root)
     judged, outcomes = run_until_settled(tracker, params, stages, workshop, console)
     summary.show_scores(console, judged.table, judged.decision, judged.move)
     summary.show_stages(console, outcomes)
@@ -139,10 +146,10 @@ def _stages(root: Path) -> list[Stage]:
     return but(plan(root), TRANSFER_FLOW)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the arguments ask; return the process's exit status."""
     try:
-        request = command.request("flows.retrain")
+        request = command.request("flows.retrain", arguments)
     except UserError as error:
         return command.complain(str(error))
     return command.ended(retrain(request, return_state=True))

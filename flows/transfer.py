@@ -10,6 +10,7 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.transfer", __doc__))
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -76,10 +77,10 @@ def run_own_stages(workshop: Workshop, tracker: Tracker) -> list[Outcome]:
     return [*looked, *run_stages(of_flow(stages, TRANSFER_FLOW), workshop, tracker, looked)]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the arguments ask; return the process's exit status."""
     try:
-        request = command.request("flows.transfer")
+        request = command.request("flows.transfer", arguments)
     except UserError as error:
         return command.complain(str(error))
     return command.ended(transfer(request, return_state=True))

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar, cast
 
@@ -21,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelling
 
 from lcm_lora.errors import UserError, reason
@@ -133,11 +134,18 @@ def _read(run: FlowRun, client: SyncPrefectClient) -> FlowRun:
 
 
 def _cancel(run: FlowRun) -> None:
+    with contextlib.suppress(httpx.HTTPError, PrefectException), _client() as client:
+        client.set_flow_run_state(run.id, Cancelling())
+
+
+@contextlib.contextmanager
+def _client() -> Iterator[SyncPrefectClient]:
+    """Yield a client that gives up at once; Prefect's own patience hears of no stop."""
     with (
-        contextlib.suppress(httpx.HTTPError, PrefectException),
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(sync_client=True) as client,
     ):
-        client.set_flow_run_state(run.id, Cancelling())
+        yield client
 
 
 def _patiently(call: _Call[_Answer], stop: threading.Event) -> _Answer:
@@ -153,7 +161,7 @@ def _patiently(call: _Call[_Answer], stop: threading.Event) -> _Answer:
         if stop.is_set():
             raise StoppedError("stopped")
         try:
-            with get_client(sync_client=True) as client:
+            with _client() as client:
                 return call(client)
         except ObjectNotFound:
             raise

@@ -106,8 +106,12 @@ def run_attached(command: Sequence[str], grace: float = 10.0) -> int:
     return status if status >= 0 else 128 - status
 
 
-def end_with_parent() -> None:
-    """End this process by SIGTERM soon after its parent has died, such as a worker."""
+def end_with_parent(grace: float = 20.0) -> None:
+    """End this process soon after its parent has died, such as a worker.
+
+    Args:
+        grace: Seconds between SIGTERM and SIGKILL.
+    """
     parent = os.getppid()
 
     def watch() -> None:
@@ -115,6 +119,8 @@ def end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -130,7 +130,7 @@ def test_failing_stage_is_one_line_and_the_next_run_goes_on(
 ) -> None:
     project.set("score.seed", 6)
     project.set("report.title", "bad")
-    assert retraining.main() == 1
+    assert retraining.main([]) == 1
     printed = capfd.readouterr().err
     assert printed == "error: report: report.title is bad; choose another\n"
     logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -250,11 +250,11 @@ def test_a_damaged_file_of_a_stage_is_one_line(
 ) -> None:
     project.set(parameter, 30)
     project.damage(path, '{"step": 1, "lo')
-    assert retraining.main() == 1
+    assert retraining.main([]) == 1
     printed = capfd.readouterr().err
     assert printed.startswith(f"error: {place.format(project.root / path)}: damaged")
     assert printed.count("\n") == 1
-    assert retraining.main() == 1  # also when DVC has nothing to run any more
+    assert retraining.main([]) == 1  # also when DVC has nothing to run any more
     assert f"{path}" in capfd.readouterr().err
 
 
@@ -290,7 +290,7 @@ def test_a_missing_graph_is_one_line(
     project = copy_of(fresh, tmp_path / "project")
     (project.root / "dvc.yaml").unlink()
     enter(project)
-    assert retraining.main() == 1
+    assert retraining.main([]) == 1
     assert capfd.readouterr().err.startswith(f"error: {project.root / 'dvc.yaml'}: no such file")
     assert not (project.root / ".mlflow").exists()
 
@@ -341,7 +341,7 @@ def test_unreachable_mlflow_is_one_line_before_any_work(
     project = copy_of(fresh, tmp_path / "project")
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert retraining.main() == 1
+    assert retraining.main([]) == 1
     last = capfd.readouterr().err.rstrip().splitlines()[-1]
     assert last.startswith("error: MLflow at http://127.0.0.1:9 does not answer")
     assert project.started() == []

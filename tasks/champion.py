@@ -175,7 +175,11 @@ def check_adapter(version: ModelVersion, adapter: Path, mend: str) -> None:
     Raises:
         UserError: It is not whole, or not the one that was registered.
     """
-    weights = read_recipe(adapter, f"{_title(version)} is not as registered; {mend}").weights_sha256
+    try:
+        weights = read_recipe(adapter, mend).weights_sha256
+    except UserError as error:
+        what = str(error).replace(f"{adapter}/", "")
+        raise UserError(f"{_title(version)}: is not as registered, {what}") from None
     if weights != version.tags.get("adapter_sha256"):
         raise UserError(
             f"{_title(version)}: its adapter in MLflow is not the one that its tag adapter_sha256 "

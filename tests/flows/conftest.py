@@ -147,6 +147,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = YAML(typ="safe").load(PRESET.read_text())
     (project.root / "params.yaml").write_text(json.dumps(params))
     project.set("distill.seed", 20)
+    project.set("registry.smoke", 0)  # a toy paints nothing
     gate = {"limits": {"fd_shapes:real": 30.0}, "target": {"fd_shapes:real": 0.0}}
     project.set("registry.gate", [{"steps": 4, "guards": {"attributes": 0.05}} | gate])
     ignored = ("/data/", "/artifacts/", "/.checkpoints/", "/.mlflow/", "/.prefect/")

@@ -136,7 +136,12 @@ def prefect_server() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a committed project that has never run; do not change it."""
-    project = Project(tmp_path_factory.mktemp("fresh") / "project")
+    return toy(tmp_path_factory.mktemp("fresh") / "project")
+
+
+def toy(folder: Path) -> Project:
+    """Make a committed project that has never run."""
+    project = Project(folder)
     project.root.mkdir()
     project.call("git", "init", "--quiet", "--initial-branch", "main")
     project.call("dvc", "init", "--quiet")

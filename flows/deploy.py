@@ -13,7 +13,7 @@ from rich.console import Console
 import flows  # noqa: F401  # prepares the environment, before Prefect reads it
 from lcm_lora.errors import UserError
 from tasks import deployments, pools, server
-from tasks.automations import Change, lost_runs, settle
+from tasks.automations import Change, find_block, lost_runs, notifications, settle
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -41,9 +41,12 @@ def bring(client: SyncPrefectClient, asked: argparse.Namespace) -> Iterator[tupl
     """Bring pools, deployments and automations, and yield what became of each.
 
     Raises:
-        UserError: prefect.yaml or a job template is missing or wrong, or a pool of another kind.
+        UserError: prefect.yaml or a job template is missing or wrong, a pool is of another kind, or
+            there is no such block.
     """
     wanted, automations = deployments.read_wanted(_FILE), [lost_runs()]
+    if asked.notify:
+        automations.extend(notifications(find_block(client, asked.notify)))
     for name in pools.POOLS:
         yield f"pool {name}", pools.bring(client, name, asked.pools, _TEMPLATES)
     for one in wanted:
@@ -61,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--pools", choices=get_args(pools.Kind), help="what runs the jobs of pools that are new"
+    )
+    parser.add_argument(
+        "--notify",
+        metavar="TYPE/NAME",
+        help="the notification block that tells of failures, approvals, champions and drift",
     )
     return parser
 

@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Literal
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events import EventTrigger, Posture
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+
+from lcm_lora.errors import UserError
 
 LOST_AFTER = timedelta(seconds=90)
 """Without a sign of life; job templates ask for one every 30 seconds."""
 
 Change = Literal["new", "changed", "unchanged"]
 
+_OURS = {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.lcm-lora"}
+"""On what an event is about: runs of these deployments, not of others on the same server."""
+_RUN = (
+    "{{ flow.name }}: {{ flow_run.name }} is {{ flow_run.state.name }}\n"
+    "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
+)
+_MODEL = (
+    "{{ event.resource.id }}\n"
+    "{% for name, value in event.payload.items() %}{{ name }}: {{ value }}\n{% endfor %}"
+)
+_TOLD: dict[str, tuple[tuple[str, ...], str]] = {
+    "a run has failed": (("prefect.flow-run.Failed", "prefect.flow-run.Crashed"), _RUN),
+    "the gate keeps the champion": (("adapter.kept",), _MODEL),
+    "a version waits for approval": (("adapter.proposed",), _MODEL),
+    "a new champion": (("adapter.promoted",), _MODEL),
+    "a version was refused": (("adapter.refused",), _MODEL),
+    "a champion of before is back": (("champion.rolled-back",), _MODEL),
+    "the champion was moved by hand": (("champion.moved-by-hand",), _MODEL),
+    "data have drifted": (("data.drifted",), _MODEL),
+}
+"""What a team is told of, if it wants to be: by which events, and in which words."""
 _PARTS = ("description", "trigger", "actions")
 
 
@@ -30,6 +56,7 @@ def lost_runs() -> AutomationCore:
             # Whatever else happens to a run is a sign of life too, or its end.
             expect={"prefect.flow-run.*"},
             match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=_OURS,
             for_each={"prefect.resource.id"},
             within=LOST_AFTER,
         ),
@@ -40,6 +67,39 @@ def lost_runs() -> AutomationCore:
             )
         ],
     )
+
+
+def notifications(block: UUID) -> Iterator[AutomationCore]:
+    """Yield what tells a team, through a notification block, of what it may have to act on."""
+    for what, (events, body) in _TOLD.items():
+        trigger = EventTrigger(expect=set(events), match={"prefect.resource.id": "lcm-lora.*"})
+        if body == _RUN:
+            runs = {"prefect.resource.id": "prefect.flow-run.*"}
+            trigger = EventTrigger(expect=set(events), match=runs, match_related=_OURS)
+        yield AutomationCore(
+            name=f"lcm-lora: tell: {what}",
+            description="Disable it to hear no more of this.",
+            trigger=trigger,
+            actions=[
+                SendNotification(block_document_id=block, subject=f"lcm-lora: {what}", body=body)
+            ],
+        )
+
+
+def find_block(client: SyncPrefectClient, name: str) -> UUID:
+    """Return the notification block that is named as `prefect block ls` does, TYPE/NAME.
+
+    Raises:
+        UserError: There is none.
+    """
+    kind, _, own = name.partition("/")
+    try:
+        return client.read_block_document_by_name(own, kind, include_secrets=False).id
+    except (ObjectNotFound, ValueError):
+        raise UserError(
+            f"--notify {name}: no such block; name one as TYPE/NAME, such as slack-webhook/team; "
+            "`prefect block ls` lists them, and Prefect's page of blocks makes one"
+        ) from None
 
 
 def settle(client: SyncPrefectClient, asked: AutomationCore) -> Change:
@@ -55,5 +115,7 @@ def settle(client: SyncPrefectClient, asked: AutomationCore) -> Change:
         client.delete_automation(double.id)
     if all(getattr(found[0], part) == getattr(asked, part) for part in _PARTS):
         return "changed" if found[1:] else "unchanged"
-    client.update_automation(found[0].id, asked.model_copy(update={"enabled": found[0].enabled}))
+    # Whose it is was said when it was made; the server takes that only once.
+    parts = asked.model_dump(exclude={"owner_resource"}) | {"enabled": found[0].enabled}
+    client.update_automation(found[0].id, AutomationCore.model_validate(parts))
     return "changed"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
-from prefect.events import emit_event
+from prefect.events import Event, Resource, emit_event
 from prefect.settings import PREFECT_API_URL
 
 Happening = Literal[
@@ -36,6 +37,15 @@ def emit(happening: Happening, resource: str, payload: Mapping[str, Any]) -> Non
     # Elsewhere Prefect would start a server of its own, only to tell it.
     if PREFECT_API_URL.value() or FlowRunContext.get():
         emit_event(happening, resource={"prefect.resource.id": resource}, payload=dict(payload))
+
+
+def post(
+    client: SyncPrefectClient, happening: Happening, resource: str, payload: Mapping[str, Any]
+) -> None:
+    """Give an event to a server at once, and fail where it does not take it."""
+    about = {"prefect.resource.id": resource}
+    event = Event(event=happening, resource=Resource(about), payload=dict(payload))
+    client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 def model(name: str) -> str:

@@ -14,7 +14,7 @@ from infra.local.settings import clients, settle
 EXAMPLE = (INFRA / ".env.example").read_text()
 EMPTY = {name for name, value in settings(EXAMPLE).items() if not value} - {"COMPOSE_PROFILES"}
 """The secrets: what the example leaves out."""
-OFFERED = set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, flags=re.MULTILINE))
+OFFERED = set(re.findall(r"^#?([A-Z][A-Z_]+)=", EXAMPLE, flags=re.MULTILINE))
 WORKERS = {"cpu-worker", "gpu-worker"}
 AWAITED = "service_completed_successfully"
 ONCE = {

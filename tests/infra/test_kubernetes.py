@@ -1,5 +1,6 @@
 """The manifests are valid, restricted, complete, and let those talk who must, and nobody else."""
 
+import json
 import re
 import subprocess
 import sys
@@ -158,10 +159,12 @@ def test_a_worker_is_told_the_same_as_in_compose() -> None:
 @pytest.mark.parametrize("name", ["prefect", "mlflow", "serve"])
 def test_a_server_is_told_the_same_as_in_compose(name: str) -> None:
     told = {one["name"]: one.get("value") for one in CONTAINERS[name]["env"]}
-    declared = SERVICES[name]["environment"]
-    assert told.keys() - {"PREFECT_PASSWORD"} == declared.keys()
+    maps, declared = generated(), SERVICES[name]["environment"]
+    mapped = {one["configMapRef"]["name"] for one in CONTAINERS[name]["envFrom"]} - {"offline"}
+    keys = told.keys() | {key for one in mapped for key in maps[one]}
+    assert keys - {"PREFECT_PASSWORD"} == declared.keys()
     for key, value in declared.items():
-        if told[key] is not None and "${" not in value:
+        if told.get(key) is not None and "${" not in value:
             assert told[key] == value, key
 
 
@@ -199,6 +202,23 @@ def test_workers_are_taken_away_one_at_a_time() -> None:
     for name, budget in budgets.items():
         assert budget["maxUnavailable"] == 1
         assert selected(budget["selector"]) == {name}
+
+
+@pytest.mark.parametrize("pool", ["cpu", "gpu"])
+def test_a_pod_of_a_run_is_what_a_worker_is(pool: str) -> None:
+    """Its job template is brought to Prefect, not to the cluster: no other check sees both."""
+    template = json.loads((INFRA / "pools" / f"kubernetes-{pool}.json").read_text())
+    pod = template["job_configuration"]["job_manifest"]["spec"]["template"]
+    box, like = pod["spec"]["containers"][0], CONTAINERS[f"{pool}-worker"]
+    assert pod["metadata"]["labels"][ROLE] == "worker", "the policies let workers alone out"
+    assert box["envFrom"] == like["envFrom"]
+    assert all(one in box["env"] for one in like["env"])
+    assert box["securityContext"] == like["securityContext"]
+    assert pod["spec"]["securityContext"] == PODS[f"{pool}-worker"]["spec"]["securityContext"]
+    claims = [one for one in pod["spec"]["volumes"] if "persistentVolumeClaim" in one]
+    assert all(one in PODS[f"{pool}-worker"]["spec"]["volumes"] for one in claims)
+    # The templates name ConfigMaps as they are called, so kustomize must not call them otherwise.
+    assert KUSTOMIZATION["generatorOptions"] == {"disableNameSuffixHash": True}
 
 
 def test_helm_values_name_the_same_servers_and_no_known_password() -> None:

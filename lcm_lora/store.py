@@ -158,10 +158,18 @@ class Store:
             self.files.rm(self.place(name), recursive=True)
 
     def move(self, name: str, to: str) -> None:
-        """Rename a folder, over any that has the name already."""
+        """Rename a file, or a folder and all in it, over any that has the name already."""
         self.remove(to)
-        with self._telling(self.place(name)):
-            self.files.mv(self.place(name), self.place(to), recursive=True)
+        place, target = self.place(name), self.place(to)
+        with self._telling(place):
+            if self._is_local:
+                self.files.mv(place, target)
+                return
+            self.files.invalidate_cache()
+            # One by one: fsspec's own way would copy the folder too, which S3 does not have.
+            for path in self.files.find(place):
+                self.files.cp_file(path, target + path.partition(place)[2])
+            self.files.rm(place, recursive=True)
 
     @contextlib.contextmanager
     def _telling(self, place: str) -> Iterator[None]:

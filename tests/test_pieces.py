@@ -157,3 +157,15 @@ def test_a_damaged_piece_is_none_and_is_made_anew_for_all(
     assert ("damaged; it is made anew" in capsys.readouterr().err) == is_named
     make(b)
     assert found(machine("c")) == FILES
+
+
+def test_what_is_moved_is_whole_at_its_new_name_alone(store: Store) -> None:
+    store.at("step/inside").write("state", b"state")
+    store.write("step/record", b"record")
+    store.at("aside").write("old", b"old")
+    store.move("step", "aside")
+    assert store.at("aside").names() == ["inside", "record"]
+    assert store.read("aside/inside/state") == b"state"
+    store.move("aside/record", "record")
+    assert store.names() == ["aside", "record"]
+    assert store.read("record") == b"record"

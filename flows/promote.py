@@ -51,7 +51,7 @@ class Approval(RunInput):
     why: Reason
 
 
-@flow(name="promote", flow_run_name="promote: {version}")
+@flow(name="promote", flow_run_name="promote")
 def promote(
     version: str | None = None, by: Name | None = None, why: Reason | None = None
 ) -> State[Any]:

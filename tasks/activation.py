@@ -8,10 +8,12 @@ moved by hand.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -114,10 +116,14 @@ def _move(office: Office, note: Note) -> Entry | None:
         return None
     if holder != note.before:
         raise OvertakenError(_who_won(office, note, holder))
-    intent = office.journal.append(
-        "intent", note.model_copy(update={"challenger": aliases.get(CHALLENGER)})
-    )
-    return _carry_out(office, intent)
+    more = {"challenger": aliases.get(CHALLENGER), "cost": _cost(office, note.version)}
+    return _carry_out(office, office.journal.append("intent", note.model_copy(update=more)))
+
+
+def _cost(office: Office, version: str | None) -> dict[str, Any] | None:
+    """Return what a version took, as its tag says; None where it has none."""
+    tag = office.client.get_model_version(office.name, version).tags.get("cost")
+    return json.loads(tag) if tag else None
 
 
 def _carry_out(office: Office, intent: Entry) -> Entry:

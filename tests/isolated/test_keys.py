@@ -1,0 +1,98 @@
+"""By hashes alone is known what a stage would make, and found who has made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_project import Project, entries
+
+from lcm_lora.errors import UserError
+from tasks.checkout import checkout, resolve
+from tasks.run_cache import RunCache, key_of, take
+
+
+@pytest.fixture(scope="session")
+def _made(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = fresh.copy(tmp_path_factory.mktemp("made"))
+    project.call("dvc", "repro", "--quiet")
+    with RunCache(project.root) as cache:
+        for name, entry in entries(project.root).items():
+            (cache.push if name == "inventory" else cache.publish)(entry)
+    project.call("rm", "-r", "data", "artifacts", ".dvc/cache")
+    return project
+
+
+@pytest.fixture
+def made(_made: Project, tmp_path: Path) -> Project:
+    """The project after all its stages have run, and all that they made at the remote alone."""
+    return _made.copy(tmp_path)
+
+
+def test_who_has_no_data_knows_every_key_and_finds_every_entry(made: Project) -> None:
+    lock = entries(made.root)
+    with checkout(made.root, resolve(made.root, None)) as root:
+        take(root / "dvc.lock", {"inventory": lock["inventory"]})
+        with RunCache(root) as cache:
+            assert cache.key("inventory") is None
+            for name in [name for name in lock if name != "inventory"]:
+                key = cache.key(name)
+                assert key == key_of(lock[name]), name
+                assert cache.find(name, key) == lock[name], name
+                take(root / "dvc.lock", {name: lock[name]})
+            assert list(cache.inputs("score")) == ["prepare", "paint@teacher", "paint@student"]
+            cache.fetch(["artifacts/sc*", "data/*/b"])
+        assert entries(root) == lock
+        files = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+        assert {f for f in files if f.startswith(("data", "artifacts"))} == {
+            "artifacts/scores.txt",
+            "data/shards/b",
+        }
+
+
+def test_an_input_that_nobody_made_has_no_key(made: Project) -> None:
+    lock = entries(made.root)
+    (made.root / "dvc.lock").unlink()
+    take(made.root / "dvc.lock", {name: lock[name] for name in ("prepare", "paint@teacher")})
+    with RunCache(made.root) as cache, pytest.raises(UserError, match="artifacts/images/student"):
+        cache.key("score")
+
+
+def test_an_entry_counts_only_with_all_that_it_names(made: Project) -> None:
+    lock, remote = entries(made.root), made.root.parent / "remote"
+    with RunCache(made.root) as cache:
+        key = key_of(lock["prepare"])
+        (kept,) = (remote / "runs" / key[:2] / key).iterdir()
+        text = kept.read_text()
+        kept.chmod(0o644)
+        kept.write_text(text.replace("min_side", "max_side"))
+        assert cache.find("prepare", key) is None
+        kept.write_text(text)
+        assert cache.find("prepare", key) == lock["prepare"]
+        for file in sorted((remote / "files").rglob("*")):
+            if file.is_file() and file.read_text() == "b\n":
+                file.unlink()
+        assert cache.find("prepare", key) is None
+
+
+def test_a_remote_that_cannot_be_used_or_is_damaged_is_one_line(made: Project) -> None:
+    key, remote = key_of(entries(made.root)["prepare"]), made.root.parent / "remote"
+    for file in (remote / "files").rglob("*"):
+        if file.is_file() and file.read_text() == "b\n":
+            file.chmod(0o644)
+            file.write_text("B\n")
+    with checkout(made.root, resolve(made.root, None)) as root:
+        take(root / "dvc.lock", entries(made.root))
+        with RunCache(root) as cache:
+            with pytest.raises(UserError, match=r"DVC remote store \(.*remote\)"):
+                cache.pull([Path("data/shards")])
+            assert not (root / "data" / "shards" / "b").exists()
+    made.call("mv", str(remote), str(remote.with_name("moved")))
+    remote.write_text("no folder")
+    with RunCache(made.root) as cache, pytest.raises(UserError) as caught:
+        cache.publish(entries(made.root)["prepare"])
+    assert str(caught.value).startswith(f"DVC remote store ({remote}): ")
+    assert "\n" not in str(caught.value)
+    made.call("dvc", "remote", "default", "--unset")
+    with RunCache(made.root) as cache, pytest.raises(UserError, match="no default remote"):
+        cache.find("prepare", key)

@@ -1,0 +1,105 @@
+"""A worker makes what is ordered of what is ordered, and hands it over whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_project import Project, entries
+
+from lcm_lora.errors import UserError
+from tasks.checkout import CHECKOUTS, checkout, resolve
+from tasks.desk import desk
+from tasks.request import Order
+from tasks.run_cache import RunCache, take
+from tasks.stage import StageError
+from tasks.station import carry_out
+
+
+def order_of(project: Project, stage: str, **changed: object) -> Order:
+    """Return the order of a stage, by the project's dvc.lock."""
+    with RunCache(project.root) as cache:
+        order = Order(
+            stage=stage,
+            key=str(cache.key(stage)),
+            commit=resolve(project.root, None),
+            params=(project.root / "params.yaml").read_text(),
+            inputs=cache.inputs(stage),
+        )
+    return order.model_copy(update=changed)
+
+
+def remote_of(project: Project) -> list[str]:
+    """Return what is at the remote, but for the first look."""
+    return sorted(str(p) for p in (project.root.parent / "remote").rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def looked(project: Project) -> Project:
+    """The project after its first look, which is at the remote."""
+    project.call("dvc", "repro", "--quiet", "--single-item", "inventory")
+    with RunCache(project.root) as cache:
+        cache.push(entries(project.root)["inventory"])
+    return project
+
+
+def test_a_worker_makes_what_is_ordered_and_leaves_nothing_else(
+    looked: Project, tmp_path: Path
+) -> None:
+    worker, order, lines = looked.clone(tmp_path / "worker"), order_of(looked, "prepare"), []
+    worker.call("dvc", "remote", "modify", "--local", "store", "url", str(tmp_path / "remote"))
+    assert carry_out(worker.root, order, lines.append).verdict == "Ran"
+    assert worker.started() == ["prepare"]
+    with RunCache(looked.root) as cache:
+        entry = cache.find("prepare", order.key)
+    assert entry is not None
+    take(looked.root / "dvc.lock", {"prepare": entry})
+    assert [path.name for path in (worker.root / CHECKOUTS).iterdir()] == ["lock"]
+    assert not (worker.root / "data").exists()
+
+    other = order_of(looked, "paint@teacher", key="0" * 64)
+    before = remote_of(looked)
+    with pytest.raises(StageError, match="made of something else than was ordered"):
+        carry_out(worker.root, other, lines.append)
+    assert remote_of(looked) == before
+    # What it made is known here by what it is; so nothing is made twice for the right order.
+    right = order_of(looked, "paint@teacher")
+    assert carry_out(worker.root, right, lines.append).verdict == "Restored"
+    assert worker.started() == ["teacher"]
+
+
+def test_what_a_worker_cannot_do_is_one_line_and_nothing_is_handed_over(looked: Project) -> None:
+    order, before = order_of(looked, "prepare"), remote_of(looked)
+    gone = [{"path": "data/look.txt", "hash": "md5", "md5": "0" * 32}]
+    wrong = {
+        "revision 000.* nor its origin knows it": {"commit": "0" * 40},
+        "store .* does not have data/look.txt": {"inputs": {"inventory": gone}},
+        "nothing: dvc.yaml has no such stage": {"stage": "nothing"},
+    }
+    for words, changed in wrong.items():
+        with pytest.raises(UserError, match=words) as caught:
+            carry_out(looked.root, order.model_copy(update=changed), print)
+        assert "\n" not in str(caught.value)
+    looked.call("sh", "-c", "echo 'echo error: no such thing; exit 1' > note.sh")
+    looked.commit("A stage that fails")
+    with pytest.raises(StageError, match=r"^no such thing$"):
+        carry_out(looked.root, order_of(looked, "prepare"), print)
+    assert remote_of(looked) == before
+    assert [path.name for path in (looked.root / CHECKOUTS).iterdir()] == ["lock"]
+
+
+def test_what_the_repository_tracks_and_parameters_name_is_there(project: Project) -> None:
+    (project.root / "photos").mkdir()
+    (project.root / "photos" / "one.png").write_text("a picture")
+    (project.root / "unnamed").mkdir()
+    (project.root / "unnamed" / "two.png").write_text("another")
+    project.call("dvc", "add", "--quiet", "photos", "unnamed")
+    project.call("dvc", "push", "--quiet")
+    project.commit("Photographs")
+    text = (project.root / "params.yaml").read_text()
+    (project.root / "params.yaml").write_text(text.replace("model: shapes", "model: ./photos"))
+    commit = project.commit("Named")
+    project.call("rm", "-r", "photos", "unnamed", ".dvc/cache")
+    with checkout(project.root, commit) as root, desk(root, commit, None):
+        assert (root / "photos" / "one.png").read_text() == "a picture"
+        assert not (root / "unnamed").exists()

@@ -43,10 +43,16 @@ _CHATTER = re.compile(
 _DVC_ERROR = "ERROR: "
 _COMMAND_ENDED = re.compile(r"failed to reproduce .*, exited with (-?\d+)$")
 
-# Prefect says a failed state twice, the first time with the traceback of no exception.
-logging.getLogger("prefect.task_runs").addFilter(
-    lambda record: not str(record.msg).startswith("Task run failed with state")
-)
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of Prefect's log is worth reading; take tracebacks from users' errors."""
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        record.exc_info = None
+    # A failed state is said twice, the first time with the traceback of no exception.
+    return not str(record.msg).startswith("Task run failed with state")
+
+
+logging.getLogger("prefect.task_runs").addFilter(_is_news)
 
 
 @dataclass(frozen=True)

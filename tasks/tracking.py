@@ -258,10 +258,10 @@ def _answering(uri: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        shown = re.sub("//[^/@]*@", "//", uri)  # a password in it is nobody's to read
+        text = f"MLflow at {uri} does not answer: {reason(error)}"
+        shown = re.sub("//[^/@]*@", "//", text)  # a password in it is nobody's to read
         raise UserError(
-            f"MLflow at {shown} does not answer: {reason(error)}; start it, or unset "
-            "MLFLOW_TRACKING_URI to keep runs in .mlflow"
+            f"{shown}; start it, or unset MLFLOW_TRACKING_URI to keep runs in .mlflow"
         ) from None
 
 

@@ -8,9 +8,9 @@ from flows import command
 
 if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
-    sys.exit(command.launch("flows.drift"))
+    sys.exit(command.launch("flows.drift", __doc__))
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow
@@ -19,53 +19,59 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
 
 from flows import environment, workspace
 from flows.stages import run_stages
 from lcm_lora import layout
+from lcm_lora.champion_record import Champion
 from lcm_lora.check import check_params
 from lcm_lora.drift.record import DriftRecord
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params, load_params
-from tasks import champion, events, tracking
+from tasks import champion, events
 from tasks import drift as drifting
-from tasks.graph import plan, that_make
+from tasks.graph import hash_of, locked, plan, that_make
 from tasks.request import Request
 from tasks.stage import Workshop
 from tasks.tracking import Tracker
 
+_HERE = Request()
 _RETRAIN = "retrain/nightly"
 
 
 # The threads only wait; params.yaml says how many stages compute.
 @flow(name="drift", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
-def drift() -> State[Any]:
-    """Look at the data of the project in the working directory; trains nothing."""
-    root = Path.cwd()
+def drift(request: Request = _HERE) -> State[Any]:
+    """Look at the project's data; trains nothing. The state says what came out."""
     try:
-        with workspace.alone(root):
-            params = load_params(root / layout.PARAMS)
+        with workspace.opened(request) as place:
+            params = load_params(place.root / layout.PARAMS)
             check_params(params)
             environment.stay_offline(params)
-            tracker = tracking.connect(root, params.registry.experiment)
-            return Completed(message=compare(tracker, params))
+            tracker = place.tracker(params)
+            known = champion.data_of(tracker, params.registry.name)
+            if known is None:
+                return Completed(message=f"{params.registry.name}: nobody is champion")
+            with place.workshop(tracker, params) as workshop:
+                said = compare(workshop, tracker, params, *known)
     except UserError as error:
         return Failed(message=str(error))
+    Console().print(said, soft_wrap=True)
+    return Completed(message=said)
 
 
-def compare(tracker: Tracker, params: Params) -> str:
+def compare(
+    workshop: Workshop, tracker: Tracker, params: Params, against: Champion, before: str
+) -> str:
     """Bring the training data up to date, compare them with the champion's, and say what came out.
 
     Raises:
         UserError: A stage failed, or the champion's data are lost.
     """
-    known = champion.data_of(tracker, params.registry.name)
-    if known is None:
-        return f"{params.registry.name}: nobody is champion, so there is nothing to compare with"
-    against, md5 = known
-    workshop = Workshop(tracker.root, params.retrain.workers)
     run_stages(that_make(plan(tracker.root), layout.SHARDS), workshop, tracker)
-    found = drifting.compare(tracker.root, md5, params.drift)
+    now = hash_of(locked(tracker.root), layout.SHARDS)
+    found = drifting.compare(tracker.root, before, now, params.drift)
     if found is None:
         return f"nothing new since {against.version} was trained"
     if found.has_drifted:
@@ -91,6 +97,10 @@ def _ask_for_retraining(request: Request) -> None:
         ) from None
 
 
-def main() -> int:
-    """Run the flow; return the process's exit status."""
-    return command.ended(drift(return_state=True))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the flow as the arguments ask; return the process's exit status."""
+    try:
+        request = command.request("flows.drift", arguments)
+    except UserError as error:
+        return command.complain(str(error))
+    return command.ended(drift(request, return_state=True))

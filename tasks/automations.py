@@ -111,11 +111,13 @@ def settle(client: SyncPrefectClient, asked: AutomationCore) -> Change:
     if not found:
         client.create_automation(asked)
         return "new"
-    for double in found[1:]:
-        client.delete_automation(double.id)
-    if all(getattr(found[0], part) == getattr(asked, part) for part in _PARTS):
+    kept = min(found, key=lambda one: one.enabled)
+    for double in found:
+        if double.id != kept.id:
+            client.delete_automation(double.id)
+    if all(getattr(kept, part) == getattr(asked, part) for part in _PARTS):
         return "changed" if found[1:] else "unchanged"
     # Whose it is was said when it was made; the server takes that only once.
-    parts = asked.model_dump(exclude={"owner_resource"}) | {"enabled": found[0].enabled}
-    client.update_automation(found[0].id, AutomationCore.model_validate(parts))
+    parts = asked.model_dump(exclude={"owner_resource"}) | {"enabled": kept.enabled}
+    client.update_automation(kept.id, AutomationCore.model_validate(parts))
     return "changed"

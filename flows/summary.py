@@ -16,6 +16,7 @@ from lcm_lora.mapping.standing import Other, Standing, standings
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
+from tasks.checkout import is_checkout
 from tasks.promotion import Move
 from tasks.registry import Registered
 from tasks.stage import Outcome
@@ -58,7 +59,8 @@ def show_decision(
     console: Console, root: Path, version: Registered, decision: Decision, move: Move
 ) -> None:
     """Print where the report is, which version the adapter has, and what the gate said."""
-    console.print(f"Report    {root / layout.REPORT / 'index.html'}", soft_wrap=True)
+    if not is_checkout(root):
+        console.print(f"Report    {root / layout.REPORT / 'index.html'}", soft_wrap=True)
     known = "registered" if version.is_new else "registered before, the same adapter"
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
     if move == "champion already":
@@ -120,5 +122,6 @@ def show_page(console: Console, root: Path, version: str | None) -> None:
     """Print where the page of the transfer evaluation is, and where all was logged."""
     page = root / layout.TRANSFER / "report" / "index.html"
     logged = f"logged to the run of {version}" if version else "not registered, so nothing logged"
-    console.print(f"Report    {page}", soft_wrap=True)
+    if not is_checkout(root):
+        console.print(f"Report    {page}", soft_wrap=True)
     console.print(f"Adapter   {logged}", soft_wrap=True)

@@ -123,6 +123,11 @@ def checkout(project: Path, commit: str, params: str | None = None) -> Iterator[
             os.close(held)
 
 
+def is_checkout(root: Path) -> bool:
+    """Tell whether a folder is a checkout, whose files will be gone."""
+    return (root / layout.CHECKPOINTS).is_symlink()
+
+
 def _fill(project: Path, commit: str, folder: Path) -> None:
     _git(project, "clone", "--quiet", "--shared", "--no-checkout", "--", str(project), str(folder))
     _git(folder, "checkout", "--quiet", "--detach", commit)

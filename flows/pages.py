@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import httpx
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from prefect import runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -39,7 +40,7 @@ _GRID, _WIDTH = "grid.png", 900
 def show(tracker: Tracker, judged: Judged, outcomes: Sequence[Outcome]) -> None:
     """Name the run after what it did, and leave the verdict and the stages on its page.
 
-    A server that does not take them costs the run nothing else.
+    A server that is away costs the run nothing else.
     """
     version = judged.version
     title = f"version {version.version}: {_CAME_TO.get(judged.move, judged.move)}"
@@ -50,8 +51,8 @@ def show(tracker: Tracker, judged: Judged, outcomes: Sequence[Outcome]) -> None:
             "\n".join(verdict(tracker, judged, title)), f"{key}-verdict", description=title
         )
         create_table_artifact(list(_stages(outcomes)), f"{key}-stages", description=title)
-    except httpx.HTTPError as error:
-        get_run_logger().warning("Prefect did not take what its page was to say: %s", error)
+    except (httpx.HTTPError, MlflowException) as error:
+        get_run_logger().warning("The page of this run stays without its verdict: %s", error)
 
 
 def rename(name: str) -> None:
@@ -82,7 +83,7 @@ def _links(tracker: Tracker, judged: Judged) -> Iterator[str]:
     version = tracker.client.get_model_version(judged.version.name, judged.version.version)
     if spent := spent_on(version):
         yield f"Cost: {spent}\n"
-    base = server_of(tracker)
+    base = server_of(tracker.client.tracking_uri)
     if base is None:
         yield f"Report: `{tracker.root / layout.REPORT / 'index.html'}`; MLflow: `make ui`\n"
         return
@@ -92,9 +93,9 @@ def _links(tracker: Tracker, judged: Judged) -> Iterator[str]:
     yield f"In MLflow: [run]({run}), [report]({report}), [version]({model})\n"
 
 
-def server_of(tracker: Tracker) -> str | None:
+def server_of(tracking_uri: str) -> str | None:
     """Return where MLflow's pages are, without what may be secret in it; None if it has none."""
-    address = urlsplit(tracker.client.tracking_uri)
+    address = urlsplit(tracking_uri)
     if address.scheme not in {"http", "https"}:
         return None
     port = f":{address.port}" if address.port else ""

@@ -36,7 +36,11 @@ _NOTHING = "transfer.subjects: empty, so nothing is tried; name a base or styles
 
 
 # The threads only wait; params.yaml says how many stages compute.
-@flow(name="transfer", task_runner=ThreadPoolTaskRunner(max_workers=64))  # type: ignore[arg-type]
+@flow(
+    name="transfer",
+    flow_run_name="transfer: {request.why}",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]
+)
 def transfer(request: Request = _HERE) -> State[Any]:
     """Try the project's adapter elsewhere; the state is Completed, or Failed with one line."""
     console = Console()

@@ -34,9 +34,9 @@ from typing import Any, Literal
 import psutil
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "flows")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from conftest import Project, copy_of, toy  # noqa: E402
+from toy_project import Project, copy_of, toy  # noqa: E402
 
 Scenario = Literal["retrain", "promote"]
 COMMANDS: dict[Scenario, list[str]] = {

@@ -19,7 +19,8 @@ from team_stack import Stack
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "flows" / "toy"
 PRESET = ROOT / "lcm_lora" / "presets" / "shapes.yaml"
-_PATIENCE = 240.0
+_PATIENCE = 600.0
+"""Seconds that a busy machine may take for a whole run of the toy."""
 
 
 class Team:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,11 @@ class Meter:
         )
 
 
-def drawn(before: Iterable[gpus.Gpu], after: Iterable[gpus.Gpu]) -> float | None:
+def drawn(before: Sequence[gpus.Gpu], after: Sequence[gpus.Gpu]) -> float | None:
     """Return the joules between two looks at the same GPUs; None where one does not say."""
     ends = [(b.joules, a.joules) for b, a in zip(before, after, strict=False)]
     known = [end - start for start, end in ends if start is not None and end is not None]
-    return round(sum(known), 3) if known and len(known) == len(ends) else None
+    return round(sum(known), 3) if known and len(known) == len(before) else None
 
 
 def keep_of_stage(root: Path, stage: str, cost: Cost) -> None:

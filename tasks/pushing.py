@@ -42,13 +42,12 @@ def push(root: Path) -> str:
         return NO_REMOTE
     if missing:
         _send(root, name)
+        if left := _missing(root)[1]:
+            raise UserError(
+                f"DVC remote {name}: {some(left)}: neither here nor there, so nobody could make "
+                "the version again; `dvc repro` makes it anew"
+            )
         _publish(root)
-        _, missing = _missing(root)
-    if missing:
-        raise UserError(
-            f"DVC remote {name}: {some(missing)}: neither here nor there, so nobody could make the "
-            "version again; `dvc repro` makes it anew"
-        )
     return name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from lcm_lora.params.file import Params
 from tasks import tracking
 from tasks.checkout import check_installed, checkout, resolve, text_of
 from tasks.desk import desk, last_lock
+from tasks.mending import mend
 from tasks.request import Request, overridden
 from tasks.stage import Workshop
 from tasks.tracking import Tracker
@@ -73,6 +75,8 @@ def opened(request: Request) -> Iterator[Workspace]:
     here = project()
     if request.workspace == "shared":
         with alone(here):
+            for line in mend(here):
+                sys.stderr.write(f"{line}\n")
             yield Workspace(here, here, None)
         return
     if not PREFECT_API_URL.value():

@@ -27,3 +27,18 @@ def lineage(
     from flows import lineage
 
     lineage.run(version, into)
+
+
+@command(PEOPLE)
+def journal(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Say whether every entry is as it was made.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="HTML file to write, a page of its own.")
+    ] = None,
+) -> None:
+    """Who was champion when, why and on whose word, the newest first."""
+    from flows import journal
+
+    journal.run(verify, page)

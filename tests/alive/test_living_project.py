@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_start
 from mlflow import MlflowClient
 from PIL import Image
 from ruamel.yaml import YAML
@@ -28,26 +29,33 @@ from sklearn.datasets import load_sample_images
 
 from lcm_lora.shapes import places
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
 NAME = "living"
 
-NOTING = """
+NOTING = f"""
 import sys
 from pathlib import Path
-if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
+_, program, *arguments = *sys.orig_argv, ""
+name = Path(program).name
+if name == "lcm-lora":
     with open(".started", "a") as notes:
-        notes.write(" ".join(sys.orig_argv[2:]) + "\\n")
+        notes.write(" ".join(arguments).strip() + "\\n")
+if name in ("lcm-lora", "dvc") or (program, *arguments[:1]) == ("-m", "dvc"):
+    sys.path.append({str(TESTS)!r})
+    import warm_start
+    warm_start.hand_over()
 """
 
 PAINTERS = ("teacher", "ddim", "adapter", "champion")
 EVERYTHING = {
     *("inventory", "prepare", "encode", "distill", "select", "features real"),
-    *("score", "decide", "latency", "report", "transfer-report"),
+    *("score", "decide", "smoke", "latency", "report", "transfer-report"),
     *(f"generate {painter}" for painter in PAINTERS),
     *(f"features {painter}" for painter in PAINTERS),
 }
 JUDGING = {"score", "decide", "report"}
-TRAINING = {"distill", "select", "generate adapter", "features adapter", *JUDGING}
+TRAINING = {"distill", "select", "generate adapter", "features adapter", "smoke", *JUDGING}
 TRAINING |= {"transfer-report"}  # of no subject
 COMPARING = {"generate champion", "features champion", *JUDGING}
 
@@ -175,7 +183,7 @@ def small_params(kind: str, path: str) -> dict[str, Any]:
     params["score"]["attributes"] = False
     params["report"] |= {"rows": 2, "worst": 2}
     gate = {"steps": 2, "limits": {"clip_score": 0.0}, "target": {"kid_shapes:real": 1e6}}
-    params["registry"] = {"name": NAME, "experiment": NAME, "gate": [gate]}
+    params["registry"] |= {"name": NAME, "experiment": NAME, "gate": [gate], "smoke": 1}
     params["retrain"]["workers"] = 2
     return params
 
@@ -189,7 +197,16 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Living:
+def loaded(tmp_path: Path) -> Iterator[Path]:
+    """The libraries of the stages, loaded once for all the processes that are started here."""
+    with warm_start.warm(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, prefect_server: None, loaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> Living:
     """Return a committed project whose pictures are tars under DVC."""
     from prefect.settings import PREFECT_API_URL
 
@@ -210,6 +227,7 @@ def project(tmp_path: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatc
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "MLFLOW_TRACKING_URI": f"sqlite:///{made.root / '.mlflow' / 'mlflow.db'}",
         "HF_HUB_OFFLINE": "1",
+        warm_start.PLACE: str(loaded),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

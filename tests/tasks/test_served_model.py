@@ -24,18 +24,23 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModelContext
 from numpy.typing import NDArray
 from PIL import Image
-from serving import artifacts_of, base_of, drawn, looked_at, serve, write_project
+from serving import (
+    artifacts_of,
+    base_of,
+    drawn,
+    looked_at,
+    register_champion,
+    serve,
+    write_project,
+)
 from single_files import save_single_file, save_vae
 from styles import write_style
 from tiny_bases import save_configs, tiny_pipeline
 
 from lcm_lora import layout
 from lcm_lora.bases import load_base
-from lcm_lora.candidates import candidate_name
-from lcm_lora.evaluation.selection import JudgedCandidate, Selection
 from lcm_lora.families.family import FamilyName
 from lcm_lora.files import write_json
-from lcm_lora.gate.decision import Decision
 from lcm_lora.painting.dressed import wearing
 from lcm_lora.painting.paint import paint
 from lcm_lora.painting.schedulers import scheduler_of
@@ -46,28 +51,16 @@ from lcm_lora.params.generate import Cell
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.precision import compute_in
 from lcm_lora.recipe import Recipe
-from lcm_lora.records import write_record
 from lcm_lora.report.templates import render
 from tasks import served_model
-from tasks.promotion import promote
 from tasks.publishing import publish_style
-from tasks.registry import Registered, register
-from tasks.tracking import Tracker, connect
+from tasks.registry import Registered
+from tasks.tracking import Tracker
 from tasks.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 README = PRESET.parents[2] / "README.md"
 STYLES = PRESET.parents[2] / "docs" / "styles.md"
-ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}
-SELECTION = Selection(
-    metric="attributes",
-    lower_is_better=False,
-    steps=4,
-    guidance=1.0,
-    prompts=1,
-    rows=(JudgedCandidate(step=1, value=0.5, se=0.1),),
-    chosen=1,
-)
 PROMPT = "a small red ring on a navy background"
 
 
@@ -77,41 +70,9 @@ PROMPT = "a small red ring on a navy background"
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tracker, list[Registered]]:
     root = tmp_path_factory.mktemp("project")
-    pipeline = tiny_pipeline("sd1")
-    pipeline.save_pretrained(root / "base")
-    write_project(root, pipeline, BaseParams(model=str(root / "base")))
-    candidate = root / layout.CANDIDATES / candidate_name(1)
-    shutil.copytree(root / layout.ADAPTER, candidate)
-    write_record(root / layout.SELECTED, SELECTION)
-    write_json(root / layout.TRAINING / "origin.json", ORIGIN)
-    row = {"step": 1, "loss": 0.5, "grad_norm": 1.0, "learning_rate": 0.1}
-    (root / layout.TRAINING / "curve.jsonl").write_text(json.dumps(row) + "\n")
-    (root / layout.REPORT).mkdir(parents=True)
-    (root / layout.REPORT / "model_card.md").write_text("---\n---\n\n# Tiny\n")
-    outs = [{"path": str(path), "md5": path.name} for path in (layout.ADAPTER, layout.SHARDS)]
-    (root / "dvc.lock").write_text(json.dumps({"stages": {"all": {"outs": outs}}}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root / '.mlflow' / 'mlflow.db'}")
-        tracker = connect(root, "tiny")
-    params, training = load_params(PRESET), read_training(root)
-    decision = Decision(
-        promote=True,
-        reason="the first",
-        champion=None,
-        adapter_sha256=training.recipe.weights_sha256,
-        protocol_sha256="one",
-        rules=(),
-    )
-    write_record(root / layout.DECISION, decision)
-    write_json(root / layout.SCORES, {})
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=root, check=True)
-    run = tracker.adopt_training(training)
-    tracker.client.set_tag(run, "evaluation_at", "scores/one")
-    versions = [register.fn(tracker, run, params, training, decision) for _ in range(2)]
-    promote.fn(tracker, versions[0], decision, params.registry.model_copy(update={"smoke": 0}))
-    # A version carries all it needs.
-    (root / "base").rename(root / "base elsewhere")
-    return tracker, versions
+        return register_champion(root)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,9 @@ from tasks.request import Order
 from tasks.run_cache import RunCache, key_of, take
 from tasks.stage import Outcome, StageError, Watch, Workshop, reproduce
 
+_REGISTRY = "models:/"
+"""How the names of what lies in the registry begin."""
+
 
 def carry_out(project: Path, order: Order, say: Callable[[str], None]) -> Outcome:
     """Make what is ordered, and bring it to the remote.
@@ -61,6 +64,8 @@ def _lay_out(root: Path, order: Order) -> None:
 
 def _bring_modules(project: Path, root: Path) -> None:
     """Bring what parameters name in the registry, as the desk did before its first look."""
+    if _REGISTRY not in (root / layout.PARAMS).read_text():
+        return
     from tasks import bringing, tracking  # MLflow takes seconds, which few stages need
 
     params = load_params(root / layout.PARAMS)

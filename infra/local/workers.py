@@ -44,6 +44,8 @@ def part(folder: Path, settings: Settings, name: str, project: Path) -> Part:
             "LCM_LORA_PROJECT": str(project),
             "PREFECT_HOME": str(folder / "prefect" / name),
             "DO_NOT_TRACK": "true",
+            # A run is a chain of stages, and each would wait for the next look, ten seconds apart.
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
             # Stages call `lcm-lora` and `dvc` by name.
             "PATH": programs,
         },

@@ -37,6 +37,7 @@ def _prefect(folder: Path, settings: Settings) -> Part:
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url(settings, "prefect", "asyncpg"),
             "PREFECT_SERVER_API_AUTH_STRING": f"{USER}:{settings.secrets.prefect}",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_API_URL": "/api",  # else its pages ask port 4200
             "DO_NOT_TRACK": "true",
         },
         place=place,

@@ -29,7 +29,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from lcm_lora.errors import UserError, reason
 from lcm_lora.files import link, write_bytes
-from tasks.graph import entries, locked
+from tasks.graph import entries, locked, touch
 
 Entry = Mapping[str, Any]
 """Of a stage in dvc.lock: its command, and the paths and hashes of its inputs and outputs."""
@@ -100,7 +100,7 @@ class RunCache:
     def inputs(self, name: str) -> dict[str, list[dict[str, Any]]]:
         """Return what other stages made that a stage reads, as dvc.lock names it, by stage."""
         deps = [path for dep in self._stages()[name].deps if (path := self._path(dep))]
-        read = {path for path in self._made() if any(_touch(path, dep) for dep in deps)}
+        read = {path for path in self._made() if any(touch(path, dep) for dep in deps)}
         wanted: dict[str, list[dict[str, Any]]] = {}
         lock = entries(self._root / "dvc.lock")
         for stage in self._stages():
@@ -236,7 +236,7 @@ class RunCache:
         path = self._path(dep)
         if path is None:
             return dep.get_hash()
-        touched = {out: value for out, value in made.items() if _touch(out, path)}
+        touched = {out: value for out, value in made.items() if touch(out, path)}
         if not touched:
             return dep.get_hash()
         if path in touched:
@@ -345,11 +345,6 @@ class _Heard(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and isinstance(record.exc_info[1], Exception):
             self.error = record.exc_info[1]
-
-
-def _touch(one: Path, other: Path) -> bool:
-    """Tell whether two paths are one, or one of them lies in the other."""
-    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _value_of(entry: Entry) -> str:

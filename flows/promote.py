@@ -33,7 +33,7 @@ from flows.consent import Name, Reason
 from flows.judging import Judged
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params
-from tasks import activation, approval
+from tasks import activation, approval, run_page
 from tasks.approval import Candidate
 from tasks.registry import Registered
 from tasks.tracking import Tracker
@@ -149,6 +149,8 @@ def _carried_out(tracker: Tracker, params: Params, found: Candidate, word: Appro
         approval.refuse(tracker.client, name, note)
         came_to = f"{title}: refused by {word.by}"
     elif activation.activate(tracker.client, name, note, params.registry.smoke):
+        about = Registered(name, found.version, is_new=False)
+        run_page.write(tracker, about, found.table, found.decision, "promoted")
         came_to = f"{title}: champion, approved by {word.by}"
     else:
         came_to = f"{title}: is champion already"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
@@ -13,7 +15,7 @@ from lcm_lora.params.registry import Registry
 from tasks import events
 from tasks.activation import CHALLENGER, Office, OvertakenError, activate, opened
 from tasks.champion import ALIAS, is_overtaken
-from tasks.entry import GATE, Note, decision_sha256, scores_of
+from tasks.entry import GATE, Entry, Note, decision_sha256, scores_of
 from tasks.registry import Registered, version_of
 from tasks.succession import is_rolled_back, outcome_of
 from tasks.tracking import Tracker
@@ -98,7 +100,8 @@ def _without_activation(
 ) -> Move | None:
     """Do what can be done at once; None if the version is to be activated."""
     version, aliases = registered.version, office.aliases()
-    done = _done(tracker.client.get_model_version(office.name, version), decision)
+    known = tracker.client.get_model_version(office.name, version)
+    done = _done(known, decision)
     if aliases.get(ALIAS) == version:
         if aliases.get(CHALLENGER) == version:
             office.set(CHALLENGER, None)
@@ -109,7 +112,7 @@ def _without_activation(
         return "overtaken"
     for tag, value in {_AGAINST: _rival(decision), "gate": decision.reason}.items():
         office.tag(version, tag, value)
-    move = _waiting(office, version, decision, registry)
+    move = _waiting(_since(office.journal.entries, known), version, decision, registry)
     if decision.promote and done == "champion already":
         move = "carried out before"
     # A challenger whom somebody removed stays away.
@@ -121,11 +124,18 @@ def _without_activation(
     return move
 
 
-def _waiting(office: Office, version: str, decision: Decision, registry: Registry) -> Move | None:
+def _since(entries: Iterable[Entry], version: ModelVersion) -> list[Entry]:
+    """Return the entries since a version is there; those before are of one that was deleted."""
+    made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return [entry for entry in entries if entry.at >= made.isoformat(timespec="seconds")]
+
+
+def _waiting(
+    entries: Sequence[Entry], version: str, decision: Decision, registry: Registry
+) -> Move | None:
     """Return why a version is not activated now; None if nothing speaks against it."""
     if not decision.promote:
         return "challenger"
-    entries = office.journal.entries
     if end := outcome_of(entries, decision_sha256(decision)):
         return "refused before" if end.kind == "refused" else "carried out before"
     if is_rolled_back(entries, version):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
-
 from lcm_lora.params.base import Base
 from lcm_lora.params.costs import Costs
 from lcm_lora.params.distill import Distill
@@ -42,8 +40,8 @@ class Params(Section):
     report: Report
     registry: Registry
     retrain: Retrain
-    drift: Drift = Field(default_factory=Drift)
-    costs: Costs = Field(default_factory=Costs)
+    drift: Drift
+    costs: Costs
 
 
 def load_params(path: Path) -> Params:

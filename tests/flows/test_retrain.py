@@ -85,7 +85,7 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
     stored = {file.path for file in mlflow.list_artifacts(run.info.run_id, "report")}
     assert stored == {"report/index.html", "report/grid.png", "report/model_card.md"}
     assert version.description == "# Toy"
-    assert run.info.run_name == f"adapter {version.tags['adapter_sha256'][:8]}"
+    assert run.info.run_name == "version 1: new champion, fd_shapes:real 20.0 in 4 steps"
     assert run.data.tags["mlflow.source.git.commit"] == version.tags["git_sha"]
     assert {"params.yaml", "dvc.lock", "scores"} <= {
         file.path for file in mlflow.list_artifacts(run.info.run_id)

@@ -211,12 +211,15 @@ class Team:
         for name in names:
             (self.clones[name].root / ".checkpoints" / "hold").unlink()
 
-    def training(self, *names: str) -> str:
-        """Wait until one of some workers trains; return its name."""
-        return awaited(
-            lambda: next((n for n in names if "distill" in self.clones[n].noted()), None),
-            "a training",
-        )
+    def training(self, run: Run, *names: str) -> str:
+        """Wait until one of some workers trains for a run; return its name."""
+
+        def look() -> str | None:
+            ended = self.is_(run, *FINAL)
+            assert not ended, ended["state"]["message"]
+            return next((name for name in names if "distill" in self.clones[name].noted()), None)
+
+        return awaited(look, "a training")
 
     def family(self, name: str) -> list[psutil.Process]:
         """Return the processes that a worker has started, the eldest first."""

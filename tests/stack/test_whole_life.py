@@ -63,12 +63,12 @@ def test_another_worker_takes_up_the_training_of_one_that_is_killed(team: Team) 
     said = team.done(sys.executable, "-m", "flows.announce", team.first)
     assert said == f"announced {team.first}\n"
     run = team.new("retrain", known)
-    victim = team.training(*GPUS)
+    victim = team.training(run, *GPUS)
     (other,) = set(GPUS) - {victim}
     family = team.family(victim)
     team.stack.process(victim).kill()
     assert gone(family)
-    team.training(other)
+    team.training(run, other)
     team.release(*GPUS)
     assert team.end(run)[0] == "COMPLETED"
     once = ["decide", *PAINTS, "prepare", "report", "score", "select"]
@@ -93,13 +93,13 @@ def test_a_worse_adapter_is_kept_out_though_its_stage_and_engine_are_killed(team
     worse = team.publish("Worse data", distill__seed=40)
     team.hold("worker-gpu")
     run = team.retraining(worse)
-    team.training("worker-gpu")
+    team.training(run, "worker-gpu")
     next(p for p in reversed(team.family("worker-gpu")) if "distill" in p.cmdline()).kill()
     assert team.end(run) == ("FAILED", "distill: killed by signal 9 (SIGKILL); out of memory?")
     assert "distill" in team.started()
 
     run = team.retraining(worse)
-    team.training("worker-gpu")
+    team.training(run, "worker-gpu")
     engine = team.engine(run)
     family = [engine, *engine.children(recursive=True)]
     engine.kill()
@@ -119,7 +119,7 @@ def test_servers_start_anew_under_a_run_which_loses_nothing(team: Team) -> None:
     better = team.publish("Better data", distill__seed=10)
     team.hold("worker-gpu")
     run = team.retraining(better)
-    team.training("worker-gpu")
+    team.training(run, "worker-gpu")
     for part in ("database", "store", "mlflow", "prefect"):
         team.stack.restart(part)
     team.release("worker-gpu")

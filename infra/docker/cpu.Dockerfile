@@ -45,4 +45,5 @@ WORKDIR /project
 HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=4 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=8)"]
 ENTRYPOINT ["tini", "--", "clone.sh"]
-CMD ["prefect", "worker", "start", "--pool", "cpu", "--limit", "2", "--with-healthcheck"]
+# Without a limit: flows hold a place here, for days where a person is waited for, and their stages need others.
+CMD ["prefect", "worker", "start", "--pool", "cpu", "--with-healthcheck"]

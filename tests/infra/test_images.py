@@ -58,6 +58,16 @@ def test_an_image_runs_as_nobody_special_and_says_how_it_is(path: Path) -> None:
     assert len([word for word, _ in said if word == "FROM"]) == 2, "no tool of building is left"
 
 
+@pytest.mark.parametrize(("pool", "limit"), [("cpu", None), ("gpu", "1")])
+def test_flows_take_no_place_from_their_stages_and_stages_share_no_gpu(
+    pool: str, limit: str | None
+) -> None:
+    said = instructions(DOCKER / f"{pool}.Dockerfile")
+    (command,) = (json.loads(rest) for word, rest in said if word == "CMD")
+    given = dict(zip(command, command[1:], strict=False))
+    assert (given["--pool"], given.get("--limit")) == (pool, limit)
+
+
 def test_all_are_built_on_one_python_known_by_its_digest() -> None:
     (base,) = {
         rest.split()[0]

@@ -1,6 +1,7 @@
 """Images are made of what the locks name, run as nobody special, and say how they are."""
 
 import ast
+import itertools
 import json
 import re
 import subprocess
@@ -64,7 +65,7 @@ def test_flows_take_no_place_from_their_stages_and_stages_share_no_gpu(
 ) -> None:
     said = instructions(DOCKER / f"{pool}.Dockerfile")
     (command,) = (json.loads(rest) for word, rest in said if word == "CMD")
-    given = dict(zip(command, command[1:], strict=False))
+    given = dict(itertools.pairwise(command))
     assert (given["--pool"], given.get("--limit")) == (pool, limit)
 
 

@@ -1,4 +1,4 @@
-"""Start programs that load large libraries in a moment: fork them where those are loaded.
+"""Start scripts that load large libraries in a moment: fork them where those are loaded.
 
 What starts is a process of its own all the same, with its own arguments, folder, environment and
 exit status, and loads this project's code itself. Only others' libraries are there before.
@@ -43,7 +43,7 @@ def warm(folder: Path) -> Iterator[Path]:
 
 
 def hand_over() -> None:
-    """Run the program of this process in a fork of the loaded one, and end as it ends."""
+    """Run the script of this process in a fork of the loaded one, and end as it ends."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(os.environ[PLACE])
         order = {"argv": sys.orig_argv, "cwd": os.getcwd(), "environ": dict(os.environ)}
@@ -55,7 +55,7 @@ def hand_over() -> None:
 
 
 def _serve(place: str) -> None:
-    """Fork for every order; return in the fork that is to run the program, ready for it."""
+    """Fork for every order; return in the fork that is to run the script, ready for it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(place)
     listener.listen()
@@ -101,23 +101,13 @@ def _become(order: dict[str, Any]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
-def _run() -> None:
-    """Run what `sys.orig_argv` says: a script, or a module by `-m`."""
-    first, *rest = sys.orig_argv[1:]
-    if first == "-m":
-        sys.argv = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [first, *rest]
-        runpy.run_path(first, run_name="__main__")
-
-
 if __name__ == "__main__":
-    import dvc.repo.reproduce  # noqa: F401
     import peft  # noqa: F401
     import scipy.stats  # noqa: F401
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
     from transformers import CLIPModel, CLIPTokenizer, Dinov2Model  # noqa: F401
 
     _serve(sys.argv[1])
-    _run()
+    _, script, *rest = sys.orig_argv
+    sys.argv = [script, *rest]
+    runpy.run_path(script, run_name="__main__")

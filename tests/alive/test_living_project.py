@@ -36,12 +36,9 @@ NAME = "living"
 NOTING = f"""
 import sys
 from pathlib import Path
-_, program, *arguments = *sys.orig_argv, ""
-name = Path(program).name
-if name == "lcm-lora":
+if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
     with open(".started", "a") as notes:
-        notes.write(" ".join(arguments).strip() + "\\n")
-if name in ("lcm-lora", "dvc") or (program, *arguments[:1]) == ("-m", "dvc"):
+        notes.write(" ".join(sys.orig_argv[2:]) + "\\n")
     sys.path.append({str(TESTS)!r})
     import warm_start
     warm_start.hand_over()

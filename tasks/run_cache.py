@@ -24,6 +24,7 @@ from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils import dict_sha256
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML, YAMLError
 
@@ -93,6 +94,7 @@ class RunCache:
             made = self._made()
             for dep in stage.deps:
                 dep.hash_info = self._hash_of(dep, made)
+                dep.meta = Meta()  # that of dvc.lock repeats the hash of before, and would win
         except DvcException as error:
             raise UserError(f"{name}: {' '.join(str(error).split())}") from None
         return key_of(to_single_stage_lockfile(stage))

@@ -50,6 +50,22 @@ def test_who_has_no_data_knows_every_key_and_finds_every_entry(made: Project) ->
         }
 
 
+def test_what_dvc_lock_says_of_inputs_of_before_is_in_no_key(made: Project) -> None:
+    lock = entries(made.root)
+    (made.root / "source.txt").write_text("two\n")
+    with (made.root / "note.sh").open("a") as code:
+        code.write("# other code\n")
+    made.commit("Other code and data")
+    with checkout(made.root, resolve(made.root, None)) as root, RunCache(root) as cache:
+        take(root / "dvc.lock", lock)
+        there = Project(root)
+        there.call("dvc", "repro", "--quiet", "--single-item", "inventory")
+        for name in [name for name in lock if name != "inventory"]:
+            key = cache.key(name)
+            there.call("dvc", "repro", "--quiet", "--single-item", name)
+            assert key == key_of(entries(root)[name]) != key_of(lock[name]), name
+
+
 def test_an_input_that_nobody_made_has_no_key(made: Project) -> None:
     lock = entries(made.root)
     (made.root / "dvc.lock").unlink()

@@ -80,9 +80,15 @@ def candidate(tracker: Tracker, name: str, version: str | None) -> Candidate:
 
 
 def refuse(client: MlflowClient, name: str, note: Note) -> None:
-    """Enter that a version is not to become champion by the decision that a person was shown."""
+    """Enter that a version is not to become champion by the decision that a person was shown.
+
+    Raises:
+        UserError: Somebody else has had the last word on it meanwhile, and that stays.
+    """
     assert note.version is not None
     with opened(client, name) as office:
+        if note.decision and (end := outcome_of(office.journal.entries, note.decision)):
+            raise UserError(f"{name}: too late to refuse; {_ended(end)}")
         office.tag(note.version, APPROVAL, "refused")
         office.journal.append("refused", note)
 

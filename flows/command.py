@@ -10,7 +10,7 @@ import argparse
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks import process
@@ -79,6 +79,25 @@ def _parser(module: str, about: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--why", default="by hand", help="for the record")
     return parser
+
+
+def asked(
+    flow: Callable[..., State[Any]], module: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Run a flow of a request as arguments ask; return the process's exit status.
+
+    Args:
+        flow: Takes a request.
+        module: Its full name.
+        arguments: None: those of the command line.
+    """
+    from lcm_lora.errors import UserError
+
+    try:
+        wanted = request(module, arguments)
+    except UserError as error:
+        return complain(str(error))
+    return ended(flow(wanted, return_state=True))
 
 
 def ended(state: State[Any]) -> int:

@@ -21,14 +21,12 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import environment, workspace
+from flows import workspace
 from flows.stages import run_stages
 from lcm_lora import layout
-from lcm_lora.champion_record import Champion
-from lcm_lora.check import check_params
 from lcm_lora.drift.record import DriftRecord
 from lcm_lora.errors import UserError
-from lcm_lora.params.file import Params, load_params
+from lcm_lora.params.file import Params
 from tasks import champion, events
 from tasks import drift as drifting
 from tasks.graph import hash_of, locked, plan, that_make
@@ -46,29 +44,26 @@ def drift(request: Request = _HERE) -> State[Any]:
     """Look at the project's data; trains nothing. The state says what came out."""
     try:
         with workspace.opened(request) as place:
-            params = load_params(place.root / layout.PARAMS)
-            check_params(params)
-            environment.stay_offline(params)
+            params = place.params()
             tracker = place.tracker(params)
-            known = champion.data_of(tracker, params.registry.name)
-            if known is None:
-                return Completed(message=f"{params.registry.name}: nobody is champion")
             with place.workshop(tracker, params) as workshop:
-                said = compare(workshop, tracker, params, *known)
+                said = compare(workshop, tracker, params)
     except UserError as error:
         return Failed(message=str(error))
     Console().print(said, soft_wrap=True)
     return Completed(message=said)
 
 
-def compare(
-    workshop: Workshop, tracker: Tracker, params: Params, against: Champion, before: str
-) -> str:
+def compare(workshop: Workshop, tracker: Tracker, params: Params) -> str:
     """Bring the training data up to date, compare them with the champion's, and say what came out.
 
     Raises:
         UserError: A stage failed, or the champion's data are lost.
     """
+    known = champion.data_of(tracker, params.registry.name)
+    if known is None:
+        return f"{params.registry.name}: nobody is champion, so there is nothing to compare with"
+    against, before = known
     run_stages(that_make(plan(tracker.root), layout.SHARDS), workshop, tracker)
     now = hash_of(locked(tracker.root), layout.SHARDS)
     found = drifting.compare(tracker.root, before, now, params.drift)
@@ -99,8 +94,4 @@ def _ask_for_retraining(request: Request) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the arguments ask; return the process's exit status."""
-    try:
-        request = command.request("flows.drift", arguments)
-    except UserError as error:
-        return command.complain(str(error))
-    return command.ended(drift(request, return_state=True))
+    return command.asked(drift, "flows.drift", arguments)

@@ -19,6 +19,7 @@ from lcm_lora.files import write_bytes
 from lcm_lora.params.file import load_params
 from lcm_lora.report.templates import render
 from tasks import journal, tracking
+from tasks.cost import Spent
 from tasks.entry import Entry, hash_of, who
 from tasks.succession import is_crowning
 
@@ -130,5 +131,4 @@ def _word(entry: Entry) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    cost = entry.cost or {}
-    return f"{cost['price']:.2f} {cost['currency']}" if "price" in cost else ""
+    return str(Spent.model_validate(entry.cost)) if entry.cost else ""

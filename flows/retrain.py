@@ -20,13 +20,12 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import elsewhere, environment, pages, summary, workspace
+from flows import elsewhere, pages, summary, workspace
 from flows.judging import Judged, register_and_judge
 from flows.stages import run_stages
 from lcm_lora import layout
-from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.params.file import Params, load_params
+from lcm_lora.params.file import Params
 from tasks import bringing, champion
 from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
 from tasks.request import Request
@@ -56,9 +55,7 @@ def retrain(request: Request = _HERE) -> State[Any]:
     console = Console()
     try:
         with workspace.opened(request) as place:
-            params = load_params(place.root / layout.PARAMS)
-            check_params(params)
-            environment.stay_offline(params)
+            params = place.params()
             stages = _stages(place.root)
             tracker = place.tracker(params)
             bringing.bring(tracker, params, clear=place.is_shared)
@@ -148,8 +145,4 @@ def _stages(root: Path) -> list[Stage]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the arguments ask; return the process's exit status."""
-    try:
-        request = command.request("flows.retrain", arguments)
-    except UserError as error:
-        return command.complain(str(error))
-    return command.ended(retrain(request, return_state=True))
+    return command.asked(retrain, "flows.retrain", arguments)

@@ -19,12 +19,10 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from flows import elsewhere, environment, summary, workspace
+from flows import elsewhere, summary, workspace
 from flows.stages import run_stages
 from lcm_lora import layout
-from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
-from lcm_lora.params.file import load_params
 from tasks import bringing
 from tasks.graph import TRANSFER_FLOW, is_due, of_flow, plan
 from tasks.request import Request
@@ -46,12 +44,10 @@ def transfer(request: Request = _HERE) -> State[Any]:
     console = Console()
     try:
         with workspace.opened(request) as place:
-            params = load_params(place.root / layout.PARAMS)
-            check_params(params)
+            params = place.params()
             if not params.transfer.subjects:
                 console.print(_NOTHING, soft_wrap=True)
                 return Completed(message=_NOTHING)
-            environment.stay_offline(params)
             tracker = place.tracker(params)
             bringing.bring(tracker, params, clear=place.is_shared)
             with place.workshop(tracker, params) as workshop:
@@ -83,8 +79,4 @@ def run_own_stages(workshop: Workshop, tracker: Tracker) -> list[Outcome]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow as the arguments ask; return the process's exit status."""
-    try:
-        request = command.request("flows.transfer", arguments)
-    except UserError as error:
-        return command.complain(str(error))
-    return command.ended(transfer(request, return_state=True))
+    return command.asked(transfer, "flows.transfer", arguments)

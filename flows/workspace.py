@@ -11,11 +11,13 @@ from pathlib import Path
 
 from prefect.settings import PREFECT_API_URL
 
+from flows import environment
 from flows.worker import end_with_worker, project
 from lcm_lora import layout
+from lcm_lora.check import check_params
 from lcm_lora.errors import UserError
 from lcm_lora.locks import locked
-from lcm_lora.params.file import Params
+from lcm_lora.params.file import Params, load_params
 from tasks import tracking
 from tasks.checkout import check_installed, checkout, resolve, text_of
 from tasks.desk import desk, last_lock
@@ -39,6 +41,17 @@ class Workspace:
     def is_shared(self) -> bool:
         """Tell whether everything happens in the project's own folder."""
         return self.commit is None
+
+    def params(self) -> Params:
+        """Return the parameters, and stay off the network unless they name something there.
+
+        Raises:
+            UserError: They are wrong, or contradict each other.
+        """
+        params = load_params(self.root / layout.PARAMS)
+        check_params(params)
+        environment.stay_offline(params)
+        return params
 
     def tracker(self, params: Params) -> Tracker:
         """Return the project's place in MLflow.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from prefect import task
@@ -21,7 +20,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.params.drift import Drift
 from lcm_lora.records import read_record, write_record
 from tasks import process
-from tasks.former import Former, former
+from tasks.run_cache import RunCache
 
 _MEND = "run `python -m flows.drift`"
 _FEWEST_SHARDS = 8
@@ -46,50 +45,42 @@ def compare(root: Path, before: str, now: str, params: Drift) -> DriftRecord | N
     """
     place = root / _PLACE
     shutil.rmtree(place, ignore_errors=True)
-    with former(root, layout.SHARDS, before) as old, former(root, layout.SHARDS, now) as new:
-        if new.files.keys() <= {*old.files, INDEX}:
+    with RunCache(root) as cache:
+        old, new = (cache.held(layout.SHARDS, value) for value in (before, now))
+        if new.keys() <= {*old, Path(INDEX)}:
             return None
-        _fetch(old, place / "before", params)
-        _fetch(new, place / "now", params, but=old.files)
+        _lay_out(cache, old, place / "before", params)
+        _lay_out(cache, new, place / "now", params, but=old)
     _look(root, get_run_logger().info)
     return read_record(root / layout.DRIFT, DriftRecord, _MEND)
 
 
-def _fetch(shards: Former, folder: Path, params: Drift, but: Collection[str] = ()) -> None:
+def _lay_out(
+    cache: RunCache,
+    files: Mapping[Path, Any],
+    folder: Path,
+    params: Drift,
+    but: Collection[Path] = (),
+) -> None:
     """Put so many shards into a folder that samples can be drawn of them, in a random order."""
-    folder.mkdir(parents=True)
-    shards.fetch(INDEX, folder / INDEX)
+    cache.lay_out({Path(INDEX): files[Path(INDEX)]}, folder)
     index = read_record(folder / INDEX, ShardIndex, _MEND)
-    those = [shard for shard in index.shards if shard.file not in but]
+    those = [shard for shard in index.shards if Path(shard.file) not in but]
     chosen: list[Shard] = []
     for number in np.random.default_rng(params.seed).permutation(len(those)):
         enough = sum(s.samples for s in chosen) >= _SAMPLES_A_PICTURE * params.pictures
         if enough and len(chosen) >= _FEWEST_SHARDS:
             break
         chosen.append(those[number])
-    for shard in chosen:
-        shards.fetch(shard.file, folder / shard.file)
+    cache.lay_out({Path(shard.file): files[Path(shard.file)] for shard in chosen}, folder)
     count = sum(shard.samples for shard in chosen)
     part = index.model_copy(update={"samples": count, "shards": tuple(chosen)})
     write_record(folder / INDEX, part)
 
 
-def _look(root: Path, on_line: Callable[[str], None]) -> None:
+def _look(root: Path, say: Callable[[str], None]) -> None:
     """Let networks look, in a process of their own."""
-    said: list[str] = []
-
-    def take(line: str) -> None:
-        said.append(line)
-        on_line(line)
-
     command = [str(Path(sys.executable).with_name("lcm-lora")), "drift"]
-    status = process.run(
-        [*command, str(_PLACE / "before"), str(_PLACE / "now")],
-        take,
-        folder=root,
-        environment=os.environ,
-        stop=threading.Event(),
-    )
-    if status:
-        last = said[-1] if said else process.death(status) or f"exit status {status}"
-        raise UserError(f"lcm-lora drift: {last.removeprefix('error: ')}")
+    ended = process.heard([*command, str(_PLACE / "before"), str(_PLACE / "now")], root, say)
+    if ended.status:
+        raise UserError(f"lcm-lora drift: {ended.why('error: ')}")

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -79,6 +80,54 @@ def run(
         child.stdin.close()  # the guard takes this as the order to stop
         on_end(_wait(child))
     return int(child.returncode)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How a command ended, and what it said."""
+
+    status: int
+    lines: Sequence[str]
+
+    def said(self, mark: str) -> str:
+        """Return the last line that begins with a mark, without it; empty if none does."""
+        marked = (line.removeprefix(mark) for line in reversed(self.lines) if line.startswith(mark))
+        return next(marked, "")
+
+    def why(self, mark: str) -> str:
+        """Return why it ended badly: its last line with a mark, a signal, or its last words."""
+        last = self.lines[-1] if self.lines else f"ended with exit status {self.status}"
+        return self.said(mark) or death(self.status) or last
+
+
+def heard(
+    command: Sequence[str],
+    folder: Path,
+    say: Callable[[str], None] = lambda line: None,
+    deadline: float | None = None,
+) -> Heard:
+    """Run a command to its end in a folder, and keep every line of it.
+
+    Args:
+        command: Program and arguments.
+        folder: Where it runs.
+        say: Gets every line, as they come.
+        deadline: Seconds that it may take.
+
+    Raises:
+        OverdueError: The deadline has passed.
+    """
+    lines: list[str] = []
+
+    def take(line: str) -> None:
+        lines.append(line)
+        say(line)
+
+    never = threading.Event()
+    status = run(
+        command, take, folder=folder, environment=os.environ, stop=never, deadline=deadline
+    )
+    return Heard(status, lines)
 
 
 def run_attached(command: Sequence[str], grace: float = 10.0) -> int:

@@ -6,9 +6,7 @@ afterwards; and asked first, so that nothing is pushed in a second where all is 
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -86,18 +84,10 @@ def _contents(whole: HashInfo, places: tuple[Any, ...]) -> set[HashInfo]:
 
 
 def _send(root: Path, name: str) -> None:
-    said: list[str] = []
-    ended = process.run(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "push"],
-        said.append,
-        folder=root,
-        environment=os.environ,
-        stop=threading.Event(),
-    )
-    if ended:
-        errors = [line.removeprefix(_ERROR) for line in said if line.startswith(_ERROR)]
-        first = errors[0] if errors else f"dvc push ended with exit status {ended}"
-        raise _unusable(f"DVC remote {name}", first.removeprefix("unexpected error - ")[:300])
+    ended = process.heard([sys.executable, "-m", "dvc", "--wait-for-lock", "push"], root)
+    if ended.status:
+        why = ended.why(_ERROR).removeprefix("unexpected error - ")
+        raise _unusable(f"DVC remote {name}", why[:300])
 
 
 def _publish(root: Path) -> None:

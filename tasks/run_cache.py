@@ -41,7 +41,7 @@ _FOLDER = ".dir"
 """What the hash of a folder ends in."""
 _MEND = "mend its address, your access to it or its space"
 _NO_REMOTE = (
-    "DVC: no default remote, by which isolated stages hand over what they make; name one by "
+    "DVC: no default remote, where machines hand over what they make; name one by "
     "`dvc remote add --default NAME URL`"
 )
 _RUNS = "runs"
@@ -185,9 +185,31 @@ class RunCache:
             for path, info in self._files()
             if any(fnmatch.fnmatch(str(path), pattern) for pattern in patterns)
         }
-        self._bring(wanted)
-        for path, info in wanted.items():
-            place = self._root / path
+        self.lay_out(wanted, self._root)
+
+    def held(self, path: Path, value: str) -> dict[Path, HashInfo]:
+        """Return the files of a folder as it was when its hash was `value`, by their paths in it.
+
+        Raises:
+            UserError: Neither the cache nor the remote knows that any more.
+        """
+        try:
+            return {file.relative_to(path): info for file, info in self._files_of(path, value)}
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} {value}: neither in DVC's cache nor in its default remote; it was never "
+                "pushed, or garbage was collected"
+            ) from None
+
+    def lay_out(self, files: Mapping[Path, HashInfo], folder: Path) -> None:
+        """Put files into a folder, at their paths in it.
+
+        Raises:
+            UserError: One is neither in the cache nor in the remote, or is not what its hash says.
+        """
+        self._bring(files)
+        for path, info in files.items():
+            place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.unlink(missing_ok=True)
             link(Path(self._repo.cache.local.oid_to_path(info.value)), place)
@@ -206,11 +228,17 @@ class RunCache:
         return [path for out in outs if (path := self._path(out))]
 
     def _bring(self, files: Mapping[Path, HashInfo]) -> None:
-        """Bring files into the cache."""
+        """Bring files into the cache, as far as they are not there."""
+        cache = self._repo.cache.local
+        absent = {path: info for path, info in files.items() if not cache.exists(info.value)}
+        if not absent:
+            return
         with self._remote():
-            self._repo.cloud.pull(set(files.values()))
-        for path, info in files.items():
-            if not self._repo.cache.local.exists(info.value):
+            wanted = [info.value for info in absent.values()]
+            there = set(self._repo.cloud.get_remote_odb().oids_exist(wanted))
+            self._repo.cloud.pull({info for info in absent.values() if info.value in there})
+        for path, info in absent.items():
+            if not cache.exists(info.value):
                 raise UserError(f"{self._where()}: does not have {path} ({info}); push it again")
 
     def _stages(self) -> dict[str, PipelineStage]:

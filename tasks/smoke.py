@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,28 +64,14 @@ def _kept(version: ModelVersion, pictures: int, folder: Path) -> Path:
 
 
 def _paint_again(title: str, model: Path, painted: Path) -> str:
-    lines: list[str] = []
+    command = [sys.executable, "-m", "tasks.repaint", str(model), str(painted)]
     try:
-        status = process.run(
-            [sys.executable, "-m", "tasks.repaint", str(model), str(painted)],
-            lines.append,
-            folder=Path.cwd(),
-            environment=os.environ,
-            stop=threading.Event(),
-            deadline=_DEADLINE,
-        )
+        ended = process.heard(command, Path.cwd(), deadline=_DEADLINE)
     except process.OverdueError as error:
         raise UserError(f"{title}: its smoke pictures are not painted, {error}") from None
-    if not status and (said := _said(lines, _PAINTED)):
+    if not ended.status and (said := ended.said(_PAINTED)):
         return said
-    why = _said(lines, _ERROR) or process.death(status) or "".join(lines[-1:])
-    raise UserError(f"{title}: does not paint as when it was scored: {why}")
-
-
-def _said(lines: Sequence[str], mark: str) -> str:
-    """Return the last line with a mark, without it."""
-    marked = (line.removeprefix(mark) for line in reversed(lines) if line.startswith(mark))
-    return next(marked, "")
+    raise UserError(f"{title}: does not paint as when it was scored: {ended.why(_ERROR)}")
 
 
 def _title(version: ModelVersion) -> str:

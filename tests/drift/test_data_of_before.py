@@ -17,7 +17,7 @@ from scene_shards import scenes
 from lcm_lora.errors import UserError
 from lcm_lora.params.drift import Drift
 from tasks import drift
-from tasks.former import former
+from tasks.run_cache import RunCache
 
 ROOT = Path(__file__).parents[2]
 SHARDS = Path("data/shards")
@@ -68,23 +68,28 @@ def test_new_data_of_another_kind_are_told_from_those_in_the_remote(
 
 def test_what_nobody_has_any_more_is_said_in_a_line(project: tuple[Path, str]) -> None:
     root, md5 = project
-    with (
-        pytest.raises(UserError, match=r"data/shards 0{32}\.dir: neither in DVC's cache nor in"),
-        former(root, SHARDS, "0" * 32 + ".dir"),
-    ):
-        pass
-    with former(root, SHARDS, md5) as before:
-        name = next(iter(before.files))
-        lost = before.files[name]
-    copy = root / "remote" / "files" / "md5" / lost[:2] / lost[2:]
+    with RunCache(root) as cache:
+        lost = "0" * 32 + ".dir"
+        with pytest.raises(UserError, match=rf"data/shards {lost}: neither in DVC's cache nor in"):
+            cache.held(SHARDS, lost)
+        name, info = next(iter(cache.held(SHARDS, md5).items()))
+    copy = root / "remote" / "files" / "md5" / info.value[:2] / info.value[2:]
     os.chmod(copy, 0o644)
     away = copy.rename(root / "away")
     shutil.rmtree(root / ".dvc" / "cache", ignore_errors=True)
     try:
-        with (
-            former(root, SHARDS, md5) as before,
-            pytest.raises(UserError, match=rf"{name} {lost}: neither"),
-        ):
-            before.fetch(name, root / "fetched")
+        with RunCache(root) as cache, pytest.raises(UserError, match=rf"{name}.*{info.value}"):
+            cache.lay_out(cache.held(SHARDS, md5), root / "fetched")
     finally:
         away.rename(copy)
+
+
+def test_what_the_cache_holds_needs_no_remote(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    dvc(alone, "init", "--no-scm")
+    md5 = put(alone, scenes(0, 8))
+    with RunCache(alone) as cache:
+        cache.lay_out(cache.held(SHARDS, md5), tmp_path / "out")
+    names = {path.name for path in (alone / SHARDS).iterdir()}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names

@@ -154,6 +154,19 @@ def test_whoever_is_silent_for_too_long_has_refused(project: Project) -> None:
     assert "nobody answered within" in journal.read(client(project), NAME)[-1].why
 
 
+def test_silence_refuses_nothing_that_somebody_has_approved_elsewhere(project: Project) -> None:
+    project.set("registry.approval.days", 40 / 86_400)
+    with ThreadPoolExecutor() as pool:
+        silent: Future[State[Any]] = pool.submit(promote, return_state=True)
+        while paused() is None and not silent.done():
+            time.sleep(0.2)
+        state = promote("2", by="Anna", why="rings are rounder", return_state=True)
+        assert state.is_completed(), state.message
+        assert silent.result().is_failed()
+    assert told(project) == [*FIRST, "intent 2 by Anna", "champion 2 by Anna"]
+    assert client(project).get_model_version(NAME, "2").tags["approval"] == "approved"
+
+
 def test_a_champion_is_rolled_back_and_the_gate_alone_does_not_bring_it_again(
     project: Project,
 ) -> None:

@@ -13,11 +13,22 @@ from promoting import Model, mlflow_in
 
 from flows.journal import reigns, told
 from tasks import journal
+from tasks.cost import Spent
 from tasks.entry import Note, Scores
 from tasks.journal import Journal
 
 NAME = "lcm-lora-shapes"
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
+
+SPENT = Spent(
+    seconds=120,
+    cpu_seconds=120,
+    gpu_seconds=0,
+    joules=None,
+    price=1.25,
+    currency="EUR",
+    missing=(),
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     by=by,
                     why=f"so says {by}",
                     scores=scores,
-                    cost={"price": 1.25, "currency": "EUR"},
+                    cost=SPENT.model_dump(mode="json"),
                     is_rollback=is_rollback,
                 ),
             )
@@ -75,7 +86,7 @@ def test_a_page_says_who_was_champion_when_and_why_and_fetches_nothing(project: 
     page = (project / "journal.html").read_text()
     assert "Version 1</h1>" in page
     assert "Anna &lt;b&gt;" in page
-    assert "1.25 EUR" in page
+    assert "2 min of a CPU core, 1.25 EUR" in page
     assert "http" not in page
     assert "5 entries as they were made, head " in done.stdout
 

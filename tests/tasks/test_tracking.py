@@ -23,16 +23,8 @@ from lcm_lora.params.file import load_params
 from lcm_lora.params.generate import Cell
 from lcm_lora.recipe import Recipe
 from lcm_lora.training.origin import Origin
-from tasks.tracking import (
-    DvcSource,
-    Tracker,
-    connect,
-    difference_metrics,
-    flatten,
-    log_results,
-    score_metrics,
-    transfer_metrics,
-)
+from tasks.metrics import difference_metrics, score_metrics, transfer_metrics
+from tasks.tracking import DvcSource, Tracker, connect, flatten, log_results
 from tasks.training import Training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with server.reached() as client:
             for what, change in bring(client, asked):
                 say(f"{change:<11}{what}", markup=False)
+        if asked.webhook:
+            say(f"{_bring_webhook(asked.webhook):<11}webhook of MLflow", markup=False)
     except UserError as error:
         complain(f"error: {error}", markup=False)
         return 1
@@ -57,6 +59,13 @@ def bring(client: SyncPrefectClient, asked: argparse.Namespace) -> Iterator[tupl
         yield f"automation {automation.name}", settle(client, automation)
 
 
+def _bring_webhook(url: str) -> Change:
+    from tasks import tracking, webhooks  # MLflow takes seconds, and few ask for it
+
+    with tracking.reading() as client:
+        return webhooks.bring(client, url)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flows.deploy",
@@ -69,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         "--notify",
         metavar="TYPE/NAME",
         help="the notification block that tells of failures, approvals, champions and drift",
+    )
+    parser.add_argument(
+        "--webhook",
+        metavar="URL",
+        help="where MLflow posts that a version was made or an alias moved, by hand too",
     )
     return parser
 

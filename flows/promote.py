@@ -102,6 +102,8 @@ def _asked(tracker: Tracker, params: Params, found: Candidate) -> Approval:
     except FlowPauseTimeout:
         why = f"nobody answered within {days:g} days"
         approval.refuse(tracker.client, name, found.note(None, why))
+        # The server has ended the run already, with words of its own.
+        pages.rename(f"version {found.version}: {why}")
         raise UserError(f"{name} version {found.version}: not promoted, {why}") from None
 
 

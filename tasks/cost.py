@@ -23,6 +23,7 @@ from tasks.graph import entries
 from tasks.run_cache import key_of
 
 _PLACE = "costs"
+_SHARES = "costs-of-shares"
 _TRIES, _PAUSE = 10, 0.2
 """So often dvc.lock is read, and the seconds between: other stages write it in place."""
 _HOUR = 3600.0
@@ -134,6 +135,30 @@ def keep(root: Path, key: str, cost: Cost) -> None:
             store.at(_PLACE).write(f"{key}.json", cost.model_dump_json().encode())
 
 
+def keep_of_share(key: str, share: str, cost: Cost) -> None:
+    """Keep what a share of a stage took, in the store that machines share, if it takes it.
+
+    Args:
+        key: The run-cache's key of what the whole stage makes.
+        share: As 2/4.
+        cost: Of this share alone.
+    """
+    with contextlib.suppress(UserError, OSError):
+        if store := shared_store():
+            name = f"{key}/{share.replace('/', '-of-')}.json"
+            store.at(_SHARES).write(name, cost.model_dump_json().encode())
+
+
+def of_shares(key: str) -> list[Cost]:
+    """Return what shares took of a stage whose outputs have a key; those damaged are left out."""
+    with contextlib.suppress(UserError, OSError):
+        if store := shared_store():
+            place = store.at(_SHARES).at(key)
+            known = [content for _, content in place.read_all(place.names())]
+            return [parse_record(content, Cost, place.root, "") for content in known]
+    return []
+
+
 def find(root: Path, key: str) -> Cost | None:
     """Return the cost of what has a key; None where none was kept, or it is damaged."""
     with contextlib.suppress(UserError):
@@ -153,8 +178,10 @@ def spent(root: Path, made: Mapping[str, Mapping[str, Any]], prices: Costs) -> S
         made: Entries by the names of their stages.
         prices: Of hours and energy.
     """
-    found = {name: find(root, key_of(entry)) for name, entry in made.items()}
+    keys = {name: key_of(entry) for name, entry in made.items()}
+    found = {name: find(root, key) for name, key in keys.items()}
     costs = [cost for cost in found.values() if cost]
+    costs += [cost for key in keys.values() for cost in of_shares(key)]
     energies = [cost.joules for cost in costs if cost.gpus]
     joules = sum(known) if (known := [e for e in energies if e is not None]) else None
     whole = joules if len(known) == len(energies) else None

@@ -12,13 +12,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.params.plain import read_yaml
-from tasks.dispatch import have_made
+from lcm_lora.store import shared_store
+from tasks.dispatch import at_once, have_made
 from tasks.evidence import LOCK, Evidence
 from tasks.graph import Stage, entries, locked
 from tasks.request import Order
@@ -58,13 +61,35 @@ class Desk(Workshop):
                 return known
             order = self._order(stage, key)
         started = time.monotonic()
-        retries = int(stage.meta.get("retries", _RETRIES))
-        have_made(order, str(stage.meta.get("pool", "cpu")), retries, on_line, self.stop)
+        pool, retries = str(stage.meta.get("pool", "cpu")), int(stage.meta.get("retries", _RETRIES))
+        if stage.meta.get("shares") and shared_store() is not None:
+            self._have_shares_made(order, pool, retries, on_line)
+        have_made(order, pool, retries, on_line, self.stop)
         with self._turn:
             made = self._taken(stage, key)
         if made is None:
             raise StageError("its worker has ended well, but the remote lacks what it made")
         return Outcome(stage.name, "Ran", time.monotonic() - started, made.is_new)
+
+    def _have_shares_made(
+        self, order: Order, pool: str, retries: int, on_line: Callable[[str], None]
+    ) -> None:
+        """Have as many workers as there are make a share each, so that little is left to one."""
+        count = at_once(pool, self.stop)
+        if count < 2:
+            return
+        shares = [f"{number}/{count}" for number in range(1, count + 1)]
+        orders = [order.model_copy(update={"share": share}) for share in shares]
+        with ThreadPoolExecutor(count) as threads:
+            made = [
+                # Prefect knows by the context whose runs they are.
+                threads.submit(
+                    copy_context().run, have_made, one, pool, retries, on_line, self.stop
+                )
+                for one in orders
+            ]
+        for one in made:
+            one.result()
 
     def bring_back(self, patterns: Sequence[str]) -> None:
         """Bring files of outputs into the folder, by shell patterns of their paths."""

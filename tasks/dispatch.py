@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -59,7 +59,7 @@ def have_made(
     """
     for attempt in range(retries + 1):
         run = _alive(order, stop) or _send(order, pool, stop)
-        say(f"{order.stage}: sent to pool {pool} as flow run {run.name} ({run.id})")
+        say(f"{order.title}: sent to pool {pool} as flow run {run.name} ({run.id})")
         end = _end_of(run, pool, say, stop)
         if end.is_completed():
             return
@@ -67,8 +67,25 @@ def have_made(
             raise StageError(end.message or "failed without a word")
         if end.is_cancelled():
             raise StageError("cancelled in Prefect")
-        say(f"{order.stage}: lost its worker ({end.message}); {retries - attempt} tries are left")
+        say(f"{order.title}: lost its worker ({end.message}); {retries - attempt} tries are left")
     raise StageError(f"lost its worker {retries + 1} times; see why in Prefect, and run again")
+
+
+def at_once(pool: str, stop: threading.Event) -> int:
+    """Return how many orders a pool carries out at once: its limit, or else its workers there are.
+
+    Raises:
+        StoppedError: `stop` was set.
+        UserError: The server is away for long, or has no such pool.
+    """
+    try:
+        limit = _patiently(lambda client: client.read_work_pool(pool), stop).concurrency_limit
+        workers = _patiently(lambda client: client.read_workers_for_work_pool(pool), stop)
+    except ObjectNotFound:
+        raise UserError(
+            f"pool {pool}: Prefect has none; `python -m flows.deploy` makes it"
+        ) from None
+    return limit or sum(worker.status == WorkerStatus.ONLINE for worker in workers)
 
 
 def _alive(order: Order, stop: threading.Event) -> FlowRun | None:
@@ -90,7 +107,7 @@ def _send(order: Order, pool: str, stop: threading.Event) -> FlowRun:
             lambda _: run_deployment(
                 name,
                 parameters={"order": order.model_dump(mode="json")},
-                flow_run_name=order.stage,
+                flow_run_name=order.title,
                 tags=[_tag(order)],
                 idempotency_key=once,
                 timeout=0,
@@ -105,7 +122,8 @@ def _send(order: Order, pool: str, stop: threading.Event) -> FlowRun:
 
 
 def _tag(order: Order) -> str:
-    return f"makes {order.key[:16]}"
+    share = "" if order.share is None else f", {order.share}"
+    return f"makes {order.key[:16]}{share}"
 
 
 def _end_of(run: FlowRun, pool: str, say: Callable[[str], None], stop: threading.Event) -> State:

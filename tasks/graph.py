@@ -38,6 +38,8 @@ class Stage:
     """Why DVC would run it, one reason each; empty when it is up to date."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What dvc.yaml says about running it, such as its worker pool."""
+    command: str = ""
+    """What a shell is told to run it."""
 
 
 def plan(root: Path) -> list[Stage]:
@@ -65,6 +67,7 @@ def plan(root: Path) -> list[Stage]:
             chain=chains[stage],
             changes=tuple(_reasons(status.get(stage.addressing, []))),
             meta=stage.meta or {},
+            command=stage.cmd,
         )
         for stage in order
         if isinstance(stage, PipelineStage)
@@ -83,7 +86,8 @@ def stage_of(root: Path, name: str) -> Stage:
             for stage in repo.index.stages:
                 if isinstance(stage, PipelineStage) and stage.name == name:
                     outputs = {path: hashes.get(path, "") for path in _outputs(root, stage)}
-                    return Stage(name, (), outputs, 0, ("ordered",), stage.meta or {})
+                    meta = stage.meta or {}
+                    return Stage(name, (), outputs, 0, ("ordered",), meta, stage.cmd)
     except DvcException as error:
         raise UserError(f"{root}: DVC cannot read it: {' '.join(str(error).split())}") from None
     raise UserError(f"{name}: dvc.yaml has no such stage; mend its name")

@@ -52,6 +52,13 @@ class Order(BaseModel):
     """The whole text of params.yaml."""
     inputs: dict[str, list[dict[str, JsonValue]]]
     """What other stages made that this one reads, by stage, as dvc.lock names it: path and hash."""
+    share: str | None = None
+    """As 2/4: make only the second of four parts, into the store that machines share."""
+
+    @property
+    def title(self) -> str:
+        """What is made, for people."""
+        return self.stage if self.share is None else f"{self.stage} {self.share}"
 
 
 def value_of(name: str, text: str) -> JsonValue:

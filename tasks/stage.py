@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import sys
 import threading
 import time
@@ -164,18 +165,12 @@ def reproduce(
         StageError: The stage's command or DVC ended in an error.
         UserError: What the stage left is damaged.
     """
-    started, meter = time.monotonic(), cost.Meter(on_gpus=stage.meta.get("pool") == "gpu")
+    started, meter = time.monotonic(), _meter(stage)
     with contextlib.ExitStack() as watching:
         output = _Output(on_line, lambda: watch and watching.enter_context(watch()))
-        status = process.run(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage.name],
-            output.take,
-            folder=workshop.root,
-            environment=_environment(workshop.root),
-            stop=workshop.stop,
-            deadline=stage.meta.get("deadline"),
-            on_end=meter.add_cpu_seconds,
-        )
+        dvc = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+        command = [*dvc, "repro", "--single-item", stage.name]
+        status = _run(command, stage, workshop, output, meter)
         if status or not output.verdict:
             raise StageError(output.last_word(status))
     if output.verdict == "Ran":
@@ -184,6 +179,46 @@ def reproduce(
     after = locked(workshop.root)
     is_new = any(after.get(path) != before for path, before in stage.outputs.items())
     return Outcome(stage.name, output.verdict, time.monotonic() - started, is_new)
+
+
+def make_share(
+    stage: Stage, share: str, workshop: Workshop, on_line: Callable[[str], None]
+) -> tuple[Outcome, cost.Cost]:
+    """Make a share of what a stage needs, into the store that machines share; no output of it.
+
+    Args:
+        stage: What to run.
+        share: As 2/4, the second of four.
+        workshop: Where to run it.
+        on_line: Gets every line of the stage, as they come.
+
+    Raises:
+        StageError: The stage's command ended in an error.
+    """
+    meter, output = _meter(stage), _Output(on_line, lambda: None)
+    command = [*shlex.split(stage.command), "--share", share]
+    if status := _run(command, stage, workshop, output, meter):
+        raise StageError(output.last_word(status))
+    spent = meter.read()
+    return Outcome(stage.name, "Ran", spent.seconds), spent
+
+
+def _meter(stage: Stage) -> cost.Meter:
+    return cost.Meter(on_gpus=stage.meta.get("pool") == "gpu")
+
+
+def _run(
+    command: list[str], stage: Stage, workshop: Workshop, output: _Output, meter: cost.Meter
+) -> int:
+    return process.run(
+        command,
+        output.take,
+        folder=workshop.root,
+        environment=_environment(workshop.root),
+        stop=workshop.stop,
+        deadline=stage.meta.get("deadline"),
+        on_end=meter.add_cpu_seconds,
+    )
 
 
 def _environment(root: Path) -> dict[str, str]:

@@ -15,18 +15,19 @@ from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import load_params
 from lcm_lora.params.plain import read_yaml
+from tasks import cost
 from tasks.checkout import check_installed, checkout, resolve
 from tasks.graph import Stage, entries, stage_of
 from tasks.request import Order
 from tasks.run_cache import RunCache, key_of, take
-from tasks.stage import Outcome, StageError, Watch, Workshop, reproduce
+from tasks.stage import Outcome, StageError, Watch, Workshop, make_share, reproduce
 
 _REGISTRY = "models:/"
 """How the names of what lies in the registry begin."""
 
 
 def carry_out(project: Path, order: Order, say: Callable[[str], None]) -> Outcome:
-    """Make what is ordered, and bring it to the remote.
+    """Make what is ordered, and bring it to the remote; a share, to the store that machines share.
 
     Args:
         project: The worker's clone of the project.
@@ -44,6 +45,10 @@ def carry_out(project: Path, order: Order, say: Callable[[str], None]) -> Outcom
         _lay_out(root, order)
         _bring_modules(project, root)
         stage = stage_of(root, order.stage)
+        if order.share is not None:
+            outcome, spent = make_share(stage, order.share, Workshop(root, 1), say)
+            cost.keep_of_share(order.key, order.share, spent)
+            return outcome
         outcome = reproduce(stage, Workshop(root, 1), say, _watch(project, root, stage, say))
         entry = entries(root / "dvc.lock")[order.stage]
         if key_of(entry) != order.key:

@@ -60,6 +60,7 @@ def _mlflow(folder: Path, settings: Settings) -> Part:
             "MLFLOW_AUTH_CONFIG_PATH": str(place / _USERS),
             "MLFLOW_AUTH_ADMIN_PASSWORD": settings.secrets.mlflow,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": settings.secrets.sessions,
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": settings.secrets.webhooks,
             # Eight more processes, for nothing that is used here.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
 import socket
@@ -34,6 +35,8 @@ class Secrets(Record):
     mlflow: str
     sessions: str
     """With which MLflow signs the sessions of its pages."""
+    webhooks: str
+    """With which MLflow keeps the secrets of webhooks; another one, and none is ever sent again."""
     tenants: dict[str, str]
     paths: str
     """With which the store hashes the names of what it keeps; another one, and nothing is found."""
@@ -114,6 +117,7 @@ def _draw() -> Settings:
         prefect=secrets.token_urlsafe(24),
         mlflow=secrets.token_urlsafe(24),
         sessions=secrets.token_urlsafe(24),
+        webhooks=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         tenants={tenant: secrets.token_urlsafe(24) for tenant in BUCKETS},
         paths=secrets.token_urlsafe(24),
     )

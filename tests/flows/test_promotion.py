@@ -152,6 +152,9 @@ def test_whoever_is_silent_for_too_long_has_refused(project: Project) -> None:
     assert aliases(project) == WAITING
     assert told(project) == [*FIRST, "refused 2 by None"]
     assert "nobody answered within" in journal.read(client(project), NAME)[-1].why
+    with get_client(sync_client=True) as prefect:
+        run = prefect.read_flow_run(state.state_details.flow_run_id)
+    assert run.name.startswith("version 2: nobody answered within")
 
 
 def test_silence_refuses_nothing_that_somebody_has_approved_elsewhere(project: Project) -> None:

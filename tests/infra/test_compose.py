@@ -89,6 +89,7 @@ def test_each_secret_is_given_to_whom_it_concerns() -> None:
         "PREFECT_DATABASE_PASSWORD": {"postgres", "prefect"},
         "MLFLOW_DATABASE_PASSWORD": {"postgres", "mlflow"},
         "MLFLOW_SESSION_SECRET": {"mlflow"},
+        "MLFLOW_WEBHOOK_KEY": {"mlflow"},
         "MLFLOW_ADMIN_PASSWORD": {"mlflow", "users"},
         "MLFLOW_WORKER_PASSWORD": {"users", "deployments"} | WORKERS,
         "MLFLOW_SERVE_PASSWORD": {"users", "serve"},

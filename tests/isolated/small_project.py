@@ -75,7 +75,7 @@ def make_project(folder: Path) -> Project:
     (project.root / "source.txt").write_text("one\n")
     (project.root / "note.sh").write_text(
         "mkdir -p .checkpoints\n"
-        'echo "$1" >> .checkpoints/started\n'
+        'echo "$*" >> .checkpoints/started\n'
         "while [ -e .checkpoints/hold ]; do sleep 0.1; done\n"
     )
     ignored = ("/data/", "/artifacts/", "/.checkpoints/", "/.mlflow/", "/.prefect/")

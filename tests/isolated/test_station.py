@@ -8,7 +8,9 @@ import pytest
 from small_project import Project, entries
 
 from lcm_lora.errors import UserError
+from lcm_lora.store import ENVIRONMENT
 from tasks.checkout import CHECKOUTS, checkout, resolve
+from tasks.cost import of_shares
 from tasks.desk import desk
 from tasks.request import Order
 from tasks.run_cache import RunCache, take
@@ -66,6 +68,26 @@ def test_a_worker_makes_what_is_ordered_and_leaves_nothing_else(
     right = order_of(looked, "paint@teacher")
     assert carry_out(worker.root, right, lines.append).verdict == "Restored"
     assert worker.started() == ["teacher"]
+
+
+def test_a_share_hands_nothing_over_and_its_cost_is_known_by_what_it_is_for(
+    looked: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (looked.root / "dvc.yaml").open("a") as graph:
+        graph.write(
+            "  encode: {cmd: sh note.sh encode, deps: [data/look.txt], outs: [data/cache],"
+            " meta: {pool: cpu, shares: true}}\n"
+        )
+    looked.commit("A stage in shares")
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "store"))
+    order, before = order_of(looked, "encode"), remote_of(looked)
+    for share in ("1/2", "2/2"):
+        part = order.model_copy(update={"share": share})
+        assert carry_out(looked.root, part, print).verdict == "Ran"
+    assert looked.started() == ["encode --share 1/2", "encode --share 2/2"]
+    assert remote_of(looked) == before
+    assert [cost.gpus for cost in of_shares(order.key)] == [0, 0]
+    assert of_shares("0" * 64) == []
 
 
 def test_what_a_worker_cannot_do_is_one_line_and_nothing_is_handed_over(looked: Project) -> None:

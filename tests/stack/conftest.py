@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from infra.local import settings
 from infra.local import stack as whole
 
 HERE = Path(__file__).parent
+_DOWN_AFTERWARDS = 'cat; exec "$0" -m infra.local down --folder "$1"'
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,8 +30,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Yield the stack with all its servers up and no worker; it is gone afterwards."""
     folder = tmp_path_factory.mktemp("stack") / ".stack"
     said: list[str] = []
-    try:
+    # However this process ends, killed too, the pipe is closed.
+    command = ["sh", "-c", _DOWN_AFTERWARDS, sys.executable, str(folder)]
+    root, pipe = HERE.parents[1], subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdin=pipe, start_new_session=True):
         whole.up(folder, said.append)
         yield Stack(folder, settings.clients(settings.known(folder)), said)
-    finally:
-        whole.down(folder)

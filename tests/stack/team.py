@@ -21,9 +21,8 @@ from toy_project import ROOT, Project, toy
 
 from infra.local import settings
 
-NAME = "whole-life"
-PATIENCE = 600.0
-"""Seconds for whatever is waited for, on a machine that has much else to do."""
+PATIENCE = 240.0
+"""Seconds for whatever is waited for."""
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _WORKERS = {"worker-cpu": ("cpu", 1), "worker-gpu": ("gpu", 1), "worker-gpu-2": ("gpu", 2)}
 
@@ -45,13 +44,15 @@ class Team:
     """People and workers with a project; everything that they share lies on the stack.
 
     Attributes:
+        name: Of the registered model.
         project: Somebody's clone, in which nothing runs.
         clones: The worker's clones, by the names of those.
         environment: Of whoever uses the stack.
     """
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        self.stack, self.folder = stack, folder
+    def __init__(self, stack: Stack, folder: Path, name: str) -> None:
+        """Make a project in an empty folder, whose model has a name that is its own."""
+        self.stack, self.folder, self.name = stack, folder, name
         self.environment = {
             **os.environ,
             **stack.environment,
@@ -66,8 +67,8 @@ class Team:
         )
         self._others = {run["id"] for run in self.ask("flow_runs/filter", {})}
         self.project = toy(folder / "project")
-        self.project.set("registry.name", NAME)
-        self.project.set("registry.experiment", NAME)
+        self.project.set("registry.name", name)
+        self.project.set("registry.experiment", name)
         self.project.set("registry.approval", {"by": "person", "days": 3})
         bucket = settings.BUCKETS[settings.WORKERS]
         self.project.call("dvc", "remote", "add", "--default", "store", f"s3://{bucket}/dvc")
@@ -76,9 +77,9 @@ class Team:
         self.project.call("git", "remote", "add", "origin", origin)
         self.first = self.publish("The first data")
         self.clones: dict[str, Project] = {}
-        for name in _WORKERS:
-            self.project.call("git", "clone", "--quiet", origin, str(folder / name))
-            self.clones[name] = Project(folder / name)
+        for worker in _WORKERS:
+            self.project.call("git", "clone", "--quiet", origin, str(folder / worker))
+            self.clones[worker] = Project(folder / worker)
 
     def deploy(self) -> None:
         """Bring the server to what the project wants, and take the schedules off: no clock here."""
@@ -101,18 +102,23 @@ class Team:
         self.project.call("git", "push", "--quiet", "origin", "HEAD:main")
         return commit
 
-    def done(self, *command: str, place: Path | None = None) -> str:
-        """Run a command as somebody of the team; return what it says."""
-        done = subprocess.run(
+    def begun(self, *command: str, place: Path | None = None) -> subprocess.Popen[str]:
+        """Start a command as somebody of the team, in the project's folder or another."""
+        return subprocess.Popen(
             command,
             cwd=place or self.project.root,
             env=self.environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+
+    def done(self, *command: str, place: Path | None = None) -> str:
+        """Run a command so, which must succeed; return what it says."""
+        run = self.begun(*command, place=place)
+        said, errors = run.communicate()
+        assert run.returncode == 0, said + errors
+        return said
 
     # --- Prefect, as its pages and other tools speak with it ---
 
@@ -182,11 +188,11 @@ class Team:
 
     def versions(self) -> list[ModelVersion]:
         """Return the versions of the registered model, the first one first."""
-        found = self.mlflow.search_model_versions(f"name = '{NAME}'")
+        found = self.mlflow.search_model_versions(f"name = '{self.name}'")
         return sorted(found, key=lambda version: int(version.version))
 
     def aliases(self) -> dict[str, int]:
-        found = self.mlflow.get_registered_model(NAME).aliases
+        found = self.mlflow.get_registered_model(self.name).aliases
         return {alias: int(version) for alias, version in found.items()}
 
     # --- workers, and what they do ---

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 from mlflow.artifacts import download_artifacts
-from team import FINAL, NAME, Team, awaited, gone
+from team import FINAL, Team, awaited, gone
 from team_stack import Stack
 
 from tasks import journal
 
+NAME = "whole-life"
 GPUS = ("worker-gpu", "worker-gpu-2")
 PAINTS = ["generate champion", "generate ddim", "generate teacher"]
 WEIGHTS = "artifacts/adapter/pytorch_lora_weights.safetensors"
@@ -28,7 +29,7 @@ def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tea
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stack.environment.items():
             patch.setenv(name, value)
-        team = Team(stack, tmp_path_factory.mktemp("team"))
+        team = Team(stack, tmp_path_factory.mktemp("team"), NAME)
         team.deploy()
         for name in team.clones:
             team.employ(name)

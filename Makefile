@@ -9,9 +9,10 @@
 PYTHON ?= python3
 PRESET ?= sd15
 BIN := .venv/bin
-UNUSED := '/tests/|/transformers/models/(?!auto|bloom|clip|dinov2|encoder_decoder|siglip|vit_mae)'
 # Activating would do the same: the stages call `lcm-lora` and `dvc` by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Some machines keep no bytecode; then each of the many processes of a run compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup run transfer test test-stack check bench study rehearse ui demo stack lock
 
@@ -22,13 +23,10 @@ setup: .venv/.synced
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	# Compiled once here, not by every process: some machines keep no bytecode, and torch is large.
-	# A quarter of it is tests and models that nothing here loads; some of it is for newer Pythons.
-	$(BIN)/python -m compileall -qq -j 0 -x $(UNUSED) .venv/lib || true
 	touch $@
 
 run: setup
-	# A new machine reads what the stages load, gigabytes, while the servers start.
+	# A new machine reads and compiles what the stages load, gigabytes, while the servers start.
 	@nice $(BIN)/python -c "import lcm_lora.bases" >/dev/null 2>&1 &
 	$(BIN)/python -m flows.retrain
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ app = typer.Typer(
 
 STAGE, PEOPLE = "Stages (run by `dvc repro` and the retrain flow)", "For people"
 _P = ParamSpec("_P")
+_SELDOM = (50_000, 20, 100)
+"""When garbage is collected: four thousand modules load first, among which there is none."""
 
 
 def command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
@@ -40,6 +43,7 @@ def command(panel: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
         @functools.wraps(body)
         def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
             _quiet()
+            gc.set_threshold(*_SELDOM)
             try:
                 with _ended_by_sigterm() if panel == STAGE else contextlib.nullcontext():
                     body(*args, **kwargs)

@@ -1,6 +1,7 @@
 """The registered model: prompts in, pictures out. MLflow stores this very file with each version.
 
-It imports nothing of this project, so that a version loads wherever torch and diffusers are. The
+It imports nothing of this project, so that a version loads wherever torch and diffusers are; those
+who only register one wait for neither diffusers nor transformers, which take seconds. The
 base is not inside, unless it is small: it is found by the reference in the adapter's recipe, and
 checked file by file. Styles are not inside either: who loads the model says which it has, and a
 request chooses among those.
@@ -25,20 +26,11 @@ from typing import Any, NamedTuple
 import mlflow
 import pandas as pd
 import torch
-from diffusers import (
-    AutoencoderKL,
-    LCMScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from diffusers.utils import logging
 from huggingface_hub import snapshot_download
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 _MOST_STEPS = 8
 _WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -80,6 +72,8 @@ class FewStepPictures(PythonModel):
             ValueError: What is here is not the base that the adapter was distilled from, or no
                 style for it.
         """
+        from diffusers.utils import logging
+
         logging.disable_progress_bar()
         adapter = Path(context.artifacts["adapter"])
         recipe = json.loads((adapter / "recipe.json").read_text())
@@ -309,6 +303,8 @@ def _adapter_name(style: str) -> str:
 
 def _dressed(context: PythonModelContext, adapter: Path, recipe: dict[str, Any]) -> Any:
     """Return the pipeline of the adapter's base, and the adapter on it."""
+    from diffusers import LCMScheduler
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = recipe["hardware"].get("precision", "fp32") if device == "cuda" else "fp32"
     pipeline = _pipeline(context, recipe["base"], _DTYPES[precision])
@@ -570,6 +566,8 @@ def _of_folder(
     folder: Path, files: dict[str, str], is_xl: bool, dtype: torch.dtype, own: dict[str, Any]
 ) -> Any:
     """Load part by part: a folder may hold one in the fp16 variant alone, and another plain."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     def stored(part: str) -> dict[str, Any]:
         return _stored(folder / part, [name for name in files if name.startswith(f"{part}/")])
@@ -590,8 +588,13 @@ def _of_folder(
         )
     else:
         parts |= {"safety_checker": None, "requires_safety_checker": False}
-    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
-    return kind.from_pretrained(str(folder), local_files_only=True, **parts, **own)
+    return _kind(is_xl).from_pretrained(str(folder), local_files_only=True, **parts, **own)
+
+
+def _kind(is_xl: bool) -> Any:
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    return StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
 
 
 def _stored(folder: Path, names: list[str]) -> dict[str, Any]:
@@ -605,13 +608,16 @@ def _stored(folder: Path, names: list[str]) -> dict[str, Any]:
 
 
 def _of_file(path: Path, config: str, is_xl: bool, dtype: torch.dtype, own: dict[str, Any]) -> Any:
-    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    from diffusers import UNet2DConditionModel
+
     common = {"config": config, "local_files_only": True}
     unet = UNet2DConditionModel.from_single_file(str(path), subfolder="unet", dtype=dtype, **common)
-    return kind.from_single_file(str(path), unet=unet, dtype=torch.float32, **common, **own)
+    return _kind(is_xl).from_single_file(str(path), unet=unet, dtype=torch.float32, **common, **own)
 
 
 def _autoencoder(path: Path, names: list[str], config: str) -> Any:
+    from diffusers import AutoencoderKL
+
     if path.is_dir():
         return AutoencoderKL.from_pretrained(**_stored(path, names), dtype=torch.float32)
     return AutoencoderKL.from_single_file(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 from browsers import CHROMIUM
 from making import make_cache, make_data, shapes_base
 
@@ -29,6 +30,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             "left out: the report's page in a browser; install chromium, or run "
             "`playwright install chromium`"
         )
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Large libraries, loaded once for all that is started by tests which ask for it."""
+    with warm_start.warm(tmp_path_factory.mktemp("warm")) as place:
+        yield place
+
+
+@pytest.fixture
+def warm_starts(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork what the test starts from a process that has the libraries."""
+    for name, value in warm_start.environment(loaded).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The commands as users meet them: in a process of their own, in a folder of their own."""
 
+import os
 import re
 import resource
 import shutil
@@ -11,19 +12,28 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 
 from lcm_lora.errors import is_out_of_memory
 from lcm_lora.files import sha256
 
 ROOT = Path(__file__).parent.parent
-LCM_LORA = [sys.executable, "-c", "from lcm_lora.cli import app; app()"]
+LCM_LORA = Path(sys.executable).with_name("lcm-lora")
+pytestmark = pytest.mark.usefixtures("warm_starts")
 
 
 def call(
     *arguments: str, cwd: Path, limit: Callable[[], None] | None = None
 ) -> subprocess.CompletedProcess[str]:
+    # What is limited is the process that is started, so it must work itself.
+    cold = {name: value for name, value in os.environ.items() if name != warm_start.PLACE}
     return subprocess.run(
-        [*LCM_LORA, *arguments], cwd=cwd, text=True, capture_output=True, preexec_fn=limit
+        [LCM_LORA, *arguments],
+        cwd=cwd,
+        env=cold if limit else os.environ,
+        text=True,
+        capture_output=True,
+        preexec_fn=limit,
     )
 
 

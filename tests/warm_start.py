@@ -1,12 +1,15 @@
-"""Start scripts that load large libraries in a moment: fork them where those are loaded.
+"""Start programs that load large libraries in a moment: fork them where those are loaded.
 
-What starts is a process of its own all the same, with its own arguments, folder, environment and
-exit status, and loads this project's code itself. Only others' libraries are there before.
+They are the stages, DVC, and the flows. What starts is a process of its own all the same, with its
+own arguments, folder, environment and exit status, and loads this project's code itself. Only
+others' libraries are there before.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -15,10 +18,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).parent
 PLACE = "WARM_START"
 """Variable of the environment that names the socket of the loaded process."""
 
@@ -42,8 +48,22 @@ def warm(folder: Path) -> Iterator[Path]:
             server.kill()
 
 
+def environment(place: Path, *modules: Path) -> dict[str, str]:
+    """Return the variables by which what is started is forked from a loaded process.
+
+    Args:
+        place: Its socket.
+        modules: Folders of modules of the program's own, the first one first.
+    """
+    known = filter(None, os.environ.get("PYTHONPATH", "").split(":"))
+    path = [*map(str, modules), str(HERE / "warm"), *known]
+    return {PLACE: str(place), "PYTHONPATH": ":".join(path)}
+
+
 def hand_over() -> None:
-    """Run the script of this process in a fork of the loaded one, and end as it ends."""
+    """Run the program of this process in a fork of the loaded one, if there is one."""
+    if PLACE not in os.environ:
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(os.environ[PLACE])
         order = {"argv": sys.orig_argv, "cwd": os.getcwd(), "environ": dict(os.environ)}
@@ -55,7 +75,7 @@ def hand_over() -> None:
 
 
 def _serve(place: str) -> None:
-    """Fork for every order; return in the fork that is to run the script, ready for it."""
+    """Fork for every order; return in the fork that is to run the program, ready for it."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(place)
     listener.listen()
@@ -101,13 +121,38 @@ def _become(order: dict[str, Any]) -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
+def _run(*command: str) -> int:
+    """Run a program to its end, as Python does; return its exit status."""
+    sys.argv = list(command[command[0] == "-m" :])
+    status = 0
+    try:
+        if command[0] == "-m":
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
+
+
 if __name__ == "__main__":
+    # Prefect is not among them: it reads the environment while it loads.
+    import mlflow.pyfunc
+    import mlflow.store.model_registry.sqlalchemy_store  # noqa: F401
     import peft  # noqa: F401
     import scipy.stats  # noqa: F401
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
     from transformers import CLIPModel, CLIPTokenizer, Dinov2Model  # noqa: F401
 
+    # Who touches what is shared has it copied: so nobody collects it, nor clears it up at the end.
+    gc.collect()
+    gc.freeze()
     _serve(sys.argv[1])
-    _, script, *rest = sys.orig_argv
-    sys.argv = [script, *rest]
-    runpy.run_path(script, run_name="__main__")
+    os._exit(_run(*sys.orig_argv[1:]))

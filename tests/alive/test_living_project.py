@@ -34,14 +34,12 @@ ROOT = TESTS.parent
 NAME = "living"
 
 NOTING = f"""
-import sys
+import runpy, sys
 from pathlib import Path
-if len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "lcm-lora":
+if Path((*sys.orig_argv, "")[1]).name == "lcm-lora":
     with open(".started", "a") as notes:
         notes.write(" ".join(sys.orig_argv[2:]) + "\\n")
-    sys.path.append({str(TESTS)!r})
-    import warm_start
-    warm_start.hand_over()
+runpy.run_path({str(TESTS / "warm" / "sitecustomize.py")!r})
 """
 
 PAINTERS = ("teacher", "ddim", "adapter", "champion")
@@ -194,13 +192,6 @@ def prefect_server() -> Iterator[None]:
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[Path]:
-    """The libraries of the stages, loaded once for all the processes that are started here."""
-    with warm_start.warm(tmp_path) as place:
-        yield place
-
-
-@pytest.fixture
 def project(
     tmp_path: Path, prefect_server: None, loaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Living:
@@ -220,11 +211,10 @@ def project(
     lines = [*(f"/{name}/" for name in ignored), "/.started", "__pycache__"]
     (made.root / ".gitignore").write_text("\n".join(lines) + "\n")
     environment = {
-        "PYTHONPATH": f"{made.root}:{ROOT}",
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "MLFLOW_TRACKING_URI": f"sqlite:///{made.root / '.mlflow' / 'mlflow.db'}",
         "HF_HUB_OFFLINE": "1",
-        warm_start.PLACE: str(loaded),
+        **warm_start.environment(loaded, made.root, ROOT),
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -7,8 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+import warm_start
 from mlflow.tracking._tracking_service import utils
 from toy_project import ROOT as ROOT
 from toy_project import Project, copy_of, toy
@@ -29,7 +31,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Project], None]:
+def enter(monkeypatch: pytest.MonkeyPatch, warm_starts: None) -> Callable[[Project], None]:
     """Return a function that makes a project the place of all that follows."""
 
     def go(project: Project) -> None:
@@ -52,7 +54,9 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def done(fresh: Project, prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(
+    fresh: Project, prefect_server: None, loaded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Done:
     """Return a project whose first run has ended well; do not change it."""
     from flows.retrain import retrain
 
@@ -61,6 +65,8 @@ def done(fresh: Project, prefect_server: None, tmp_path_factory: pytest.TempPath
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.chdir(project.root)
         patch.setenv("MLFLOW_TRACKING_URI", uri)
+        for name, value in warm_start.environment(loaded).items():
+            patch.setenv(name, value)
         seen = pool.submit(hold_until_curve_is_seen, project, uri)
         state = retrain(return_state=True)
         assert state.is_completed(), state.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import psutil
 import pytest
@@ -60,6 +61,8 @@ def test_no_signal_leaves_survivors(
 
 def test_a_killed_flow_leaves_no_survivors_and_the_next_run_goes_on(project: Project) -> None:
     with project.standing_training(*COMMAND) as (run, family):
+        while statuses(project)[:1] != ["RUNNING"] and run.poll() is None:
+            time.sleep(0.1)  # its run in MLflow is made while the training goes on
         member(family, "flows.command").kill()
         printed, _ = run.communicate(timeout=60)
         assert run.returncode == 128 + signal.SIGKILL

@@ -13,6 +13,8 @@ import pytest
 from lcm_lora.errors import UserError
 from tasks.pushing import NO_REMOTE, push
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 CMD = "mkdir -p folder && cp given folder/one && cp given folder/two && echo 2 > file"
 STAGE = {"cmd": CMD, "deps": ["given"], "outs": ["folder", "file"]}
 

@@ -17,6 +17,8 @@ from tasks.cost import Spent
 from tasks.entry import Note, Scores
 from tasks.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 NAME = "lcm-lora-shapes"
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 

@@ -12,6 +12,8 @@ import pytest
 from tasks.graph import Stage, plan
 from tasks.stage import Outcome, StageError, Workshop, reproduce
 
+pytestmark = pytest.mark.usefixtures("warm_starts")
+
 DIE = "python -c 'import os; os.kill(os.getpid(), {})'"
 KILLED = "killed by signal 9 (SIGKILL); out of memory?"
 FAILURES = {

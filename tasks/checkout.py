@@ -130,6 +130,9 @@ def is_checkout(root: Path) -> bool:
 
 def _fill(project: Path, commit: str, folder: Path) -> None:
     _git(project, "clone", "--quiet", "--shared", "--no-checkout", "--", str(project), str(folder))
+    # Whoever makes a version again has the project's origin, not this machine's clone of it.
+    with contextlib.suppress(UserError):
+        _git(folder, "remote", "set-url", "origin", _git(project, "remote", "get-url", "origin"))
     _git(folder, "checkout", "--quiet", "--detach", commit)
     (folder / layout.CHECKPOINTS).symlink_to((project / layout.CHECKPOINTS).resolve())
     # A link is no folder, as .gitignore says; nobody's change either.

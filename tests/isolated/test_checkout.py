@@ -51,6 +51,16 @@ def test_a_checkout_is_the_commits_and_shares_what_is_dear(project: Project) -> 
     assert (project.root / ".checkpoints" / "kept").read_text() == "a checkpoint"
 
 
+def test_its_origin_is_that_of_the_project(project: Project) -> None:
+    commit = resolve(project.root, None)
+    with checkout(project.root, commit) as root:
+        assert Project(root).call("git", "remote", "get-url", "origin") == str(project.root)
+    project.call("git", "remote", "add", "origin", "https://git.example.com/team/project.git")
+    with checkout(project.root, commit) as root:
+        said = Project(root).call("git", "remote", "get-url", "origin")
+    assert said == "https://git.example.com/team/project.git"
+
+
 def test_what_a_dead_process_left_is_removed_and_what_lives_stays(project: Project) -> None:
     commit = resolve(project.root, None)
     program = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from tasks.request import Order
 from tasks.run_cache import RunCache, take
 from tasks.stage import StageError
 from tasks.station import carry_out
+
+ROOT = Path(__file__).parents[2]
 
 
 def order_of(project: Project, stage: str, **changed: object) -> Order:
@@ -108,6 +113,46 @@ def test_what_a_worker_cannot_do_is_one_line_and_nothing_is_handed_over(looked: 
         carry_out(looked.root, order_of(looked, "prepare"), print)
     assert remote_of(looked) == before
     assert [path.name for path in (looked.root / CHECKOUTS).iterdir()] == ["lock"]
+
+
+FULL = """
+import resource, sys
+from prefect.testing.utilities import prefect_test_harness
+from flows.run_stage import run_stage
+from tasks.request import Order
+with prefect_test_harness(server_startup_timeout=120):
+    order = Order.model_validate_json(sys.stdin.read())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
+    state = run_stage(order, return_state=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(state.type.value, state.message, sep="\\t")
+"""
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_handed_over(looked: Project) -> None:
+    (looked.root / "large.bin").write_bytes(os.urandom(20_000))
+    looked.call("dvc", "add", "--quiet", "large.bin")
+    looked.call("dvc", "push", "--quiet", "large.bin")
+    text = (looked.root / "params.yaml").read_text()
+    (looked.root / "params.yaml").write_text(text.replace("model: shapes", "model: ./large.bin"))
+    looked.commit("A large base")
+    order, before = order_of(looked, "prepare"), remote_of(looked)
+    looked.call("rm", "-r", "large.bin", ".dvc/cache")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL],
+        cwd=ROOT,
+        env={**os.environ, "LCM_LORA_PROJECT": str(looked.root)},
+        input=order.model_dump_json(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    kind, message = done.stdout.splitlines()[-1].split("\t")
+    assert kind == "FAILED"
+    assert "no space left" in message
+    assert remote_of(looked) == before
+    assert [path.name for path in (looked.root / CHECKOUTS).iterdir()] == ["lock"]
+    assert carry_out(looked.root, order, print).verdict == "Ran"
 
 
 def test_what_the_repository_tracks_and_parameters_name_is_there(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from prefect import flow
@@ -24,6 +25,6 @@ def run_stage(order: Order) -> State[Any]:
         outcome = station.carry_out(worker.project(), order, get_run_logger().info)
     except (StageError, UserError, process.OverdueError) as error:
         return Failed(message=str(error))
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         return Failed(message=explained(error))
     return Completed(name=outcome.verdict, message=f"{outcome.seconds:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -47,8 +48,10 @@ def reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def explained(error: OSError) -> str:
-    """Return in one line what could not be done with a file, and how to mend it."""
+def explained(error: OSError | sqlite3.OperationalError) -> str:
+    """Return in one line what could not be done with a file or a database, and how to mend it."""
+    if isinstance(error, sqlite3.OperationalError):
+        return f"a database of this run: {error}; if the disk is full, free some, and run again"
     place = error.filename or "a file of this run"
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return f"{place}: no space left to write it; free some and run the same command again"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lcm_lora.cli import PEOPLE, app, command
-
-__all__ = ["app"]
 
 
 @command(PEOPLE)
@@ -42,3 +44,17 @@ def journal(
     from flows import journal
 
     journal.run(verify, page)
+
+
+def main() -> None:
+    """Run a command, and end when it has: to take torch and diffusers down takes two seconds."""
+    try:
+        app()
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        atexit._run_exitfuncs()
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)

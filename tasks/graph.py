@@ -34,6 +34,8 @@ class Stage:
     """What it makes, by path in the project, each with its hash in dvc.lock or an empty text."""
     chain: int
     """Stages in the longest chain that waits for it: the more, the sooner it should run."""
+    position: int
+    """In dvc.yaml; of those on which as many wait, the first one should run first."""
     changes: tuple[str, ...]
     """Why DVC would run it, one reason each; empty when it is up to date."""
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +58,7 @@ def plan(root: Path) -> list[Stage]:
     # DVC's edges point from a stage to what it needs.
     needs = {stage: set(graph.successors(stage)) for stage in graph}
     order = list(TopologicalSorter(needs).static_order())
+    positions = {stage: position for position, stage in enumerate(graph)}
     chains: dict[Any, int] = {}
     for stage in reversed(order):
         chains[stage] = max((chains[user] + 1 for user in graph.predecessors(stage)), default=0)
@@ -65,6 +68,7 @@ def plan(root: Path) -> list[Stage]:
             upstream=tuple(sorted(needed.name for needed in graph.successors(stage))),
             outputs={path: hashes.get(path, "") for path in _outputs(root, stage)},
             chain=chains[stage],
+            position=positions[stage],
             changes=tuple(_reasons(status.get(stage.addressing, []))),
             meta=stage.meta or {},
             command=stage.cmd,
@@ -87,7 +91,7 @@ def stage_of(root: Path, name: str) -> Stage:
                 if isinstance(stage, PipelineStage) and stage.name == name:
                     outputs = {path: hashes.get(path, "") for path in _outputs(root, stage)}
                     meta = stage.meta or {}
-                    return Stage(name, (), outputs, 0, ("ordered",), meta, stage.cmd)
+                    return Stage(name, (), outputs, 0, 0, ("ordered",), meta, stage.cmd)
     except DvcException as error:
         raise UserError(f"{root}: DVC cannot read it: {' '.join(str(error).split())}") from None
     raise UserError(f"{name}: dvc.yaml has no such stage; mend its name")

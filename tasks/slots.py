@@ -28,24 +28,25 @@ class Slots:
         """
         self._count, self._pause = count, pause
         self._free = [_Place(0, 0.0)] * count
-        self._waiting: list[int] = []
+        self._waiting: list[tuple[int, int]] = []
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def place(self, priority: int, alone: bool = False) -> Iterator[None]:
+    def place(self, priority: int, position: int = 0, alone: bool = False) -> Iterator[None]:
         """Hold a place during a block, or all of them; of those who wait, the highest is next.
 
         Args:
             priority: The higher, the sooner.
+            position: Among equals, the lower, the sooner.
             alone: Hold every place, so that nobody else computes meanwhile.
         """
-        wanted = self._count if alone else 1
+        wanted, turn = self._count if alone else 1, (priority, -position)
         with self._changed:
-            self._waiting.append(priority)
+            self._waiting.append(turn)
             self._changed.wait_for(
-                lambda: len(self._open(priority)) >= wanted and priority >= max(self._waiting)
+                lambda: len(self._open(priority)) >= wanted and turn >= max(self._waiting)
             )
-            self._waiting.remove(priority)
+            self._waiting.remove(turn)
             for place in self._open(priority)[:wanted]:
                 self._free.remove(place)
         try:

@@ -129,7 +129,8 @@ class Workshop:
         if not stage.changes and not any(outcome.is_new for outcome in upstream):
             return Outcome(stage.name, "Unchanged")
         # What measures time has the machine to itself, where dvc.yaml says so.
-        with self.slots.place(stage.chain, alone=bool(stage.meta.get("alone"))):
+        alone = bool(stage.meta.get("alone"))
+        with self.slots.place(stage.chain, stage.position, alone):
             return reproduce(stage, self, on_line, watch)
 
     def bring_back(self, patterns: Sequence[str]) -> None:

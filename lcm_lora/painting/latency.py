@@ -26,7 +26,7 @@ from lcm_lora.progress import progress
 from lcm_lora.records import write_record
 
 _REPEATS = 5
-_MOST = 16
+_MOST = 8
 """Pictures at a time; more say little about how long one waits for its picture."""
 _BUDGET = 1.5
 """Seconds that one number may take; long ones are repeated less."""

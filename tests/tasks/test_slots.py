@@ -25,6 +25,24 @@ def test_the_highest_priority_is_next() -> None:
     assert order == [3, 2, 1]
 
 
+def test_of_equals_the_first_by_position_is_next() -> None:
+    slots, order = Slots(1), list[int]()
+
+    def work(position: int) -> None:
+        with slots.place(1, position):
+            order.append(position)
+
+    threads = [threading.Thread(target=work, args=(position,)) for position in (3, 1, 2)]
+    with slots.place(2):
+        for thread in threads:
+            thread.start()
+        while len(slots._waiting) < 3:
+            pass
+    for thread in threads:
+        thread.join()
+    assert order == [1, 2, 3]
+
+
 def test_a_better_one_that_comes_in_the_pause_is_served_first() -> None:
     slots, order = Slots(1, pause=0.5), list[int]()
 

@@ -1,5 +1,6 @@
 """What compose.yaml says about who may reach, read and be whom; its schema sees none of that."""
 
+import base64
 import re
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def test_secrets_are_drawn_anew_each_time_and_all_differ() -> None:
     one, other = drawn(), drawn()
     words = [made[name] for made in (one, other) for name in EMPTY]
     assert len(set(words)) == 2 * len(EMPTY)
-    assert all(re.fullmatch(r"[0-9a-f]{48}", word) for word in words)
+    keys = [made[name] for made in (one, other) for name in EMPTY if name.endswith("_KEY")]
+    assert all(re.fullmatch(r"[0-9a-f]{48}", word) for word in set(words) - set(keys))
+    assert [len(base64.urlsafe_b64decode(key)) for key in keys] == [32, 32]
     assert {name: word for name, word in one.items() if name not in EMPTY} == {
         name: word for name, word in settings(EXAMPLE).items() if word
     } | {"COMPOSE_PROFILES": one["COMPOSE_PROFILES"]}

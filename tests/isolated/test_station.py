@@ -117,16 +117,14 @@ def test_what_a_worker_cannot_do_is_one_line_and_nothing_is_handed_over(looked: 
 
 
 FULL = """
-import resource, sys
-from prefect.testing.utilities import prefect_test_harness
-from flows.run_stage import run_stage
+import logging, resource, sys
+from flows import run_stage
 from tasks.request import Order
-with prefect_test_harness(server_startup_timeout=120):
-    order = Order.model_validate_json(sys.stdin.read())
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
-    state = run_stage(order, return_state=True)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    print(state.type.value, state.message, sep="\\t")
+order = Order.model_validate_json(sys.stdin.read())
+run_stage.get_run_logger = logging.getLogger
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))
+state = run_stage.run_stage.fn(order)
+print(state.type.value, state.message, sep="\\t")
 """
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import psutil
@@ -87,6 +88,16 @@ class Team:
         for deployment in self.ask("deployments/filter", {}):
             if deployment["schedules"]:
                 self.ask(f"deployments/{deployment['id']}/pause_deployment", None)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Self]:
+        """Deploy the project, and keep all workers at work in the block."""
+        self.deploy()
+        for name in self.clones:
+            self.employ(name)
+        yield self
+        for name in self.clones:
+            self.stack.dismiss(name)
 
     def employ(self, name: str) -> None:
         """Have a worker work in its clone."""

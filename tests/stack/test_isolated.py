@@ -11,6 +11,8 @@ import pytest
 from team import Team, gone
 from team_stack import Stack
 
+from tasks.checkout import CHECKOUTS, checkout
+
 GPUS = ("worker-gpu", "worker-gpu-2")
 ISOLATED = (sys.executable, "-m", "flows.retrain", "--isolated")
 
@@ -24,12 +26,8 @@ def team(stack: Stack, tmp_path: Path) -> Iterator[Team]:
     shares = f"{command}    meta: {{pool: gpu, shares: true}}\n"
     graph.write_text(graph.read_text().replace(command, shares))
     team.publish("Prepared in shares")
-    team.deploy()
-    for name in team.clones:
-        team.employ(name)
-    yield team
-    for name in team.clones:
-        stack.dismiss(name)
+    with team.at_work():
+        yield team
 
 
 def waited(team: Team, run: subprocess.Popen[str], *stages: str) -> str:
@@ -62,5 +60,6 @@ def test_only_what_nobody_has_made_is_made_in_shares_and_again_after_a_crash(tea
     last = waited(team, run, "report")
     assert (run.returncode, last) == (1, "error: report: report.title is bad; choose another")
     for clone in (team.project, *team.clones.values()):
-        checkouts = clone.root / ".checkpoints" / "checkouts"
-        assert [place.name for place in checkouts.iterdir()] == ["lock"]
+        with checkout(clone.root, team.first):
+            pass  # what a killed one has left goes with the next one
+        assert [place.name for place in (clone.root / CHECKOUTS).iterdir()] == ["lock"]

@@ -61,8 +61,8 @@ def mlflow(tmp_path: Path) -> Iterator[str]:
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": key,
-        "_MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
-        "_MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]

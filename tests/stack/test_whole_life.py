@@ -29,13 +29,8 @@ def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tea
     with pytest.MonkeyPatch.context() as patch:
         for name, value in stack.environment.items():
             patch.setenv(name, value)
-        team = Team(stack, tmp_path_factory.mktemp("team"), NAME)
-        team.deploy()
-        for name in team.clones:
-            team.employ(name)
-        yield team
-        for name in team.clones:
-            stack.dismiss(name)
+        with Team(stack, tmp_path_factory.mktemp("team"), NAME).at_work() as team:
+            yield team
 
 
 def test_a_revision_that_no_worker_can_follow_ends_in_one_line(team: Team) -> None:

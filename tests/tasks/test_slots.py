@@ -7,40 +7,28 @@ import threading
 from tasks.slots import Slots
 
 
-def test_the_highest_priority_is_next() -> None:
-    slots, order = Slots(1), list[int]()
+def served(*turns: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the order in which those are served who have come while the one place was held."""
+    slots, order = Slots(1), list[tuple[int, int]]()
 
-    def work(priority: int) -> None:
-        with slots.place(priority):
-            order.append(priority)
+    def work(turn: tuple[int, int]) -> None:
+        with slots.place(*turn):
+            order.append(turn)
 
-    threads = [threading.Thread(target=work, args=(priority,)) for priority in (1, 3, 2)]
+    threads = [threading.Thread(target=work, args=(turn,)) for turn in turns]
     with slots.place(0):
         for thread in threads:
             thread.start()
-        while len(slots._waiting) < 3:
+        while len(slots._waiting) < len(turns):
             pass
     for thread in threads:
         thread.join()
-    assert order == [3, 2, 1]
+    return order
 
 
-def test_of_equals_the_first_by_position_is_next() -> None:
-    slots, order = Slots(1), list[int]()
-
-    def work(position: int) -> None:
-        with slots.place(1, position):
-            order.append(position)
-
-    threads = [threading.Thread(target=work, args=(position,)) for position in (3, 1, 2)]
-    with slots.place(2):
-        for thread in threads:
-            thread.start()
-        while len(slots._waiting) < 3:
-            pass
-    for thread in threads:
-        thread.join()
-    assert order == [1, 2, 3]
+def test_the_highest_priority_is_next_and_of_equals_the_first_by_position() -> None:
+    assert served((1, 0), (3, 9), (2, 1)) == [(3, 9), (2, 1), (1, 0)]
+    assert served((1, 3), (1, 1), (1, 2)) == [(1, 1), (1, 2), (1, 3)]
 
 
 def test_a_better_one_that_comes_in_the_pause_is_served_first() -> None:

@@ -72,7 +72,7 @@ class Team:
         self.project.set("registry.experiment", name)
         self.project.set("registry.approval", {"by": "person", "days": 3})
         bucket = settings.BUCKETS[settings.WORKERS]
-        self.project.call("dvc", "remote", "add", "--default", "store", f"s3://{bucket}/dvc")
+        self.project.call("dvc", "remote", "add", "--default", "store", f"s3://{bucket}/{name}")
         origin = str(folder / "origin.git")
         self.project.call("git", "init", "--quiet", "--bare", "--initial-branch", "main", origin)
         self.project.call("git", "remote", "add", "origin", origin)

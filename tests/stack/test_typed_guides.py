@@ -139,7 +139,9 @@ def server(stack: Stack) -> Iterator[None]:
 
 def make_stack() -> str:
     """Return what `make stack` does once the environment is set up."""
-    told = subprocess.check_output(["make", "--no-print-directory", "--dry-run", "stack"], cwd=ROOT, text=True)
+    told = subprocess.check_output(
+        ["make", "--no-print-directory", "--dry-run", "stack"], cwd=ROOT, text=True
+    )
     return told.splitlines()[-1]
 
 

@@ -98,7 +98,8 @@ def test_another_system_hears_of_versions_and_aliases(
     assert deploy() == ["unchanged", "webhook", "of", "MLflow"]
     client = MlflowClient(mlflow)
     client.create_registered_model("told")
-    client.create_model_version("told", "models:/elsewhere")
+    run = client.create_run(client.create_experiment("by hand")).info.run_id
+    client.create_model_version("told", f"runs:/{run}/model", run)
     client.set_registered_model_alias("told", "champion", "1")
     client.delete_registered_model_alias("told", "champion")
     news = [said.get(timeout=60) for _ in range(3)]

@@ -10,7 +10,6 @@ if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     sys.exit(command.launch("flows.retrain", __doc__))
 
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from flows import elsewhere, pages, summary, workspace
 from flows.judging import Judged, register_and_judge
 from flows.stages import run_stages
 from lcm_lora import layout
-from lcm_lora.errors import UserError, explained
+from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params
 from tasks import bringing, champion
 from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
@@ -66,8 +65,6 @@ def retrain(request: Request = _HERE) -> State[Any]:
                 bring_up_to_date(workshop, tracker, params, known, console)
     except UserError as error:
         return Failed(message=str(error))
-    except (OSError, sqlite3.OperationalError) as error:
-        return Failed(message=explained(error))
     return Completed()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from flows import environment
 from flows.worker import end_with_worker, project
 from lcm_lora import layout
 from lcm_lora.check import check_params
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, explained
 from lcm_lora.locks import locked
 from lcm_lora.params.file import Params, load_params
 from tasks import tracking
@@ -81,8 +82,17 @@ def opened(request: Request) -> Iterator[Workspace]:
     """Yield the workspace that is asked for, while the block runs.
 
     Raises:
-        UserError: It cannot be had.
+        UserError: It cannot be had, or a file or database of it cannot be used in the block.
     """
+    try:
+        with _place(request) as place:
+            yield place
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UserError(explained(error)) from None
+
+
+@contextlib.contextmanager
+def _place(request: Request) -> Iterator[Workspace]:
     end_with_worker()
     request.check()
     here = project()

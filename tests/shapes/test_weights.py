@@ -74,7 +74,7 @@ def test_the_judge_is_not_fooled(judge: AttributeJudge) -> None:
 
 def test_the_teacher_paints_what_it_is_told(judge: AttributeJudge) -> None:
     """At 50 guided DDIM steps at least nine pictures in ten hold exactly what was asked for."""
-    scenes = draw_scenes(HELD_OUT, range(64))
+    scenes = draw_scenes(HELD_OUT, range(128))
     pipe = StableDiffusionPipeline.from_pretrained(str(places.BASE), safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(

@@ -1,5 +1,6 @@
 """What several rooms' tests share: a small project on the shapes world, encoded once."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from lcm_lora.hashes import Hashes
 from lcm_lora.params.sources import ShapesSource
 
 torch.set_num_threads(1)
+# Or each of its commands starts another process, which reports it to DVC's makers.
+os.environ["DVC_NO_ANALYTICS"] = "1"
 
 
 def pytest_configure() -> None:
@@ -44,6 +47,15 @@ def warm_starts(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork what the test starts from a process that has the libraries."""
     for name, value in warm_start.environment(loaded).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server, of which this process and what it starts are clients."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LCM_LORA = [sys.executable, "-c", "from lcm_lora.cli import app; app()"]
+LCM_LORA = Path(sys.executable).with_name("lcm-lora")
 VERSION = "lcm-lora-shapes version 7"
 """Of the champion."""
 
@@ -34,7 +34,10 @@ class Server:
 def serving(folder: Path, *options: str) -> Iterator[Server]:
     """Serve the project in a folder at a port that is free."""
     process = subprocess.Popen(
-        [*LCM_LORA, "demo", "--port", "0", *options], cwd=folder, text=True, stderr=subprocess.PIPE
+        [LCM_LORA, "demo", "--port", "0", *options],
+        cwd=folder,
+        text=True,
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     try:

@@ -96,11 +96,7 @@ class Project:
 
     def call(self, *command: str) -> str:
         """Run a command in the folder; it must succeed."""
-        environment = {
-            **os.environ,
-            "PATH": f"{_BIN}:{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-        }
+        environment = {**os.environ, "PATH": f"{_BIN}:{os.environ['PATH']}"}
         done = subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, check=False
         )

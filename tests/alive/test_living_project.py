@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,14 +180,6 @@ def small_params(kind: str, path: str) -> dict[str, Any]:
     params["registry"] |= {"name": NAME, "experiment": NAME, "gate": [gate], "smoke": 1}
     params["retrain"]["workers"] = 2
     return params
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

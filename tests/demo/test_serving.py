@@ -220,18 +220,20 @@ def test_the_page_says_who_can_paint_and_asks_nobody_else(server: Server) -> Non
     assert "https:" not in page
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_a_port_that_is_taken_is_one_line(server: Server, project: Path) -> None:
     done = subprocess.run(
-        [*LCM_LORA, "demo", "--port", server.port], cwd=project, text=True, capture_output=True
+        [LCM_LORA, "demo", "--port", server.port], cwd=project, text=True, capture_output=True
     )
     assert done.returncode == 1
     assert done.stderr == f"error: --port {server.port}: taken; name another, or 0 for any\n"
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_a_project_without_a_base_is_one_line(project: Path, tmp_path: Path) -> None:
     shutil.copy(project / "params.yaml", tmp_path)
     done = subprocess.run(
-        [*LCM_LORA, "demo", "--port", "0"], cwd=tmp_path, text=True, capture_output=True
+        [LCM_LORA, "demo", "--port", "0"], cwd=tmp_path, text=True, capture_output=True
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/inventory/base.json: no such file; run `lcm-lora")

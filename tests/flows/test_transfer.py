@@ -47,10 +47,9 @@ def project(done: Done, enter: Callable[[Project], None], tmp_path: Path) -> Pro
     own = copy_of(done.project, tmp_path / "project")
     with (own.root / "dvc.yaml").open("a") as file:
         file.write(STAGES)
-    for folder in ("looked", "inventory/transfer"):
-        place = own.root / "data" / folder / "plain.json"
-        place.parent.mkdir(parents=True)
-        place.write_text('{"base": null, "adapters": []}')
+    place = own.root / "data" / "looked" / "plain.json"
+    place.parent.mkdir(parents=True)
+    place.write_text("one")
     own.set("transfer.subjects", {"plain": {}})
     own.set("transfer.map", None)
     own.started()

@@ -28,7 +28,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"},
+            env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
             check=False,

@@ -100,13 +100,13 @@ def test_a_decision_about_other_numbers_is_not_printed(
     run(everything=True, csv=False)
 
 
+@pytest.mark.usefixtures("warm_starts")
 def test_the_command_prints_all_of_it_and_csv(artifacts: Path, tmp_path: Path) -> None:
     (tmp_path / "artifacts").symlink_to(artifacts)
     table = read_table(artifacts / "scores" / "scores.json")
 
     def call(*arguments: str) -> str:
-        program = "from lcm_lora.cli import app; app()"
-        command = [sys.executable, "-c", program, "scores", *arguments]
+        command = [Path(sys.executable).with_name("lcm-lora"), "scores", *arguments]
         done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
         return done.stdout
 

@@ -61,7 +61,6 @@ class Reader:
         own = {
             "PYTHONPATH": str(ROOT),
             "PREFECT_HOME": str(folder / "prefect"),
-            "DVC_NO_ANALYTICS": "1",
         }
         self.project, self._folder = project, folder
         self._environment = {**os.environ, **who, **own}

@@ -33,6 +33,8 @@ def git(*arguments):
 def inventory():
     files = sorted(Path("source").glob("*"))
     write("data/inventory/source.json", {file.name: sha256(file.read_text()) for file in files})
+    for name in PARAMS["transfer"]["subjects"]:
+        write(f"data/inventory/transfer/{name}.json", {"base": None, "adapters": []})
     from lcm_lora import champion, layout
 
     champion.take_over(layout.BROUGHT, layout.CHAMPION, "sd1")

@@ -1,0 +1,122 @@
+"""What is lost is found, and what shall end ends: a dead machine, a person's click, a deadline.
+
+One team all along; each test goes on where the one before has ended.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from team import FINAL, Run, Team, awaited, gone
+from team_stack import Stack
+
+GPUS = ("worker-gpu", "worker-gpu-2")
+SUBJECT = """
+  transfer:
+    cmd: python toy.py transfer plain
+    params: [transfer.subjects.plain]
+    deps: [artifacts/adapter]
+    outs: [artifacts/transfer/images/plain]
+    meta: {flow: transfer, pool: gpu}
+  transfer-score:
+    cmd: python toy.py transfer_score plain
+    deps: [artifacts/transfer/images/plain]
+    outs: [artifacts/transfer/scores/plain]
+    meta: {flow: transfer}
+  transfer-report:
+    cmd: python toy.py transfer_report
+    deps: [artifacts/transfer/scores]
+    outs: [artifacts/transfer/report]
+    meta: {flow: transfer}
+"""
+
+
+@pytest.fixture(scope="module")
+def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """A team whose adapter is tried on one subject, too."""
+    team = Team(stack, tmp_path_factory.mktemp("team"), "stopped")
+    graph = team.project.root / "dvc.yaml"
+    looked = "    outs:\n      - data/inventory/source.json: {persist: true}\n"
+    subjects = "      - data/inventory/transfer: {persist: true}\n"
+    assert looked in graph.read_text()
+    graph.write_text(graph.read_text().replace(looked, looked + subjects) + SUBJECT)
+    team.first = team.publish("A subject", transfer__subjects={"plain": {}}, transfer__map=None)
+    with team.at_work():
+        yield team
+
+
+def standing(team: Team, revision: str) -> tuple[Run, list[psutil.Process]]:
+    """Start a retrain; return it and what computes for it, while its training stands still."""
+    team.started()
+    team.hold(*GPUS)
+    run = team.retraining(revision)
+    return run, team.family(team.training(run, *GPUS))
+
+
+def stages(team: Team) -> list[Run]:
+    """Return the runs of stages that have not ended."""
+    return [run for run in team.runs("run-stage") if run["state_type"] not in FINAL]
+
+
+def test_a_run_whose_machine_dies_is_found_and_its_training_is_taken_up(team: Team) -> None:
+    run, _ = standing(team, team.first)
+    team.stack.kill("worker-cpu")  # with all that it runs: nobody is left who could say so
+    assert team.end(run) == ("CRASHED", "no sign of life for 90 s: its machine is gone")
+    team.employ("worker-cpu")
+    again = team.retraining(team.first)
+    awaited(lambda: team.is_(again, "RUNNING"), "the run after")
+    team.release(*GPUS)
+    assert team.end(again)[0] == "COMPLETED"
+    assert team.started().count("distill") == 1
+    assert [version.version for version in team.versions()] == ["1"]
+
+
+def test_the_adapter_is_tried_elsewhere_by_the_workers(team: Team) -> None:
+    run = team.begun(sys.executable, "-m", "flows.transfer", "--isolated")
+    said, errors = run.communicate()
+    assert run.returncode == 0, said + errors
+    assert team.started() == ["transfer plain", "transfer_report", "transfer_score plain"]
+    assert "plain: its own base, for comparison; the adapter at 4 steps" in said
+    (version,) = team.versions()
+    stored = team.mlflow.list_artifacts(version.run_id, "transfer")
+    assert {file.path for file in stored} == {"transfer/plain", "transfer/report"}
+
+
+def cancel(team: Team, run: Run) -> None:
+    """Do what the button on a run's page does."""
+    wanted: dict[str, Any] = {"type": "CANCELLING", "name": "Cancelling"}
+    team.ask(f"flow_runs/{run['id']}/set_state", {"state": wanted})
+
+
+def test_who_cancels_a_run_frees_its_device(team: Team) -> None:
+    run, family = standing(team, team.publish("Another seed", distill__seed=30))
+    cancel(team, run)
+    assert gone(family)
+    assert team.end(run)[0] == "CANCELLED"
+    awaited(lambda: not stages(team), "the end of all stages")
+    team.release(*GPUS)
+
+
+def test_who_cancels_a_stage_ends_its_run_in_one_line(team: Team) -> None:
+    run, family = standing(team, team.publish("One more", distill__seed=31))
+    (stage,) = stages(team)
+    cancel(team, stage)
+    assert gone(family)
+    assert team.end(run) == ("FAILED", "distill: cancelled in Prefect")
+    team.release(*GPUS)
+
+
+def test_a_training_ends_at_its_deadline_and_is_not_sent_again(team: Team) -> None:
+    graph = team.project.root / "dvc.yaml"
+    meta = "    meta: {pool: gpu}\n"
+    assert graph.read_text().count(meta) == 1
+    graph.write_text(graph.read_text().replace(meta, "    meta: {pool: gpu, deadline: 5}\n"))
+    run, family = standing(team, team.publish("In five seconds", distill__seed=32))
+    assert team.end(run) == ("FAILED", "distill: still running after 5 s")
+    assert gone(family)
+    assert team.started().count("distill") == 1
+    team.release(*GPUS)

@@ -4,12 +4,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import warm_start
 from browsers import CHROMIUM
 from making import make_cache, make_data, shapes_base
+from xdist.scheduler import LoadScopeScheduling
 
 from lcm_lora.bases import Base
 from lcm_lora.hashes import Hashes
@@ -18,6 +20,33 @@ from lcm_lora.params.sources import ShapesSource
 torch.set_num_threads(1)
 # Or each of its commands starts another process, which reports it to DVC's makers.
 os.environ["DVC_NO_ANALYTICS"] = "1"
+
+
+_LONGEST = ("alive", "flows", "training", "shapes", "tasks")
+"""Rooms that begin before all others, so that at the end no worker waits for another."""
+
+
+class ByRoom(LoadScopeScheduling):
+    """Gives a whole room to a worker: what its tests share is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return room_of(nodeid)
+
+
+def room_of(nodeid: str) -> str:
+    """Return a test's folder, or its file where that is in none."""
+    _, room, *_ = nodeid.partition("::")[0].split("/")
+    return room
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:
+    return ByRoom(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the longest rooms begin first."""
+    order = {room: place for place, room in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(room_of(item.nodeid), len(order)))
 
 
 def pytest_configure() -> None:

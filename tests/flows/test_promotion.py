@@ -158,7 +158,7 @@ def test_whoever_is_silent_for_too_long_has_refused(project: Project) -> None:
 
 
 def test_silence_refuses_nothing_that_somebody_has_approved_elsewhere(project: Project) -> None:
-    project.set("registry.approval.days", 30 / 86_400)
+    project.set("registry.approval.days", 15 / 86_400)
     with ThreadPoolExecutor() as pool:
         silent: Future[State[Any]] = pool.submit(promote, return_state=True)
         while paused() is None and not silent.done():

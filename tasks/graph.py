@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -189,9 +190,16 @@ def locked(root: Path) -> dict[Path, str]:
 def entries(lock: Path) -> dict[str, Mapping[str, Any]]:
     """Return the entries of a dvc.lock by stage; none where it is missing or half written."""
     try:
-        return dict(YAML(typ="safe").load(lock.read_text())["stages"])
+        return dict(_read(lock.read_text()))
     except (OSError, YAMLError, LookupError, TypeError, ValueError):
         return {}
+
+
+@functools.lru_cache(maxsize=4)
+def _read(lock: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the entries; kept, since a large one takes a tenth of a second and is read often."""
+    stages: Mapping[str, Mapping[str, Any]] = YAML(typ="safe").load(lock)["stages"]
+    return stages
 
 
 def behind(made: Mapping[str, Mapping[str, Any]], output: Path) -> list[str]:

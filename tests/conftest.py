@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 os.environ["DVC_NO_ANALYTICS"] = "1"
 
 
-_LONGEST = ("alive", "flows", "training", "shapes", "tasks")
+_LONGEST = ("flows", "training", "shapes", "tasks")
 """Rooms that begin before all others, so that at the end no worker waits for another."""
 
 
@@ -76,15 +76,6 @@ def warm_starts(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork what the test starts from a process that has the libraries."""
     for name, value in warm_start.environment(loaded).items():
         monkeypatch.setenv(name, value)
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A Prefect server, of which this process and what it starts are clients."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-# make run: the whole pipeline on the embedded shapes world.   make test: all tests but those below.
-# make stack: the servers and workers of a team on this machine.   make test-stack: tests on them.
+# make run: the whole pipeline on the embedded shapes world.
+# make test: the tests.   make test-long: those that take minutes, on the real graph and a team's servers.
+# make stack: the servers and workers of a team on this machine.
 # make transfer: the adapter on fine-tunes and beside styles, after `make run`.
 # make check: format, lint, types.   make ui: MLflow and Prefect on what `make run` left.
 # make demo: a page where one types a prompt and sees who paints what, after `make run`.
@@ -14,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Some machines keep no bytecode; then each of the many processes of a run compiles torch anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run transfer test test-stack check bench study rehearse ui demo stack lock
+.PHONY: setup run transfer test test-long check bench study rehearse ui demo stack lock
 
 setup: .venv/.synced
 
@@ -36,8 +37,8 @@ transfer: setup
 test: setup
 	$(BIN)/python -m pytest
 
-test-stack: setup
-	$(BIN)/python -m pytest -m stack -n 0 tests/stack
+test-long: setup
+	$(BIN)/python -m pytest -m long -n 0 tests/alive tests/stack
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -78,6 +78,15 @@ def warm_starts(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server, of which this process and what it starts are clients."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
 @pytest.fixture
 def base() -> Base:
     """The shapes base, fresh: what a test attaches to it is gone with the test."""

@@ -1,6 +1,6 @@
 """Whatever a guide tells to type exists, with these options; whatever it explains is really said.
 
-Here commands are only parsed, each by its own parser. `make test-stack` runs them in their order,
+Here commands are only parsed, each by its own parser. `make test-long` runs them in their order,
 as far as the team's stack and a project of a moment can: see tests/stack/test_typed_guides.py.
 """
 

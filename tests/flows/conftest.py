@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,6 @@ import warm_start
 from mlflow.tracking._tracking_service import utils
 from toy_project import ROOT as ROOT
 from toy_project import Project, copy_of, toy
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A Prefect server, of which this process and what it starts are clients."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, so that no run of all tests starts servers."""
     for item in items:
         if item.path.is_relative_to(HERE):
-            item.add_marker("stack")
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session")

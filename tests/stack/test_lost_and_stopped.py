@@ -24,7 +24,7 @@ SUBJECT = """
     meta: {flow: transfer, pool: gpu}
   transfer-score:
     cmd: python toy.py transfer_score plain
-    deps: [artifacts/transfer/images/plain]
+    deps: [artifacts/transfer/images/plain, artifacts/scores/scores.json]
     outs: [artifacts/transfer/scores/plain]
     meta: {flow: transfer}
   transfer-report:
@@ -45,7 +45,9 @@ def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tea
     assert looked in graph.read_text()
     graph.write_text(graph.read_text().replace(looked, looked + subjects) + SUBJECT)
     team.first = team.publish("A subject", transfer__subjects={"plain": {}}, transfer__map=None)
-    with team.at_work():
+    with pytest.MonkeyPatch.context() as patch, team.at_work():
+        for name, value in stack.environment.items():
+            patch.setenv(name, value)
         yield team
 
 

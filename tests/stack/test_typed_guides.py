@@ -36,6 +36,7 @@ NOT_TYPED = {
     "CUDA_VISIBLE_DEVICES": "the same, for GPUs that there are not",
     "python -m flows.retrain --isolated": "test_isolated.py does, in minutes",
     "python -m flows.deploy --notify": "the block's address is the team's; tests/flows has its own",
+    "python -m flows.deploy --webhook": "nobody answers there; test_webhooks.py has its own",
     "python -m flows.deploy --pools": "these pools are there, of another kind",
     "python -m flows.publish": "tests/tasks has it, on real files",
     "lcm-lora doctor": "a project of a moment has no pictures to look at; tests/test_check.py has",

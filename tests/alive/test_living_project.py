@@ -28,6 +28,7 @@ from sklearn.datasets import load_sample_images
 
 from lcm_lora.shapes import places
 
+pytestmark = pytest.mark.long
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 NAME = "living"

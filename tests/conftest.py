@@ -21,7 +21,6 @@ torch.set_num_threads(1)
 # Or each of its commands starts another process, which reports it to DVC's makers.
 os.environ["DVC_NO_ANALYTICS"] = "1"
 
-
 _LONGEST = ("flows", "training", "shapes", "tasks")
 """Rooms that begin before all others, so that at the end no worker waits for another."""
 

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from guides import blocks, typed
@@ -27,6 +28,8 @@ from team_stack import Stack
 from toy_project import ROOT, Project, toy
 
 NAME = "guides"
+WAITING = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
+"""Runs that wait for a person."""
 NOT_TYPED = {
     "git clone": "the project is here already",
     "make setup": "so is its environment",
@@ -125,14 +128,17 @@ def project(stack: Stack, tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture
-def server(stack: Stack) -> Iterator[None]:
-    """This process is a client of the stack; what was deployed there is gone afterwards."""
+def others(stack: Stack) -> Iterator[set[UUID]]:
+    """This process is a client of the stack, where others' runs may wait; yield which.
+
+    What was deployed there is gone afterwards.
+    """
     there = {
         PREFECT_API_URL: stack.environment["PREFECT_API_URL"],
         PREFECT_API_AUTH_STRING: stack.environment["PREFECT_API_AUTH_STRING"],
     }
     with temporary_settings(there), get_client(sync_client=True) as client:
-        yield
+        yield {run.id for run in client.read_flow_runs(flow_run_filter=WAITING)}
         for deployment in client.read_deployments():
             client.delete_deployment(deployment.id)
 
@@ -145,14 +151,14 @@ def make_stack() -> str:
     return told.splitlines()[-1]
 
 
-def paused() -> str:
+def paused(others: set[UUID]) -> str:
     """Return the id of the run that waits for a person, once it does."""
-    wanted = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
     end = time.monotonic() + 120
     while time.monotonic() < end:
         with get_client(sync_client=True) as client:
-            if runs := client.read_flow_runs(flow_run_filter=wanted):
-                return str(runs[0].id)
+            waiting = {run.id for run in client.read_flow_runs(flow_run_filter=WAITING)}
+            if new := waiting - others:
+                return str(new.pop())
         time.sleep(0.5)
     raise AssertionError("nobody is asked")
 
@@ -160,7 +166,7 @@ def paused() -> str:
 def test_a_team_follows_the_guides(
     stack: Stack,
     project: Project,
-    server: None,
+    others: set[UUID],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -173,7 +179,7 @@ def test_a_team_follows_the_guides(
     project.set("registry.approval", {"by": "person", "days": 0.1})
     project.commit("More data")
     reader.type(iter(["prefect deployment run retrain/nightly --watch"]))
-    reader.instead["ID"] = paused()
+    reader.instead["ID"] = paused(others)
     reader.follow("promote")
     for name in ("when-it-breaks", "scale-out", "serving"):
         reader.follow(name)

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from lcm_lora import layout
 from lcm_lora.families.family import FAMILIES, FamilyName
-from tasks.graph import TRANSFER_FLOW, but, plan
+from tasks.running.graph import TRANSFER_FLOW, but, plan
 
 _ROOT = Path(__file__).parents[1]
 _BIN = Path(sys.executable).parent

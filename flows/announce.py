@@ -10,8 +10,8 @@ from rich.console import Console
 
 from flows import worker
 from lcm_lora.errors import UserError
-from tasks import events, server
-from tasks.checkout import resolve
+from tasks.isolated.checkout import resolve
+from tasks.servers import events, prefect_server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def announce(revision: str | None) -> str:
         UserError: The project has no such revision, or the server cannot be reached.
     """
     commit = resolve(worker.project(), revision)
-    with server.reached() as client:
+    with prefect_server.reached() as client:
         events.post(client, "dataset.published", events.PROJECT, {"revision": commit})
     return commit
 

@@ -13,26 +13,28 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks import process
+from tasks.running import process
 
 if TYPE_CHECKING:
     from prefect.client.schemas import State
 
-    from tasks.request import Request
+    from tasks.isolated.request import Request
 
 _ASKED_FOR = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}
 
 
-def launch(module: str, about: str | None = None) -> int:
+def launch(module: str, about: str | None = None, more: Sequence[str] = ()) -> int:
     """Run `main()` of a module in a child that leaves nothing behind; return its exit status.
 
     Args:
         module: Its full name.
-        about: What it does, where its arguments are those of a request; None: it takes none.
+        about: What it does, where its arguments are those of a request; None: the module looks at
+            them itself.
+        more: Arguments beside those of the command line.
     """
     if about is not None:
         _parser(module, about).parse_args()
-    status = process.run_attached([sys.executable, "-m", __name__, module, *sys.argv[1:]])
+    status = process.run_attached([sys.executable, "-m", __name__, module, *sys.argv[1:], *more])
     if end := _ASKED_FOR.get(status) or process.death(status):
         sys.stderr.write(f"error: {end}; nothing made is lost, run again to go on\n")
     return status
@@ -45,7 +47,7 @@ def request(module: str, arguments: Sequence[str] | None) -> Request:
         UserError: They ask for what cannot be.
     """
     from lcm_lora.errors import UserError, reason
-    from tasks.request import Request, value_of  # seconds, which --help does not wait for
+    from tasks.isolated.request import Request, value_of  # seconds, which --help does not wait for
 
     asked = _parser(module, "").parse_args(arguments)
     pairs = [setting.partition("=") for setting in asked.set]

@@ -32,6 +32,7 @@ def promotion_parser() -> argparse.ArgumentParser:
     )
     _add_word(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask on the terminal")
+    parser.add_argument("--shown", default="", help=argparse.SUPPRESS)  # as `asked` returns it
     return parser
 
 
@@ -65,26 +66,33 @@ def _reason(text: str) -> str:
     return text
 
 
-def asked(version: str | None) -> int:
-    """Show on the terminal what a version rests on, and ask; return 0 if the person agrees.
+def asked(version: str | None) -> str | None:
+    """Show on the terminal what a version rests on, and ask.
 
     Args:
         version: Its number; None for the challenger that awaits approval.
+
+    Returns:
+        Number and decision of the version that was shown; None if the person does not agree.
     """
     from lcm_lora.errors import UserError  # with what is below, seconds
 
-    if not sys.stdin.isatty():
-        return command.complain("no terminal to ask on; add --yes, or approve it in Prefect")
     try:
-        _show(version)
+        if not sys.stdin.isatty():
+            raise UserError("no terminal to ask on; add --yes, or approve it in Prefect")
+        shown = _show(version)
+        if input("Make it champion? [y/N] ").strip().lower() in {"y", "yes"}:
+            return shown
     except UserError as error:
-        return command.complain(str(error))
-    if input("Make it champion? [y/N] ").strip().lower() not in {"y", "yes"}:
-        return command.complain("not promoted, and nothing has changed")
-    return 0
+        command.complain(str(error))
+        return None
+    except (EOFError, KeyboardInterrupt):
+        sys.stdout.write("\n")
+    command.complain("not promoted, and nothing has changed")
+    return None
 
 
-def _show(version: str | None) -> None:
+def _show(version: str | None) -> str:
     from dataclasses import replace
     from pathlib import Path
     from tempfile import TemporaryDirectory
@@ -92,7 +100,8 @@ def _show(version: str | None) -> None:
     from rich.console import Console
 
     from flows import registered, summary
-    from tasks import approval
+    from tasks.champions import approval
+    from tasks.history.entry import decision_sha256
 
     with registered.reached() as (tracker, params), TemporaryDirectory() as folder:
         here = replace(tracker, root=Path(folder))
@@ -101,3 +110,4 @@ def _show(version: str | None) -> None:
     title = f"{params.registry.name} version {found.version}, in the place of "
     console.print(title + (f"version {found.before}" if found.before else "nobody"))
     summary.show_scores(console, found.table, found.decision)
+    return f"{found.version} {decision_sha256(found.decision)}"

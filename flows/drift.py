@@ -13,6 +13,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 from prefect import flow
 from prefect.client.schemas import State
 from prefect.deployments import run_deployment
@@ -25,14 +26,15 @@ from flows import workspace
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.drift.record import DriftRecord
-from lcm_lora.errors import UserError
+from lcm_lora.errors import UserError, reason
 from lcm_lora.params.file import Params
-from tasks import champion, events
-from tasks import drift as drifting
-from tasks.graph import hash_of, locked, plan, that_make
-from tasks.request import Request
-from tasks.stage import Workshop
-from tasks.tracking import Tracker
+from tasks.champions import champion
+from tasks.champions import drift as drifting
+from tasks.isolated.request import Request
+from tasks.running.graph import hash_of, locked, plan, that_make
+from tasks.running.stage import Workshop
+from tasks.servers import events
+from tasks.tracking.tracker import Tracker
 
 _HERE = Request()
 _RETRAIN = "retrain/nightly"
@@ -47,15 +49,24 @@ def drift(request: Request = _HERE) -> State[Any]:
             params = place.params()
             tracker = place.tracker(params)
             with place.workshop(tracker, params) as workshop:
-                said = compare(workshop, tracker, params)
+                wanted = Request(
+                    workspace="isolated", revision=place.commit, overrides=request.overrides
+                )
+                said = compare(workshop, tracker, params, wanted)
     except UserError as error:
         return Failed(message=str(error))
     Console().print(said, soft_wrap=True)
     return Completed(message=said)
 
 
-def compare(workshop: Workshop, tracker: Tracker, params: Params) -> str:
+def compare(workshop: Workshop, tracker: Tracker, params: Params, wanted: Request) -> str:
     """Bring the training data up to date, compare them with the champion's, and say what came out.
+
+    Args:
+        workshop: Where stages run.
+        tracker: Of the project.
+        params: Of the project.
+        wanted: What to ask for where parameters want a retraining after drift.
 
     Raises:
         UserError: A stage failed, or the champion's data are lost.
@@ -70,17 +81,16 @@ def compare(workshop: Workshop, tracker: Tracker, params: Params) -> str:
     if found is None:
         return f"nothing new since {against.version} was trained"
     if found.has_drifted:
-        _tell(params, against.version, found)
+        _tell(params, against.version, found, wanted)
     return f"against {against.version}: {found.words}"
 
 
-def _tell(params: Params, version: str, found: DriftRecord) -> None:
+def _tell(params: Params, version: str, found: DriftRecord, wanted: Request) -> None:
     """Say that data have drifted; ask for a new adapter, where parameters say so."""
     payload = {"against": version, **found.model_dump(mode="json")}
     events.emit("data.drifted", events.model(params.registry.name), payload)
     if params.drift.retrain:
-        request = Request(workspace="isolated", why=f"drift against {version}")
-        _ask_for_retraining(request)
+        _ask_for_retraining(wanted.model_copy(update={"why": f"drift against {version}"}))
 
 
 def _ask_for_retraining(request: Request) -> None:
@@ -89,6 +99,10 @@ def _ask_for_retraining(request: Request) -> None:
     except ObjectNotFound:
         raise UserError(
             f"drift.retrain: the server has no deployment {_RETRAIN}; run `python -m flows.deploy`"
+        ) from None
+    except httpx.HTTPError as error:
+        raise UserError(
+            f"drift.retrain: Prefect did not take the order ({reason(error)}); run again"
         ) from None
 
 

@@ -13,10 +13,11 @@ from lcm_lora import layout
 from lcm_lora.mapping.subjects import Places, Tried, read_tried
 from lcm_lora.params.file import Params
 from lcm_lora.recipe import read_recipe
-from tasks import registry, tracking
-from tasks.graph import TRANSFER_FLOW, of_flow, plan
-from tasks.stage import Outcome, Workshop
-from tasks.tracking import Tracker
+from tasks.registry import versions
+from tasks.running.graph import TRANSFER_FLOW, of_flow, plan
+from tasks.running.stage import Outcome, Workshop
+from tasks.tracking.results import log_transfer
+from tasks.tracking.tracker import Tracker
 
 _READ = [
     f"{layout.TRANSFER}/scores/*",
@@ -82,8 +83,8 @@ def log(tracker: Tracker, params: Params, tried: list[Tried]) -> str | None:
         UserError: The adapter or dvc.lock is damaged.
     """
     adapter = read_recipe(tracker.root / layout.ADAPTER).weights_sha256
-    version = registry.version_of(tracker, params.registry.name, adapter)
+    version = versions.version_of(tracker, params.registry.name, adapter)
     if version is None or version.run_id is None:
         return None
-    tracking.log_transfer(tracker, version.run_id, {one.name: one.table for one in tried})
+    log_transfer(tracker, version.run_id, {one.name: one.table for one in tried})
     return f"{version.name} version {version.version}"

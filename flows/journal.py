@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from markupsafe import Markup
-from mlflow import MlflowClient
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Sheet
+from rich.text import Text
 
 from flows import worker
 from lcm_lora import layout
@@ -18,10 +19,11 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import write_bytes
 from lcm_lora.params.file import load_params
 from lcm_lora.report.templates import render
-from tasks import journal, tracking
-from tasks.cost import Spent
-from tasks.entry import Entry, hash_of, who
-from tasks.succession import is_crowning
+from tasks.history import journal
+from tasks.history.entry import Entry, hash_of, who
+from tasks.history.succession import is_crowning
+from tasks.running.cost import Spent
+from tasks.tracking.connecting import reading
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -46,14 +48,14 @@ def run(verify: bool, page: Path | None) -> None:
         UserError: MLflow does not answer; or `verify`, and somebody altered the journal.
     """
     name = load_params(worker.project() / layout.PARAMS).registry.name
-    with tracking.reading() as client:
+    with reading() as client:
         entries, damages = journal.read(client, name), journal.verify(client, name)
-        console = Console(highlight=False)
-        if page:
-            write_bytes(page, _page(client, name, entries, damages).encode())
-            console.print(f"{page}: {len(entries)} entries of {name}", markup=False)
-        elif not verify:
-            console.print(_sheet(name, entries))
+    console = Console(highlight=False)
+    if page:
+        write_bytes(page, _page(client.tracking_uri, name, entries, damages).encode())
+        console.print(f"{page}: {len(entries)} entries of {name}", markup=False)
+    elif not verify:
+        console.print(_sheet(name, entries))
     for damage in damages:
         console.print(f"altered: {damage}", markup=False, soft_wrap=True)
     if damages and verify:
@@ -82,14 +84,14 @@ def _sheet(name: str, entries: Sequence[Entry]) -> Sheet:
     for entry in told(entries):
         version = entry.version or "nobody"
         facts = (str(entry.number), _when(entry.at), _what(entry), version)
-        sheet.add_row(*facts, _word(entry), entry.why)
+        sheet.add_row(*map(Text, (*facts, _word(entry), entry.why)))  # brackets are no markup
     return sheet
 
 
-def _page(client: MlflowClient, name: str, entries: list[Entry], damages: list[str]) -> str:
+def _page(uri: str, name: str, entries: list[Entry], damages: list[str]) -> str:
     from flows.pages import server_of  # and Prefect with it, which takes seconds
 
-    base = server_of(client.tracking_uri)
+    base = server_of(uri)
 
     def linked(version: str | None) -> str | Markup:
         if base is None or version is None:
@@ -131,4 +133,7 @@ def _word(entry: Entry) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    return str(Spent.model_validate(entry.cost)) if entry.cost else ""
+    try:
+        return str(Spent.model_validate(entry.cost)) if entry.cost else ""
+    except ValidationError:  # an entry of before, of costs that were counted otherwise
+        return ""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prefect.client.schemas import FlowRun
+
 from flows import proposal, registered
 from lcm_lora import layout
 from lcm_lora.evaluation.scores import Table, read_table
 from lcm_lora.gate.decision import Decision, read_decision
 from lcm_lora.params.file import Params
-from tasks import champion, events, promotion, registry, run_page, tracking
-from tasks.promotion import Move
-from tasks.registry import Registered
-from tasks.tracking import Tracker
-from tasks.training import read_training
+from tasks.champions import champion, promotion, run_page
+from tasks.champions.promotion import Move
+from tasks.registry import versions
+from tasks.registry.versions import Registered
+from tasks.servers import events
+from tasks.tracking.results import log_results
+from tasks.tracking.tracker import Tracker
+from tasks.tracking.training import read_training
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Judged:
     decision: Decision
     version: Registered
     move: Move
+    asks: FlowRun | None = None
+    """The run that asks a person about the version."""
 
 
 def register_and_judge(tracker: Tracker, params: Params) -> Judged | None:
@@ -47,8 +54,8 @@ def _judged(tracker: Tracker, params: Params) -> Judged | None:
     if version := promotion.crowned(tracker, params.registry.name, decision):
         run_page.write(tracker, version, table, decision, "champion already")
         return Judged(table, decision, version, "champion already")
-    run_id = tracking.log_results(tracker, params, training, table, decision)
-    version = registry.register(tracker, run_id, params, training, decision)
+    run_id = log_results(tracker, params, training, table, decision)
+    version = versions.register(tracker, run_id, params, training, decision)
     move = promotion.promote(tracker, version, decision, params.registry)
     if move == "overtaken":
         return None
@@ -56,6 +63,5 @@ def _judged(tracker: Tracker, params: Params) -> Judged | None:
     if version.is_new:
         payload = {"name": version.name, "version": version.version, "reason": decision.reason}
         events.emit("adapter.registered", events.model(version.name), payload)
-    if move == "proposed":
-        proposal.propose(version, decision)
-    return Judged(table, decision, version, move)
+    asks = proposal.propose(version, decision) if move == "proposed" else None
+    return Judged(table, decision, version, move, asks)

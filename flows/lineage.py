@@ -14,12 +14,15 @@ from rich.table import Table as Sheet
 from rich.text import Text
 
 from lcm_lora import layout, terminal
-from lcm_lora.errors import some
+from lcm_lora.errors import some, without_passwords
 from lcm_lora.evaluation.scores import read_table
 from lcm_lora.gate.decision import read_decision
-from tasks import journal, lineage, tracking
-from tasks.evidence import LOCK, Evidence, Lineage
-from tasks.pushing import NO_REMOTE
+from tasks.history import journal
+from tasks.registry import lineage
+from tasks.registry.evidence import LOCK, Evidence, Lineage
+from tasks.registry.pushing import NO_REMOTE
+from tasks.registry.reference import find
+from tasks.tracking.connecting import reading
 
 
 def run(reference: str | None, into: Path | None) -> None:
@@ -34,8 +37,8 @@ def run(reference: str | None, into: Path | None) -> None:
     """
     console = Console(highlight=False, soft_wrap=True)
     wanted = reference or lineage.champion_of(Path.cwd())
-    with tracking.reading() as client, tempfile.TemporaryDirectory() as folder:
-        version = lineage.find(client, wanted)
+    with reading() as client, tempfile.TemporaryDirectory() as folder:
+        version = find(client, wanted, "MLflow's page of models lists those that there are")
         evidence = Evidence(version, Path(folder))
         if into is not None:
             lineage.restore(evidence, into)
@@ -61,7 +64,8 @@ def _show(
         return
     console.print(Text("Made again, in an environment of its requirements.lock, by", style="bold"))
     reference = f"models:/{version.name}/{version.version}"
-    for command in lineage.commands(reference, found, evidence.file(LOCK)):
+    registry = without_passwords(client.tracking_uri)
+    for command in lineage.commands(registry, reference, found, evidence.file(LOCK)):
         console.print(f"  {command}", markup=False)
     if found.dvc_remote == NO_REMOTE:
         console.print("Its data were pushed nowhere, so the DVC cache of its project is needed")

@@ -17,13 +17,15 @@ from prefect import runtime
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
+from prefect.utilities.urls import url_for
 
 from flows.judging import Judged
 from lcm_lora import layout, markdown
-from tasks.promotion import Move
-from tasks.run_page import spent_on
-from tasks.stage import Outcome
-from tasks.tracking import Tracker
+from lcm_lora.errors import reason
+from tasks.champions.promotion import Move
+from tasks.registry.versions import spent_on
+from tasks.running.stage import Outcome
+from tasks.tracking.tracker import Tracker
 
 _CAME_TO: dict[Move, str] = {
     "promoted": "new champion",
@@ -45,20 +47,27 @@ def show(tracker: Tracker, judged: Judged, outcomes: Sequence[Outcome]) -> None:
     version = judged.version
     title = f"version {version.version}: {_CAME_TO.get(judged.move, judged.move)}"
     key = re.sub(r"[^a-z0-9]+", "-", version.name.lower()).strip("-")
+    rename(title)
     try:
-        rename(title)
         create_markdown_artifact(
             "\n".join(verdict(tracker, judged, title)), f"{key}-verdict", description=title
         )
         create_table_artifact(list(_stages(outcomes)), f"{key}-stages", description=title)
     except (httpx.HTTPError, MlflowException) as error:
-        get_run_logger().warning("The page of this run stays without its verdict: %s", error)
+        _warn("The page of this run stays without its verdict", error)
 
 
 def rename(name: str) -> None:
-    """Give the flow run of the caller another name."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=name)
+    """Give the flow run of the caller another name, if the server is there to hear it."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(runtime.flow_run.id, name=name)
+    except httpx.HTTPError as error:
+        _warn(f"This run keeps its name, and should be called {name}", error)
+
+
+def _warn(what: str, error: Exception) -> None:
+    get_run_logger().warning("%s: %s", what, reason(error))
 
 
 def verdict(tracker: Tracker, judged: Judged, title: str) -> Iterator[str]:
@@ -66,6 +75,8 @@ def verdict(tracker: Tracker, judged: Judged, title: str) -> Iterator[str]:
     table, decision = judged.table, judged.decision
     yield f"# {judged.version.name} {title}\n\n{decision.reason}\n"
     yield from _links(tracker, judged)
+    if judged.asks:
+        yield f"Approval: [{judged.asks.name}]({url_for(judged.asks)})\n"
     yield from markdown.rules(decision)
     yield from markdown.standing(table, decision)
     with contextlib.suppress(OSError):

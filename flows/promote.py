@@ -9,8 +9,10 @@ from flows import command, consent
 if __name__ == "__main__":
     # Ahead of the imports, which take seconds: a child of this process does them and runs main().
     said = consent.promotion_parser().parse_args()
-    sys.exit((0 if said.yes else consent.asked(said.version)) or command.launch("flows.promote"))
+    shown = "" if said.yes else consent.asked(said.version)
+    sys.exit(1 if shown is None else command.launch("flows.promote", more=["--shown", shown]))
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,21 +27,24 @@ from prefect.client.schemas import State
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput, keyset_from_base_key
+from prefect.input.actions import read_flow_run_input
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import pages, registered, worker
+from flows import pages, proposal, registered, worker
 from flows.consent import Name, Reason
 from flows.judging import Judged
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params
-from tasks import activation, approval, run_page
-from tasks.approval import Candidate
-from tasks.registry import Registered
-from tasks.tracking import Tracker
+from tasks.champions import activation, approval, run_page
+from tasks.champions.approval import Candidate
+from tasks.history.entry import Note, decision_sha256
+from tasks.registry.versions import Registered
+from tasks.tracking.tracker import Tracker
 
 _DAY = 86_400
 _KEY = "approval"
+_FORM = keyset_from_base_key(f"paused-{_KEY}")
 _SECONDS_BETWEEN_LOOKS = 5
 
 
@@ -53,7 +58,10 @@ class Approval(RunInput):
 
 @flow(name="promote", flow_run_name="promote")
 def promote(
-    version: str | None = None, by: Name | None = None, why: Reason | None = None
+    version: str | None = None,
+    by: Name | None = None,
+    why: Reason | None = None,
+    decision: str | None = None,
 ) -> State[Any]:
     """Show what a version rests on, wait for a person's word, and carry it out.
 
@@ -61,11 +69,17 @@ def promote(
         version: Its number; null for the challenger that awaits approval.
         by: Who has approved it already; null to ask.
         why: Their reason.
+        decision: The hash of the one that they were shown; null for whatever it is by now.
     """
     worker.end_with_worker()
     try:
         with registered.reached() as (tracker, params):
             found = _shown(tracker, params.registry.name, version)
+            if decision and decision != decision_sha256(found.decision):
+                raise UserError(
+                    f"{params.registry.name} version {found.version}: was judged anew since it was "
+                    "shown; run again, and look once more"
+                )
             if by and why:
                 word = Approval(approve=True, by=by, why=why)
             else:
@@ -82,7 +96,7 @@ def _shown(tracker: Tracker, name: str, version: str | None) -> Candidate:
         found = approval.candidate(here, name, version)
         version_of_it = Registered(name, found.version, is_new=False)
         judged = Judged(found.table, found.decision, version_of_it, "proposed")
-        title = f"version {found.version}: approval"
+        title = proposal.title(found.version)
         page = "\n".join(pages.verdict(here, judged, title))
     create_markdown_artifact(page, "approval", description=f"{name} {title}")
     pages.rename(title)
@@ -101,7 +115,7 @@ def _asked(tracker: Tracker, params: Params, found: Candidate) -> Approval:
         return _answer(Approval.with_initial_data(description=about), int(days * _DAY))
     except FlowPauseTimeout:
         why = f"nobody answered within {days:g} days"
-        approval.refuse(tracker.client, name, found.note(None, why))
+        _refuse(tracker, name, found, found.note(None, why))
         # The server has ended the run already, with words of its own.
         pages.rename(f"version {found.version}: {why}")
         raise UserError(f"{name} version {found.version}: not promoted, {why}") from None
@@ -121,11 +135,19 @@ def _answer(kind: type[Approval], seconds: int) -> Approval:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             if _is_resumed():
                 return _loaded(kind)
+            _offer(kind)
         raise FlowPauseTimeout from None
 
 
+def _offer(kind: type[Approval]) -> None:
+    """Put the form there, if the server went away between the pause and that."""
+    with contextlib.suppress(httpx.TransportError):
+        if read_flow_run_input(_FORM["schema"]) is None:
+            kind.save(_FORM)
+
+
 def _loaded(kind: type[Approval]) -> Approval:
-    loaded = kind.load(keyset_from_base_key(f"paused-{_KEY}"))
+    loaded = kind.load(_FORM)
     assert isinstance(loaded, Approval)
     return loaded
 
@@ -148,9 +170,9 @@ def _carried_out(tracker: Tracker, params: Params, found: Candidate, word: Appro
     name, note = params.registry.name, found.note(word.by, word.why)
     title = f"version {found.version}"
     if not word.approve:
-        approval.refuse(tracker.client, name, note)
+        _refuse(tracker, name, found, note)
         came_to = f"{title}: refused by {word.by}"
-    elif activation.activate(tracker.client, name, note, params.registry.smoke):
+    elif activation.activate(tracker.client, name, note, params.registry.smoke, found.known):
         about = Registered(name, found.version, is_new=False)
         run_page.write(tracker, about, found.table, found.decision, "promoted")
         came_to = f"{title}: champion, approved by {word.by}"
@@ -160,7 +182,16 @@ def _carried_out(tracker: Tracker, params: Params, found: Candidate, word: Appro
     return f"{name} {came_to}"
 
 
+def _refuse(tracker: Tracker, name: str, found: Candidate, note: Note) -> None:
+    approval.refuse(tracker.client, name, note)
+    about = Registered(name, found.version, is_new=False)
+    # No task: of a run that waited for too long the server takes none any more.
+    run_page.write.fn(tracker, about, found.table, found.decision, "refused before")
+
+
 def main() -> int:
     """Run the flow with the word that was given; return the process's exit status."""
     said = consent.promotion_parser().parse_args()
-    return command.ended(promote(said.version, said.by, said.why, return_state=True))
+    version, _, decision = said.shown.partition(" ")
+    what = (version or said.version, said.by, said.why, decision or None)
+    return command.ended(promote(*what, return_state=True))

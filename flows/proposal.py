@@ -11,14 +11,23 @@ from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
 from lcm_lora.gate.decision import Decision
-from tasks.entry import decision_sha256
-from tasks.registry import Registered
+from tasks.history.entry import decision_sha256
+from tasks.registry.versions import Registered
 
 DEPLOYMENT = "promote/promote"
 
 
-def propose(version: Registered, decision: Decision) -> None:
-    """Ask for a run of the deployment that promotes, where the server has it; once a decision."""
+def title(number: str) -> str:
+    """Return the name of the run that asks about a version."""
+    return f"version {number}: approval"
+
+
+def propose(version: Registered, decision: Decision) -> FlowRun | None:
+    """Ask for a run of the deployment that promotes, where the server has it; once a decision.
+
+    Returns:
+        The run, which asks a person; None if nobody is asked.
+    """
     logger = get_run_logger()
     by_hand = f"python -m flows.promote {version.version} --by NAME --why TEXT"
     try:
@@ -28,7 +37,8 @@ def propose(version: Registered, decision: Decision) -> None:
     except httpx.HTTPError as error:
         logger.warning("Nobody is asked, since Prefect did not answer (%s): %s", error, by_hand)
     else:
-        logger.info("The flow run %s asks who approves %s", run.name, version)
+        return run
+    return None
 
 
 def _run(version: Registered, decision: Decision) -> FlowRun:
@@ -37,6 +47,7 @@ def _run(version: Registered, decision: Decision) -> FlowRun:
         run = run_deployment(
             DEPLOYMENT,
             parameters={"version": version.version},
+            flow_run_name=title(version.version),
             timeout=0,
             idempotency_key=f"{decision_sha256(decision)} {attempt}",
             as_subflow=False,

@@ -13,9 +13,10 @@ from lcm_lora import layout
 from lcm_lora.errors import UserError, explained
 from lcm_lora.params.file import Params, load_params
 from lcm_lora.shapes import places
-from tasks import publishing, tracking
-from tasks.publishing import Published
-from tasks.tracking import Tracker
+from tasks.registry import publishing
+from tasks.registry.publishing import Published
+from tasks.tracking.connecting import connect
+from tasks.tracking.tracker import Tracker
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = Path.cwd()
     try:
         params = load_params(root / layout.PARAMS)
-        tracker = tracking.connect(root, params.registry.experiment)
+        tracker = connect(root, params.registry.experiment)
         published = publish(tracker, params, asked.kind, asked.name, asked.what)
     except (UserError, OSError) as error:
         said = explained(error) if isinstance(error, OSError) else error

@@ -11,8 +11,8 @@ from flows import environment, worker
 from lcm_lora import layout
 from lcm_lora.errors import UserError, reason
 from lcm_lora.params.file import Params, load_params
-from tasks import tracking
-from tasks.tracking import Tracker
+from tasks.tracking.connecting import connect
+from tasks.tracking.tracker import Tracker
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def reached() -> Iterator[tuple[Tracker, Params]]:
     root = worker.project()
     params = load_params(root / layout.PARAMS)
     environment.stay_offline(params)
-    tracker = tracking.connect(root, params.registry.experiment)
+    tracker = connect(root, params.registry.experiment)
     with answering(params.registry.name):
         yield tracker, params
 

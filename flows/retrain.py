@@ -26,11 +26,12 @@ from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import Params
-from tasks import bringing, champion
-from tasks.graph import TRANSFER_FLOW, Stage, but, is_due, plan
-from tasks.request import Request
-from tasks.stage import Outcome, Workshop, combined
-from tasks.tracking import Tracker
+from tasks.champions import champion
+from tasks.isolated.request import Request
+from tasks.registry import bringing
+from tasks.running.graph import TRANSFER_FLOW, Stage, but, is_due, plan
+from tasks.running.stage import Outcome, Workshop, combined
+from tasks.tracking.tracker import Tracker
 
 _HERE = Request()
 _READ = [
@@ -51,7 +52,7 @@ _MOST_ROUNDS = 5
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # type: ignore[arg-type]
 )
 def retrain(request: Request = _HERE) -> State[Any]:
-    """Bring the project up to date; the state is Completed, or Failed with one line."""
+    """Bring the project up to date; the state says in one line what came of it, or what failed."""
     console = Console()
     try:
         with workspace.opened(request) as place:
@@ -62,10 +63,10 @@ def retrain(request: Request = _HERE) -> State[Any]:
             with place.workshop(tracker, params) as workshop:
                 # What the desk knows of before, it has from the registry.
                 known = stages if place.is_shared else _stages(place.root)
-                bring_up_to_date(workshop, tracker, params, known, console)
+                judged = bring_up_to_date(workshop, tracker, params, known, console)
     except UserError as error:
         return Failed(message=str(error))
-    return Completed()
+    return Completed(message=summary.verdict(judged))
 
 
 def bring_up_to_date(
@@ -74,7 +75,7 @@ def bring_up_to_date(
     params: Params,
     stages: list[Stage],
     console: Console,
-) -> None:
+) -> Judged:
     """Run what has to run, judge the adapter, and say what came of it.
 
     Raises:
@@ -83,9 +84,10 @@ def bring_up_to_date(
     judged, outcomes = run_until_settled(tracker, params, stages, workshop, console)
     summary.show_scores(console, judged.table, judged.decision, judged.move)
     summary.show_stages(console, outcomes)
-    summary.show_decision(console, tracker.root, judged.version, judged.decision, judged.move)
+    summary.show_decision(console, tracker.root, judged)
     pages.show(tracker, judged, outcomes)
     elsewhere.follow(workshop, tracker, params, outcomes, console)
+    return judged
 
 
 def run_until_settled(

@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from flows import pages, registered, worker
 from flows.consent import Name, Reason
 from lcm_lora.errors import UserError
-from tasks import rolling_back
+from tasks.champions import rolling_back
 
 
 @flow(name="rollback", flow_run_name="rollback: {why}")

@@ -12,9 +12,10 @@ from prefect.states import Completed, Failed
 
 from flows import worker
 from lcm_lora.errors import UserError, explained
-from tasks import process, station
-from tasks.request import Order
-from tasks.stage import StageError
+from tasks.isolated import station
+from tasks.isolated.request import Order
+from tasks.running import process
+from tasks.running.stage import StageError
 
 
 @flow(name="run-stage", flow_run_name="{order.stage}")

@@ -9,9 +9,9 @@ from prefect.futures import PrefectFuture
 
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from tasks.graph import Stage
-from tasks.stage import Outcome, Workshop, run_stage
-from tasks.tracking import Tracker
+from tasks.running.graph import Stage
+from tasks.running.stage import Outcome, Workshop, run_stage
+from tasks.tracking.tracker import Tracker
 
 
 def run_stages(

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.judging import Judged
 from lcm_lora import layout, terminal
 from lcm_lora.evaluation.scores import Table as Scores
 from lcm_lora.gate.decision import Decision
@@ -16,10 +17,9 @@ from lcm_lora.mapping.standing import Other, Standing, standings
 from lcm_lora.mapping.subjects import Tried
 from lcm_lora.report.numbers import gain_interval, level, shown, spread
 from lcm_lora.report.style import how_title
-from tasks.checkout import is_checkout
-from tasks.promotion import Move
-from tasks.registry import Registered
-from tasks.stage import Outcome
+from tasks.champions.promotion import Move
+from tasks.isolated.checkout import is_checkout
+from tasks.running.stage import Outcome
 
 _SETTLED: dict[Move, str] = {
     "champion already": "Is champion",
@@ -55,30 +55,34 @@ def show_scores(
     console.print("Every number: lcm-lora scores --all, or --csv", style="dim")
 
 
-def show_decision(
-    console: Console, root: Path, version: Registered, decision: Decision, move: Move
-) -> None:
+def show_decision(console: Console, root: Path, judged: Judged) -> None:
     """Print where the report is, which version the adapter has, and what the gate said."""
     if not is_checkout(root):
         console.print(f"Report    {root / layout.REPORT / 'index.html'}", soft_wrap=True)
+    version = judged.version
     known = "registered" if version.is_new else "registered before, the same adapter"
     console.print(f"Adapter   {version}, {known}", soft_wrap=True)
+    console.print(f"Gate      {verdict(judged)}", soft_wrap=True)
+
+
+def verdict(judged: Judged) -> str:
+    """Return whether there is a new champion, why, and what a person can do."""
+    version, move = judged.version, judged.move
     if move == "champion already":
-        verdict = f"no new champion: {version} is the champion already"
-    elif move in _WAITING:
-        verdict = (
-            f"no new champion: {version} {_WAITING[move]}; on your word: `python -m flows.promote "
-            f"{version.version} --by NAME --why TEXT`"
+        return f"no new champion: {version} is the champion already"
+    if move in _WAITING:
+        asks = f", as the flow run '{judged.asks.name}' asks" if judged.asks else ""
+        return (
+            f"no new champion: {version} {_WAITING[move]}{asks}; on your word: "
+            f"`python -m flows.promote {version.version} --by NAME --why TEXT`"
         )
-    elif move == "carried out before":
-        verdict = (
+    if move == "carried out before":
+        return (
             f"no new champion: {version} was promoted by this decision before, and the alias was "
             "moved since; move it back by hand, or train anew"
         )
-    else:
-        promoted = "new champion" if move == "promoted" else "no new champion"
-        verdict = f"{promoted}: {decision.reason}"
-    console.print(f"Gate      {verdict}", soft_wrap=True)
+    promoted = "new champion" if move == "promoted" else "no new champion"
+    return f"{promoted}: {judged.decision.reason}"
 
 
 def show_transfer(console: Console, tried: Iterable[Tried]) -> None:

@@ -23,11 +23,11 @@ from flows import elsewhere, summary, workspace
 from flows.stages import run_stages
 from lcm_lora import layout
 from lcm_lora.errors import UserError
-from tasks import bringing
-from tasks.graph import TRANSFER_FLOW, is_due, of_flow, plan
-from tasks.request import Request
-from tasks.stage import Outcome, Workshop
-from tasks.tracking import Tracker
+from tasks.isolated.request import Request
+from tasks.registry import bringing
+from tasks.running.graph import TRANSFER_FLOW, is_due, of_flow, plan
+from tasks.running.stage import Outcome, Workshop
+from tasks.tracking.tracker import Tracker
 
 _HERE = Request()
 _NOTHING = "transfer.subjects: empty, so nothing is tried; name a base or styles to try"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tasks import process
+from tasks.running import process
 
 _MLFLOW_PORT, _PREFECT_PORT = "5000", "4200"
 

@@ -18,7 +18,9 @@ from prefect.states import Completed, Failed
 
 from flows import registered, worker
 from lcm_lora.errors import UserError
-from tasks import activation, journal
+from tasks.champions import activation
+from tasks.history import journal
+from tasks.registry.reference import model_of
 
 
 @flow(name="watch", flow_run_name="watch the champion")
@@ -28,6 +30,8 @@ def watch() -> State[Any]:
     try:
         with registered.reached() as (tracker, params):
             name = params.registry.name
+            if model_of(tracker.client, name) is None:
+                return Completed(message=f"{name}: nothing is registered yet")
             known = len(journal.read(tracker.client, name))
             with activation.opened(tracker.client, name) as office:
                 new = [entry.title for entry in office.journal.entries[known:]]

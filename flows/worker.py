@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.states import Crashed
 
-from tasks import process
+from tasks.running import process
 
 
 def project() -> Path:

@@ -10,22 +10,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mlflow.exceptions import MlflowException
 from prefect.settings import PREFECT_API_URL
 
 from flows import environment
 from flows.worker import end_with_worker, project
 from lcm_lora import layout
 from lcm_lora.check import check_params
-from lcm_lora.errors import UserError, explained
+from lcm_lora.errors import UserError, explained, reason
 from lcm_lora.locks import locked
 from lcm_lora.params.file import Params, load_params
-from tasks import tracking
-from tasks.checkout import check_installed, checkout, resolve, text_of
-from tasks.desk import desk, last_lock
-from tasks.mending import mend
-from tasks.request import Request, overridden
-from tasks.stage import Workshop
-from tasks.tracking import Tracker
+from tasks.isolated.checkout import check_installed, checkout, resolve, text_of
+from tasks.isolated.desk import desk, last_lock
+from tasks.isolated.request import Request, overridden
+from tasks.running.mending import mend
+from tasks.running.stage import Workshop
+from tasks.tracking.connecting import connect
+from tasks.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Workspace:
         Raises:
             UserError: MLflow does not answer.
         """
-        known = tracking.connect(self.project, params.registry.experiment)
+        known = connect(self.project, params.registry.experiment)
         return replace(known, root=self.root)
 
     @contextlib.contextmanager
@@ -82,13 +83,18 @@ def opened(request: Request) -> Iterator[Workspace]:
     """Yield the workspace that is asked for, while the block runs.
 
     Raises:
-        UserError: It cannot be had, or a file or database of it cannot be used in the block.
+        UserError: It cannot be had; or in the block a file or database of it cannot be used, or
+            MLflow is lost.
     """
     try:
         with _place(request) as place:
             yield place
     except (OSError, sqlite3.OperationalError) as error:
         raise UserError(explained(error)) from None
+    except MlflowException as error:
+        raise UserError(
+            f"MLflow did not take or give something ({reason(error)}); run again"
+        ) from None
 
 
 @contextlib.contextmanager

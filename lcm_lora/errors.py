@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sqlite3
 from collections.abc import Iterable
 from typing import TypeVar
@@ -44,8 +45,13 @@ def some(names: Iterable[object]) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return in one line, cut short, what an exception of another library says."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    """Return in one line, cut short and without passwords, what another library raised."""
+    return without_passwords(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without the names and passwords that addresses in it have."""
+    return re.sub(r"(?<=://)[^\s/]+@", "", text)
 
 
 def explained(error: OSError | sqlite3.OperationalError) -> str:

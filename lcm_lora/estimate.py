@@ -1,16 +1,17 @@
 """What a distillation takes, counted on networks without weights: memory and arithmetic.
 
 Nothing is guessed but the share of a device's speed that a whole run reaches: the networks of the
-base's configuration run once on torch's `meta` device, which computes shapes alone, while what
-backward would keep and every multiplication are counted.
+base's configuration run once on tensors that are shapes alone, while what backward would keep and
+every multiplication are counted.
 
 Legend: B samples of a micro-batch, FLOP floating-point operations (two a multiply-add).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from lcm_lora.adapter import TARGETS
+from lcm_lora.adapter import TARGETS, compute_as_given
 from lcm_lora.params.distill import Distill
 from lcm_lora.precision import DTYPES
 
@@ -35,7 +37,7 @@ _TOKENS = 77
 
 
 class _FlashAttention(torch.autograd.Function):
-    """Attention by its shapes, keeping what a fused kernel keeps; `meta` knows the plain one only.
+    """Attention by its shapes, keeping what a fused kernel keeps; shapes know the plain one only.
 
     Source: Dao et al. 2022, algorithm 1 keeps the output and one number a row besides its inputs.
     """
@@ -97,7 +99,7 @@ class Work:
 
 
 def memory(configs: Path, params: Distill, precision: str, resolution: int, batch: int) -> Memory:
-    """Return what training takes.
+    """Return what training takes, in half precision as a GPU does; a CPU keeps less.
 
     Args:
         configs: A diffusers folder with the base's configuration files.
@@ -114,8 +116,10 @@ def memory(configs: Path, params: Distill, precision: str, resolution: int, batc
         unet.requires_grad_(False).add_adapter(
             LoraConfig(r=params.rank, lora_alpha=params.alpha, target_modules=list(TARGETS))
         )
-        nn.Module.to(unet, dtype)  # the adapter too: under autocast it computes in the base's dtype
-        adapter = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    compute_as_given(unet)
+    adapter = sum(p.numel() for p in unet.parameters() if p.requires_grad)
+    with FakeTensorMode(), torch.device("cuda"), _autocast(dtype):
+        _move(unet, dtype)
         kept = _kept(unet, configs, resolution, batch, dtype, params.gradient_checkpointing)
     return Memory(
         denoiser=weights * dtype.itemsize,
@@ -129,7 +133,7 @@ def work(configs: Path, resolution: int) -> Work:
     """Return the arithmetic of one sample of `resolution` pixels a side."""
     with torch.device("meta"), torch.no_grad():
         unet, vae = _unet(configs), _vae(configs)
-        side = resolution // _downsampling(vae)
+        side = resolution // _downsampling(configs)
         pixels = torch.empty(1, 3, resolution, resolution)
         latents = torch.empty(1, vae.config.latent_channels, side, side)
         tokens = torch.zeros(1, _TOKENS, dtype=torch.int64)
@@ -140,6 +144,31 @@ def work(configs: Path, resolution: int) -> Work:
             decoder=_flop(lambda: vae.decode(latents)),
             texts=_flop(lambda: [text(tokens) for text in texts]),
         )
+
+
+@contextlib.contextmanager
+def _autocast(dtype: torch.dtype) -> Iterator[None]:
+    """Let operations choose their dtypes as on a GPU: some compute in fp32, and keep it.
+
+    `torch.autocast` itself does nothing where there is no GPU.
+    """
+    usual = torch.get_autocast_dtype("cuda")
+    torch.set_autocast_dtype("cuda", dtype)
+    torch.set_autocast_enabled("cuda", dtype != torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", usual)
+        torch.clear_autocast_cache()
+
+
+def _move(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Make the parameters anew on the device and in the mode of now, the base's in `dtype`."""
+    for module in unet.modules():
+        for name, old in list(module.named_parameters(recurse=False)):
+            new = torch.empty(old.shape, dtype=old.dtype if old.requires_grad else dtype)
+            setattr(module, name, nn.Parameter(new, old.requires_grad))
 
 
 def _kept(
@@ -183,7 +212,7 @@ def _kept(
 
 
 def _run(unet: Any, configs: Path, resolution: int, batch: int, dtype: torch.dtype) -> Any:
-    side = resolution // _downsampling(_vae(configs))
+    side = resolution // _downsampling(configs)
     told: dict[str, Any] = {
         "encoder_hidden_states": torch.empty(
             batch, _TOKENS, unet.config.cross_attention_dim, dtype=dtype
@@ -232,5 +261,5 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _downsampling(vae: Any) -> int:
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
+def _downsampling(configs: Path) -> int:
+    return int(2 ** (len(_config(configs / "vae")["block_out_channels"]) - 1))

@@ -82,12 +82,8 @@ def write_tensors(
     write_bytes(path, _sorted_header(save(owned, dict(metadata) if metadata else None)))
 
 
-def sort_header(path: Path) -> None:
-    """Rewrite a safetensors file with its metadata sorted; safetensors' own order is random."""
-    write_bytes(path, _sorted_header(path.read_bytes()))
-
-
 def _sorted_header(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted; safetensors' own order is random."""
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))

@@ -44,14 +44,20 @@ def is_held(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the file `path` while the block runs; wait, and say for what, while another does."""
+def locked(path: Path, what: str, shared: bool = False) -> Iterator[None]:
+    """Hold the file `path` while the block runs; wait, and say for what, while another does.
+
+    Args:
+        path: Made where it is missing.
+        what: Is waited for.
+        shared: Others who want it shared may hold it too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_ours = False
     while not is_ours:
         handle = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
         try:
-            _wait(handle, what)
+            _wait(handle, what, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             is_ours = _is_at(handle, path)  # and was not removed while we waited
             if is_ours:
                 yield
@@ -59,13 +65,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
             os.close(handle)
 
 
-def _wait(handle: int, what: str) -> None:
+def _wait(handle: int, what: str, kind: int) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.stderr.write(f"waiting for {what}\n")
         sys.stderr.flush()
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, kind)
 
 
 def _is_at(handle: int, path: Path) -> bool:

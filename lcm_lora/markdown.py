@@ -12,6 +12,7 @@ from lcm_lora.report.verdict import judged_metrics, standings
 from lcm_lora.terminal import compared
 
 _HOLDS = {"passed": "yes", "failed": "**no**", "no champion": "needs a champion"}
+_REST = "\n\nAnd more, in the report."
 
 
 def standing(table: Table, decision: Decision) -> Iterator[str]:
@@ -30,6 +31,14 @@ def rules(decision: Decision) -> Iterator[str]:
         ("the gate's rule", "what came out", "holds"),
         ((rule.kind, rule.words, _HOLDS[rule.verdict]) for rule in decision.rules),
     )
+
+
+def cut(text: str, most: int) -> str:
+    """Return as many whole lines as go into `most` letters; where lines are left out, say so."""
+    if len(text) <= most:
+        return text
+    whole, _, _ = text[: most - len(_REST)].rpartition("\n")
+    return f"{whole.rstrip()}{_REST}"
 
 
 def _rows(table: Table, metric: MetricRecord) -> Iterator[tuple[str, ...]]:

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 
 from lcm_lora import files
 from lcm_lora.errors import UserError
@@ -57,9 +57,21 @@ _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Sums(Record):
-    """The sums of a piece: the SHA-256 of each of its files."""
+    """The sums of a piece: the SHA-256 of each of its files, and of that list with their names."""
 
     files: dict[_Name, _Sha256]
+    files_sha256: _Sha256
+
+    @classmethod
+    def of(cls, files: dict[str, str]) -> Self:
+        """Return the sums of files of which the SHA-256 are known."""
+        return cls(files=files, files_sha256=_sha256_of(files))
+
+    @model_validator(mode="after")
+    def _is_its_own(self) -> Self:
+        if self.files_sha256 != _sha256_of(self.files):
+            raise ValueError("other files than when it was written")
+        return self
 
 
 class Claim(Record):
@@ -77,8 +89,11 @@ class Ledger(Record):
 
 def key_of(**decides: Any) -> str:
     """Return the name of a piece: a short hash of everything that decides its content."""
-    text = json.dumps(decides, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+    return _sha256_of(decides)[:_LENGTH]
+
+
+def _sha256_of(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class Pieces:
@@ -201,7 +216,7 @@ class Pieces:
         with files.new_folder(self._folder / key) as made:
             yield made
             sums = {path.name: files.sha256(path) for path in sorted(made.iterdir())}
-            write_record(made / SUMS, Sums(files=sums))
+            write_record(made / SUMS, Sums.of(sums))
         self._share(key)
 
     @contextlib.contextmanager
@@ -252,7 +267,7 @@ class Pieces:
             with files.new_folder(self._folder / key) as made:
                 for name, source in sources.items():
                     files.link(source, made / name)
-                write_record(made / SUMS, Sums(files=sums))
+                write_record(made / SUMS, Sums.of(sums))
 
     def claim(self, user: str, keys: Iterable[str]) -> None:
         """Note that `user` needs these pieces, and remove those that nobody has needed lately.
@@ -301,7 +316,7 @@ class Pieces:
                 remove_unless_held(lock)
 
     def keep_only(self, keys: Iterable[str]) -> None:
-        """Remove every other piece, and what a killed run left half made."""
+        """Remove every other piece, and what a killed run left; nobody else may be at work here."""
         kept = set(keys)
         if self._folder.is_dir():
             for path in self._folder.iterdir():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from lcm_lora.errors import UserError, reason
+from lcm_lora.errors import UserError, reason, without_passwords
 from lcm_lora.files import copy, sha256, write_bytes
 
 ENVIRONMENT = "LCM_LORA_STORE"
@@ -217,7 +216,7 @@ def _is_local(url: str) -> bool:
 
 
 def _unusable(named_by: str, place: str, error: Exception) -> UserError:
-    shown = re.sub("//[^/@]*@", "//", place)  # a password in a URL is nobody's to read
     return UserError(
-        f"{named_by} {shown}: cannot be used ({reason(error)}); mend it, or name another place"
+        f"{named_by} {without_passwords(place)}: cannot be used ({reason(error)}); mend it, or "
+        "name another place"
     )

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -25,6 +25,10 @@ def _found() -> str | None:
 
 
 CHROMIUM = _found()
+_PATIENCE = 60_000
+"""Milliseconds in which a page does what is asked, on a machine that stands still at times."""
+
+expect.set_options(timeout=_PATIENCE)
 
 
 @contextlib.contextmanager
@@ -32,7 +36,9 @@ def chromium() -> Iterator[Browser]:
     """Yield a Chromium without a window."""
     with sync_playwright() as playwright:
         # The sandbox needs rights that a container seldom has, and the page is our own.
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=2 * _PATIENCE
+        )
         yield opened
         opened.close()
 
@@ -41,6 +47,7 @@ def chromium() -> Iterator[Browser]:
 def quiet_page(browser: Browser, *own: str) -> Iterator[Page]:
     """Yield a page that fails the test if it complains, or asks for what does not begin so."""
     opened, heard = browser.new_page(viewport={"width": 1400, "height": 900}), []
+    opened.set_default_timeout(_PATIENCE)
     opened.on("console", lambda message: heard.append(message.text))
     opened.on("pageerror", lambda error: heard.append(str(error)))
     opened.on(

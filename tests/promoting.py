@@ -15,9 +15,9 @@ from recipes import recipe_of
 
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256, write_json
-from tasks import journal
-from tasks.activation import activate, opened
-from tasks.entry import Note
+from tasks.champions.activation import activate, opened
+from tasks.history import journal
+from tasks.history.entry import Note
 
 WEIGHTS, KOHYA = "pytorch_lora_weights.safetensors", "adapter_kohya.safetensors"
 

@@ -35,12 +35,13 @@ from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.file import load_params
 from lcm_lora.recipe import Recipe
 from lcm_lora.records import write_record
-from tasks.carried import carried
-from tasks.promotion import promote
-from tasks.registry import Registered, register
-from tasks.served_model import FewStepPictures
-from tasks.tracking import Tracker, connect
-from tasks.training import read_training
+from tasks.champions.promotion import promote
+from tasks.registry.carried import carried
+from tasks.registry.served_model import FewStepPictures
+from tasks.registry.versions import Registered, register
+from tasks.tracking.connecting import connect
+from tasks.tracking.tracker import Tracker
+from tasks.tracking.training import read_training
 
 PRESET = Path(__file__).parents[1] / "lcm_lora" / "presets" / "shapes.yaml"
 _ORIGIN = {"git_commit": "abc", "git_dirty": True, "code_sha256": "def"}

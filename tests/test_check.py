@@ -29,6 +29,16 @@ def test_every_preset_passes(path: Path) -> None:
     check_params(load_params(path))
 
 
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_distils_the_teacher_that_it_measures_against(path: Path) -> None:
+    """At one guidance, in one convention."""
+    params = load_params(path)
+    guided = params.distill.guidance
+    shift = 1.0 if guided.convention == "lcm" else 0.0
+    teacher = params.generate.painters["teacher"]
+    assert {guided.low + shift, guided.high + shift} == {cell.guidance for cell in teacher.cells}
+
+
 def test_checking_imports_nothing_heavy() -> None:
     program = (
         "import sys; import lcm_lora.check, lcm_lora.inventory.look\n"

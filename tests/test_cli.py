@@ -27,6 +27,7 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     # What is limited is the process that is started, so it must work itself.
     cold = {name: value for name, value in os.environ.items() if name != warm_start.PLACE}
+    cold["PYTHONDONTWRITEBYTECODE"] = "1"  # Python 3.11 would leave the half of a file that fits
     return subprocess.run(
         [LCM_LORA, *arguments],
         cwd=cwd,
@@ -226,7 +227,7 @@ def test_a_picture_on_demand(project: Path, cache: Path) -> None:
 
 
 ENDED = """
-import signal
+import time
 from pathlib import Path
 from lcm_lora.cli import STAGE, app, command
 from lcm_lora.files import new_folder
@@ -235,7 +236,8 @@ from lcm_lora.files import new_folder
 def wait() -> None:
     with new_folder(Path("out")):
         print("in", flush=True)
-        signal.pause()
+        while True:
+            time.sleep(0.1)
 
 app(["wait"])
 """

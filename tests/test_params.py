@@ -413,7 +413,7 @@ junk = st.recursive(
 ) | st.integers(1, 3000).map(nested)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(PLACES), junk)
 def test_any_value_for_any_parameter_is_read_or_refused_in_one_line(
     place: tuple[Any, ...], value: Any
@@ -429,7 +429,7 @@ def test_any_value_for_any_parameter_is_read_or_refused_in_one_line(
         assert_one_line(error, "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60) | st.text(" .'\"/:%-_#?@\\é", max_size=9))
 def test_mlflow_takes_every_name_that_is_taken_here(name: str) -> None:
     gate = list(RAW["registry"]["gate"])

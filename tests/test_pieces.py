@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from failing import Failing
 
 from lcm_lora.errors import UserError
 from lcm_lora.hashes import Hashes
-from lcm_lora.pieces import Pieces
+from lcm_lora.pieces import SUMS, Pieces
 from lcm_lora.store import Store, open_store
 
 FILES = {"latents.bin": b"latents" * 99, "about.json": b"{}"}
@@ -133,6 +135,8 @@ def lead_out(store: Store, name: str) -> None:
     """Let the record name a file that is not the piece's."""
     record = json.loads(store.read("key.json"))
     record["files"]["../../taken"] = record["files"].pop("about.json")
+    sealed = json.dumps(record["files"], sort_keys=True).encode()
+    record["files_sha256"] = hashlib.sha256(sealed).hexdigest()
     store.write("key.json", json.dumps(record).encode())
 
 
@@ -157,6 +161,27 @@ def test_a_damaged_piece_is_none_and_is_made_anew_for_all(
     assert ("damaged; it is made anew" in capsys.readouterr().err) == is_named
     make(b)
     assert found(machine("c")) == FILES
+
+
+def changes(content: bytes) -> Iterator[bytes]:
+    """Yield it with another letter at each place, or the same in the other case."""
+    for place, bit in itertools.product(range(len(content)), (0, 5)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << bit
+        yield bytes(changed)
+
+
+def test_no_letter_of_a_record_changes_unseen(tmp_path: Path) -> None:
+    """Nor one of a name: in a store files lie under names of their content."""
+    store, hashes = open_store(f"memory://{uuid.uuid4()}", "LCM_LORA_STORE"), Hashes(tmp_path / "h")
+    make(Pieces(tmp_path / "a", hashes, store))
+    alone, own = Pieces(tmp_path / "a", hashes), tmp_path / "a" / "key" / SUMS
+    for changed in changes(own.read_bytes()):
+        own.write_bytes(changed)
+        assert found(alone) is None, changed
+    for changed in changes(store.read("key.json")):
+        store.write("key.json", changed)
+        assert found(Pieces(tmp_path / "b", hashes, store)) is None, changed
 
 
 def test_what_is_moved_is_whole_at_its_new_name_alone(store: Store) -> None:

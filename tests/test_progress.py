@@ -1,5 +1,7 @@
 """Long work says how far it is, from its first unit to its last."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from lcm_lora import progress
@@ -9,7 +11,7 @@ def test_lines_say_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 6.0, 7.0, 20.0, 24.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with progress.progress("encode", 12, "pictures", done=2) as advance:
         advance(0)  # slow to begin: nothing is known of the rate yet
         advance(1)

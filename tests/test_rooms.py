@@ -74,6 +74,21 @@ def test_arrows_point_down(room: str, banned: tuple[str, ...]) -> None:
     assert offenders(ROOT / room, banned) == []
 
 
+TASKS = ("servers", "running", "tracking", "history", "registry", "champions", "isolated")
+"""In the order of the README: a room may use those before it."""
+
+
+def test_each_room_of_the_tasks_has_its_place() -> None:
+    assert {path.parent.name for path in (ROOT / "tasks").glob("*/*.py")} == set(TASKS)
+    assert [path.name for path in (ROOT / "tasks").glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("room", TASKS)
+def test_tasks_use_the_rooms_before_theirs(room: str) -> None:
+    later = tuple(f"tasks.{other}" for other in TASKS[TASKS.index(room) + 1 :])
+    assert offenders(ROOT / "tasks" / room, later) == []
+
+
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; sys.argv = ['lcm-lora', '--help']\n"

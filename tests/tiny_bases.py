@@ -17,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from lcm_lora.families.family import FAMILIES, FamilyName
 from lcm_lora.shapes import architecture
+from lcm_lora.shapes.places import BASE
 
 _DOWN = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
 _UP = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
@@ -54,7 +55,8 @@ def tiny_pipeline(family: FamilyName, prediction_type: str = "epsilon") -> Any:
     """Return the tiny base of a family, the same one every time: 16 pixels, latents 8 x 8."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        words = architecture.tokenizer(["a red ring on a navy background"])
+        # One that is made anew numbers its pieces otherwise in each process.
+        words = CLIPTokenizer.from_pretrained(BASE / "tokenizer")
         unet = UNet2DConditionModel(sample_size=8, norm_num_groups=4, **_UNETS[family])
         parts: dict[str, Any] = {
             "vae": autoencoder(),

@@ -82,6 +82,7 @@ class Project:
         try:
             while "distill" not in self.noted() and run.poll() is None:
                 time.sleep(0.1)
+            assert run.poll() is None, run.communicate()[0]
             yield run, psutil.Process(run.pid).children(recursive=True)
         finally:
             hold.unlink()

@@ -13,5 +13,5 @@ for database in prefect mlflow mlflow_auth; do
     pg_dump --no-password --format=custom --file="$partial/$database.dump" "$database"
 done
 (cd "$partial" && sha256sum -- *.dump > SHA256SUMS && sync -- *)
-mv "$partial" "$folder/$name"
+mv -T "$partial" "$folder/$name"  # never into a dump of the same second
 echo "$folder/$name"

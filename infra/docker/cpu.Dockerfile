@@ -18,6 +18,7 @@ RUN mkdir lcm_lora tasks flows && touch lcm_lora/__init__.py tasks/__init__.py f
     && uv pip install --no-deps --editable .
 
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
+# Git trusts folders of others by name alone: on a cluster a volume's root stays root's.
 # Debian keeps only the newest build of a package: a pinned one would soon not be found.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -25,6 +26,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home worker \
     && install --directory --owner worker --group worker /project /repository \
+    && git config --system --add safe.directory /project \
     && git config --system --add safe.directory /repository \
     && git config --system --add safe.directory /repository/.git
 COPY --from=environment /opt/venv /opt/venv

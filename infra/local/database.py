@@ -8,7 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -91,18 +91,30 @@ def fill_beside(dumps: Mapping[str, Path], folder: Path, settings: Settings) -> 
     Raises:
         UserError: A file is none of `dump`, or the server does not answer.
     """
+    _drop([f"{name}_new" for name in dumps], settings)
     for name, file in dumps.items():
-        execute(settings, "postgres", f"DROP DATABASE IF EXISTS {name}_new")
         execute(settings, "postgres", f"CREATE DATABASE {name}_new")
         options = ["--exit-on-error", "--no-owner", f"--dbname={name}_new", str(file)]
         _call("pg_restore", options, folder, settings)
 
 
-def swap(names: Iterable[str], settings: Settings) -> None:
-    """Put what `fill_beside` made in the place of the databases; whoever is at them is cut off."""
+def swap(names: Collection[str], settings: Settings) -> None:
+    """Put what `fill_beside` made in the place of the databases, all or none.
+
+    Whoever is at them is cut off. What a call that was cut short leaves, the next one removes.
+
+    Raises:
+        UserError: One of them is not there, or the server does not answer.
+    """
+    old = [f"{name}_old" for name in names]
+    _drop(old, settings)
+    listed = ", ".join(f"'{name}'" for name in names)
+    asks = [f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ({listed})"]
     for name in names:
-        execute(settings, "postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        execute(settings, "postgres", f"ALTER DATABASE {name}_new RENAME TO {name}")
+        asks.append(f"ALTER DATABASE {name} RENAME TO {name}_old")
+        asks.append(f"ALTER DATABASE {name}_new RENAME TO {name}")
+    execute(settings, "postgres", "; ".join(asks))  # asked at once: one transaction
+    _drop(old, settings)
 
 
 def execute(settings: Settings, name: str, ask: str, about: tuple[str, ...] = ()) -> list[Any]:
@@ -125,6 +137,11 @@ def url(settings: Settings, database: str, driver: str) -> str:
     """Return the address of a database for SQLAlchemy, with its password."""
     where = f"127.0.0.1:{settings.ports[DATABASE]}/{database}"
     return f"postgresql+{driver}://{_OWNER}:{settings.secrets.database}@{where}"
+
+
+def _drop(names: Iterable[str], settings: Settings) -> None:
+    for name in names:
+        execute(settings, "postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _connect(settings: Settings, name: str) -> Any:

@@ -27,7 +27,16 @@ BUCKETS = {WORKERS: "lcm-lora", ARTIFACTS: "mlflow"}
 _FILE, _CLIENTS = "settings.json", "env"
 
 
-class Secrets(Record):
+class Kept(Record):
+    """Secrets that what a stack keeps can only be read with; they go with its backup."""
+
+    webhooks: str
+    """With which MLflow keeps the secrets of webhooks; another one, and none is ever sent again."""
+    paths: str
+    """With which the store hashes the names of what it keeps; another one, and nothing is found."""
+
+
+class Secrets(Kept):
     """Passwords and keys of a stack."""
 
     database: str
@@ -35,11 +44,7 @@ class Secrets(Record):
     mlflow: str
     sessions: str
     """With which MLflow signs the sessions of its pages."""
-    webhooks: str
-    """With which MLflow keeps the secrets of webhooks; another one, and none is ever sent again."""
     tenants: dict[str, str]
-    paths: str
-    """With which the store hashes the names of what it keeps; another one, and nothing is found."""
 
 
 class Settings(Record):
@@ -79,6 +84,13 @@ def known(folder: Path) -> Settings:
     """
     mend = "`python -m infra.local up` makes a stack in a new folder"
     return read_record(folder / _FILE, Settings, mend)
+
+
+def take_over(folder: Path, kept: Kept) -> None:
+    """Make the stack in `folder` read what another one has kept, once its servers start anew."""
+    own = known(folder)
+    taken = own.secrets.model_copy(update=kept.model_dump())
+    write_record(folder / _FILE, own.model_copy(update={"secrets": taken}))
 
 
 def clients(settings: Settings) -> dict[str, str]:

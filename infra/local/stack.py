@@ -19,6 +19,8 @@ from lcm_lora.locks import locked
 Say = Callable[[str], None]
 
 _SECONDS_FOR_A_PORT = 5.0
+_LOOKS = 3
+"""That find a part silent, before it is said to be: the machine itself may have stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,12 @@ def load(folder: Path, file: Path, say: Say) -> None:
         UserError: It is no backup, or the database is down; everything is as before.
     """
     own = settings.known(folder)
-    with _alone(folder), backup.unpacked(file) as dumps:
+    with _alone(folder), backup.unpacked(file) as (dumps, kept):
         database.fill_beside(dumps, folder, own)
-        parts.end(folder, [PREFECT, MLFLOW])
+        parts.end(folder, [PREFECT, MLFLOW, STORE, *BACKENDS])
         database.swap(dumps, own)
         backup.admit(own)
+        settings.take_over(folder, kept)
     up(folder, say)
 
 
@@ -167,6 +170,7 @@ def _condition(folder: Path, own: Settings, part: Part, is_noted: bool) -> Condi
     if process is None:
         return Condition(part.name, "down", "not started")
     where = own.address(part.name) if part.name in own.ports else "takes flow runs"
-    if part.answers(process.create_time()):
+    born = process.create_time()
+    if any(part.answers(born) for _ in range(_LOOKS)):
         return Condition(part.name, "well", where)
     return Condition(part.name, "silent", last_words(folder, part.name))

@@ -34,6 +34,7 @@ from lcm_lora.data.texts import packed
 from lcm_lora.device import pick_device
 from lcm_lora.errors import UserError
 from lcm_lora.files import new_folder, sha256, write_tensors
+from lcm_lora.locks import hold, locked
 from lcm_lora.params.encode import Encode
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.parts import Part, Parts
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from lcm_lora.autoencoder import Autoencoder
 
 LATENTS, ABOUT = "latents.safetensors", "about.json"
+
+_ANOTHER = "another encoding in this folder to end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def how_latents_are_made(
 def encode(job: Job, out: Path, ledger: Path) -> None:
     """Write the cache of the training shards to the folder `out`; only new shards are encoded.
 
+    Of two at once with the same pieces the second waits: each removes what it does not need itself.
+
     Args:
         job: What is encoded, and how.
         out: Folder to write.
@@ -88,40 +93,42 @@ def encode(job: Job, out: Path, ledger: Path) -> None:
         UserError: The shards are missing or broken, their resolution does not suit the base, or a
             latent is not finite.
     """
-    index, keys = _index(job)
-    wanted = dict(zip(keys, index.shards, strict=True))
-    job.pieces.fetch(keys)
-    missing = {key: shard for key, shard in wanted.items() if not job.pieces.find(key)}
-    _make(job, "encode", wanted, missing)
-    with new_folder(out) as folder:
-        made = job.pieces.put(keys, folder)
-        cached = [
-            Shard(
-                file=content_name(made.pieces[key][LATENTS], LATENTS),
-                samples=shard.samples,
-                sha256=made.pieces[key][LATENTS],
+    with locked(_lock(job), _ANOTHER):
+        index, keys = _index(job)
+        wanted = dict(zip(keys, index.shards, strict=True))
+        job.pieces.fetch(keys)
+        missing = {key: shard for key, shard in wanted.items() if not job.pieces.find(key)}
+        _make(job, "encode", wanted, missing)
+        with new_folder(out) as folder:
+            made = job.pieces.put(keys, folder)
+            cached = [
+                Shard(
+                    file=content_name(made.pieces[key][LATENTS], LATENTS),
+                    samples=shard.samples,
+                    sha256=made.pieces[key][LATENTS],
+                )
+                for key, shard in zip(keys, index.shards, strict=True)
+            ]
+            about = read_record(job.pieces.path(keys[0]) / ABOUT, About, "remove it")
+            write_record(
+                folder / INDEX,
+                CacheIndex(
+                    about=about,
+                    autoencoder=job.how["autoencoder"],
+                    samples=index.samples,
+                    shards=tuple(cached),
+                    shards_sha256=sha256(job.shards / INDEX),
+                ),
             )
-            for key, shard in zip(keys, index.shards, strict=True)
-        ]
-        about = read_record(job.pieces.path(keys[0]) / ABOUT, About, "remove it")
-        write_record(
-            folder / INDEX,
-            CacheIndex(
-                about=about,
-                autoencoder=job.how["autoencoder"],
-                samples=index.samples,
-                shards=tuple(cached),
-                shards_sha256=sha256(job.shards / INDEX),
-            ),
-        )
-    write_record(ledger, made)
-    _keep_only(job, keys)
+        write_record(ledger, made)
+        _keep_only(job, keys)
 
 
 def encode_share(job: Job, number: int, count: int) -> None:
     """Encode a share of the new shards for the machine that encodes all, and write no output.
 
     Which shards a share has does not depend on what is there already: no machine waits for another.
+    Nor do shares in one folder; but who encodes all of it is alone there.
 
     Args:
         job: What is encoded, and how; its pieces are shared.
@@ -133,9 +140,17 @@ def encode_share(job: Job, number: int, count: int) -> None:
     """
     index, keys = _index(job)
     wanted = dict(zip(keys[number - 1 :: count], index.shards[number - 1 :: count], strict=True))
-    missing = {key: shard for key, shard in wanted.items() if not job.pieces.is_shared(key)}
-    _make(job, f"encode {number}/{count}", wanted, missing)
-    _keep_only(job, keys)
+    with locked(_lock(job), _ANOTHER, shared=True):
+        missing = {key: shard for key, shard in wanted.items() if not job.pieces.is_shared(key)}
+        _make(job, f"encode {number}/{count}", wanted, missing)
+    alone = hold(_lock(job))
+    if alone is not None:  # else whoever is still at work clears up
+        _keep_only(job, keys)
+        os.close(alone)
+
+
+def _lock(job: Job) -> Path:
+    return job.parts.with_suffix(".lock")
 
 
 def _index(job: Job) -> tuple[ShardIndex, list[str]]:

@@ -17,6 +17,7 @@ from lcm_lora.data.unit_shards import Made, Store, prepare_units
 from lcm_lora.data.units import SourceInventory
 from lcm_lora.errors import UserError
 from lcm_lora.files import link, new_folder
+from lcm_lora.locks import locked
 from lcm_lora.params.evaluation import Evaluation
 from lcm_lora.params.prepare import Prepare
 from lcm_lora.params.sources import Source, WebdatasetSource
@@ -46,6 +47,8 @@ def prepare(
 ) -> None:
     """Write shards, evaluation set, selection set and the account of it all.
 
+    Of two at once with the same store the second waits: each removes what it does not need itself.
+
     Args:
         params: How pictures are filtered, cropped, split and kept.
         evaluation: How many pictures the sets need, and whether they have a source of their own.
@@ -57,38 +60,39 @@ def prepare(
     Raises:
         UserError: A source is not what the first look found, or a split has too few samples.
     """
-    held_out, selection = Chosen(2 * evaluation.prompts), Chosen(evaluation.selection)
-    taken = _Taken()
-    for made in prepare_units(params, params.source, source.units, store):
-        taken.add(made, params.source)
-        selection.offer(made, made.record.selection)
-        if fixed is None:
-            held_out.offer(made, made.record.held_out)
-    used = set(taken.keys)
-    if fixed is not None and evaluation.source is not None:
-        everything = params.model_copy(update={"held_out": 1.0})
-        for made in prepare_units(everything, evaluation.source, fixed.units, store):
-            used.add(made.key)
-            held_out.offer(made, made.record.held_out)
-            if held_out.is_full:
-                break
-    prepared = taken.account()
-    _check(params, evaluation, prepared, len(held_out.samples), len(selection.samples))
-    pieces = store.pieces
-    measured = make_sets(EVALUATION, held_out, params.resolution, pieces)
-    chosen = make_sets(SELECTION, selection, params.resolution, pieces)
-    with new_folder(out.shards) as folder:
-        ledger = pieces.put(sorted(taken.keys), folder)
-        write_record(folder / INDEX, taken.index(params.resolution))
-    for piece, place in ((measured, out.evaluation), (chosen, out.selection)):
-        with new_folder(place) as folder:
-            for name in pieces.sums(piece):
-                link(pieces.path(piece) / name, folder / name)
-    write_record(out.prepared, prepared)
-    write_record(out.ledger, ledger)
-    pieces.keep_only(used | {measured, chosen})
-    with Parts(store.parts, pieces) as parts:
-        parts.keep_only(used)
+    with locked(store.parts.with_suffix(".lock"), "another preparation in this folder to end"):
+        held_out, selection = Chosen(2 * evaluation.prompts), Chosen(evaluation.selection)
+        taken = _Taken()
+        for made in prepare_units(params, params.source, source.units, store):
+            taken.add(made, params.source)
+            selection.offer(made, made.record.selection)
+            if fixed is None:
+                held_out.offer(made, made.record.held_out)
+        used = set(taken.keys)
+        if fixed is not None and evaluation.source is not None:
+            everything = params.model_copy(update={"held_out": 1.0})
+            for made in prepare_units(everything, evaluation.source, fixed.units, store):
+                used.add(made.key)
+                held_out.offer(made, made.record.held_out)
+                if held_out.is_full:
+                    break
+        prepared = taken.account()
+        _check(params, evaluation, prepared, len(held_out.samples), len(selection.samples))
+        pieces = store.pieces
+        measured = make_sets(EVALUATION, held_out, params.resolution, pieces)
+        chosen = make_sets(SELECTION, selection, params.resolution, pieces)
+        with new_folder(out.shards) as folder:
+            ledger = pieces.put(sorted(taken.keys), folder)
+            write_record(folder / INDEX, taken.index(params.resolution))
+        for piece, place in ((measured, out.evaluation), (chosen, out.selection)):
+            with new_folder(place) as folder:
+                for name in pieces.sums(piece):
+                    link(pieces.path(piece) / name, folder / name)
+        write_record(out.prepared, prepared)
+        write_record(out.ledger, ledger)
+        pieces.keep_only(used | {measured, chosen})
+        with Parts(store.parts, pieces) as parts:
+            parts.keep_only(used)
 
 
 class _Taken:

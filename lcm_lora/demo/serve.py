@@ -29,7 +29,7 @@ from lcm_lora.showing.easel import Easel
 from lcm_lora.showing.order import Weights
 from lcm_lora.stages.generate import PLACES
 
-_SECONDS_TO_END = 5
+_SECONDS_TO_END = 60
 
 
 def serve(host: str, port: int, open_page: bool, styles: Sequence[str] = ()) -> None:

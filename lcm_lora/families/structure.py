@@ -22,6 +22,31 @@ _MEND = "let base.model name a whole Stable Diffusion in the diffusers layout"
 _PIPELINES = {family.pipeline: family.is_xl for family in FAMILIES.values()}
 _UNET = "model.diffusion_model."
 _FIRST = f"{_UNET}input_blocks.0.0.weight"
+_EDM = {"edm_mean", "edm_std", "edm_vpred.sigma_max"}
+"""Tensors by which single files mark another noise than DDPM's; ComfyUI reads them."""
+_SCHEDULERS = {
+    "DDIMParallelScheduler",
+    "DDIMScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+}
+"""Those of diffusers that can stand for DDPM's noise, which all that is here computes with."""
+_BETAS = {"linear", "scaled_linear", "squaredcos_cap_v2"}
+"""The noise schedules that they all know."""
 
 
 class Structure(Record):
@@ -53,9 +78,25 @@ class _Pipeline(_Config):
 class _Scheduler(_Config):
     """A scheduler's configuration."""
 
+    name: str = Field(alias="_class_name")
+    beta_schedule: str | None = None
+    beta_start: float | None = None
+    beta_end: float | None = None
+    trained_betas: tuple[float, ...] | None = None
+    use_flow_sigmas: bool = False
+    timestep_type: str = "discrete"
     num_train_timesteps: int = Field(1000, ge=1, le=1_000_000)
     prediction_type: str = "epsilon"
     rescale_betas_zero_snr: bool = False
+
+    @property
+    def is_of_ddpm(self) -> bool:
+        """Whether z_t = alpha_t x0 + sigma_t eps at whole steps t, by the betas that it names."""
+        # What is left out each scheduler takes to be another number.
+        is_whole = self.beta_start is not None and self.beta_end is not None
+        has_betas = bool(self.trained_betas) or (self.beta_schedule in _BETAS and is_whole)
+        is_other = self.use_flow_sigmas or self.timestep_type != "discrete"
+        return self.name in _SCHEDULERS and has_betas and not is_other
 
 
 class _Autoencoder(_Config):
@@ -63,6 +104,14 @@ class _Autoencoder(_Config):
 
     block_out_channels: tuple[int, ...] = Field(min_length=1, max_length=16)
     latent_channels: int = 4
+    latents_mean: Any = None
+    latents_std: Any = None
+    shift_factor: float | None = None
+
+    @property
+    def is_scaled_alone(self) -> bool:
+        """Whether its latents are multiplied by one number, and nothing else is done to them."""
+        return self.latents_mean is None and self.latents_std is None and not self.shift_factor
 
 
 class _Denoiser(_Config):
@@ -81,7 +130,8 @@ def structure_of_folder(folder: Path, vae: Path | None = None) -> Structure:
         vae: Folder of another autoencoder in place of the base's own.
 
     Raises:
-        UserError: It is no Stable Diffusion, or a file of it is missing or damaged.
+        UserError: It is no Stable Diffusion, its noise or its latents are of another kind, or a
+            file of it is missing or damaged.
     """
     pipeline = read_record(folder / "model_index.json", _Pipeline, _MEND)
     if pipeline.name not in _PIPELINES:
@@ -89,8 +139,18 @@ def structure_of_folder(folder: Path, vae: Path | None = None) -> Structure:
             f"base.model: {folder} is a {pipeline.name[:60]}; name a {' or a '.join(_PIPELINES)}"
         )
     scheduler = read_record(folder / "scheduler" / "scheduler_config.json", _Scheduler, _MEND)
+    if not scheduler.is_of_ddpm:
+        raise UserError(
+            f"base.model: the noise of {folder} ({scheduler.name[:60]}) is not DDPM's by its "
+            "betas; name a base that is no EDM and no flow model"
+        )
     mend = "let base.vae name an autoencoder in the diffusers layout" if vae else _MEND
     autoencoder = read_record((vae or folder / "vae") / "config.json", _Autoencoder, mend)
+    if not autoencoder.is_scaled_alone:
+        raise UserError(
+            f"base.{'vae' if vae else 'model'}: the autoencoder of {vae or folder} shifts its "
+            "latents (latents_mean, latents_std or shift_factor); name one that only scales them"
+        )
     denoiser = read_record(folder / "unet" / "config.json", _Denoiser, _MEND)
     return Structure(
         family=_family(_PIPELINES[pipeline.name], denoiser),
@@ -114,7 +174,7 @@ def family_of_file(path: Path, header: Header) -> Family:
     """Tell the family of a single file from its tensors.
 
     Raises:
-        UserError: It holds no whole Stable Diffusion that paints from text.
+        UserError: It holds no whole Stable Diffusion that paints from text, or one of other noise.
     """
     where = f"base.model {path}"
     if _FIRST not in header.shapes:
@@ -122,6 +182,8 @@ def family_of_file(path: Path, header: Header) -> Family:
             f"{where}: holds no denoiser of SD-1.x, SD-2.x, SDXL or SSD-1B as single files do; "
             "name a whole checkpoint, or a diffusers folder"
         )
+    if not _EDM.isdisjoint(header.shapes):
+        raise UserError(f"{where}: is an EDM model, whose noise is not DDPM's; name another base")
     if header.has("conditioner.embedders.1.model."):
         if not header.has("conditioner.embedders.0.transformer."):
             raise UserError(f"{where}: lacks the first of its two text encoders; name a whole file")

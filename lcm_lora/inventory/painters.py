@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from lcm_lora.adapter_files import WEIGHTS
+from lcm_lora.adapter_files import RECIPE, WEIGHTS
 from lcm_lora.combining.keys import parse_all
 from lcm_lora.combining.opened import single_file
 from lcm_lora.errors import UserError
@@ -20,11 +20,20 @@ from lcm_lora.inventory.hub import cached_folder, find_on_hub
 from lcm_lora.inventory.modules import brought_file, is_published
 from lcm_lora.params.base import Base
 from lcm_lora.params.generate import Generate
+from lcm_lora.recipe import Recipe, read_recipe
 from lcm_lora.records import Record
 from lcm_lora.shapes import places
 
 _TAKES_CAPTIONS = ("attn2.to_k", "attn2.to_v")
 """Layers of which the first factor is [rank, width of a caption's text]."""
+_MEND = "fetch it again, or name another adapter"
+
+SHARED = {
+    "prediction_type": "prediction_type",
+    "zero_snr": "rescale_betas_zero_snr",
+    "training_steps": "num_train_timesteps",
+}
+"""What an adapter's base shares with that which it was trained on, as diffusers calls it."""
 
 
 class AdapterFound(Record):
@@ -101,8 +110,9 @@ def look_at_adapter(
         hashes: Of files that were read before.
 
     Raises:
-        UserError: It is missing, pickled, damaged, no LoRA, not finite, or made for another family,
-            as far as names and the width of captions tell; the rest shows when it is put on.
+        UserError: It is missing, pickled, damaged, no LoRA, not finite, trained over another noise
+            as far as its recipe tells, or made for another family, as far as names and the width of
+            captions tell; the rest shows when it is put on.
     """
     path, commit = Path(name), None
     if is_pickle(path):
@@ -114,14 +124,15 @@ def look_at_adapter(
         commit = find_on_hub(where, identifier, revision or None, WEIGHTS).commit
     try:
         file = adapter_file(name, commit)
-        header = read_header(file, "fetch it again, or name another adapter")
+        header = read_header(file, _MEND)
+        if (file.parent / RECIPE).is_file():
+            check_suits(name, read_recipe(file.parent, _MEND), base)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     _check_fits(f"{where}: {file}", header, base)
     if tensor := not_finite(file):
         raise UserError(
-            f"{where}: {file}: {tensor[:80]} holds numbers that are not finite; fetch it again, or "
-            "name another adapter"
+            f"{where}: {file}: {tensor[:80]} holds numbers that are not finite; {_MEND}"
         )
     return AdapterFound(name=name, commit=commit, sha256=hashes.sha256(file), weight=weight)
 
@@ -144,6 +155,22 @@ def adapter_file(name: str, commit: str | None) -> Path:
             f"{name}: no {WEIGHTS} in the hub cache; run `lcm-lora inventory`, or name a file"
         )
     return folder / WEIGHTS
+
+
+def check_suits(where: str, recipe: Recipe, base: BaseInventory) -> None:
+    """Check that an adapter steps over the noise of a base, and predicts what that predicts.
+
+    Raises:
+        UserError: It was trained on a base that differs in that.
+    """
+    trained = recipe.scheduler.config
+    for name, setting in SHARED.items():
+        its = getattr(base.structure, name)
+        if trained.get(setting, its) != its:
+            raise UserError(
+                f"{where}: was trained where {setting} is {trained[setting]}, of {base.model} it "
+                f"is {its}; name another"
+            )
 
 
 def _base(where: str, model: str, base: BaseInventory, hashes: Hashes) -> BaseInventory:

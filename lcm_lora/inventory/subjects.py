@@ -5,15 +5,8 @@ from __future__ import annotations
 from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
-from lcm_lora.inventory.painters import PainterInventory, look_at_named
+from lcm_lora.inventory.painters import SHARED, PainterInventory, look_at_named
 from lcm_lora.params.transfer import Transfer
-
-_SHARED = {
-    "prediction_type": "prediction_type",
-    "zero_snr": "rescale_betas_zero_snr",
-    "training_steps": "num_train_timesteps",
-}
-"""What a fine-tune shares with the base that the adapter was trained on, as diffusers calls it."""
 
 
 def look_at_subjects(
@@ -35,7 +28,7 @@ def look_at_subjects(
 
 
 def _check_alike(where: str, own: BaseInventory, base: BaseInventory) -> None:
-    for name, setting in _SHARED.items():
+    for name, setting in SHARED.items():
         its, trained = getattr(own.structure, name), getattr(base.structure, name)
         if its != trained:
             raise UserError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def fuse(base: Base, subject: Subject) -> None:
-    """Add the adapters to the base's own weights: sampling then costs no more than without them.
+    """Add the adapters to the base's own fp32 weights: sampling then costs no more than without.
 
     Raises:
         UserError: An adapter does not fit the base, or is not finite.

@@ -70,7 +70,11 @@ def paint(
 
 
 def noise_of(seed: int, seeds: int, index: int) -> torch.Generator:
-    """Return picture `index`'s own generator, on the CPU so that every device draws the same."""
+    """Return picture `index`'s own generator, on the CPU so that every device draws the same.
+
+    Of its 63 bits torch keeps the low 32 there: among 100,000 pictures about one pair is of the
+    same noise.
+    """
     state = np.random.SeedSequence((seed, seeds, index)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 

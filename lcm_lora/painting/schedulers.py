@@ -17,6 +17,8 @@ from diffusers import (
 from lcm_lora.params.generate import Sampler
 
 _TRAILING = {"timestep_spacing": "trailing", "steps_offset": 0}
+_OF_THE_GRID = ("original_inference_steps", "timestep_scaling")
+"""What of an LCM scheduler is the adapter's; in all else the base goes before it."""
 
 
 def scheduler_of(
@@ -25,7 +27,7 @@ def scheduler_of(
     """Return a fresh scheduler.
 
     Classical solvers use trailing spacing: with the default, one step starts at t = 1 and decodes
-    the raw noise. An adapter's scheduler comes from its recipe: its grid is the trained one.
+    the raw noise. The grid of an adapter's scheduler comes from its recipe: it is the trained one.
 
     Args:
         sampler: Which.
@@ -34,7 +36,9 @@ def scheduler_of(
     """
     match sampler:
         case "lcm":
-            return LCMScheduler.from_config(lcm_config or config)
+            told = lcm_config or {}
+            grid = {name: told[name] for name in _OF_THE_GRID if name in told}
+            return LCMScheduler.from_config({**told, **config}, **grid)
         case "tcd":
             return TCDScheduler.from_config(config)
         case "ddim":

@@ -58,12 +58,16 @@ class Studio:
     subject: Subject
     hardware: Hardware
     shared: SharedBase | None = None
-    """The base of several subjects; None for one of its own, with the adapters in its weights."""
+    """The base of several subjects; None for one of its own."""
 
     @property
     def wears(self) -> bool:
-        """Whether adapters lie beside the base's weights; in the last bits it paints otherwise."""
-        return self.shared is not None and bool(self.subject.adapters)
+        """Whether adapters lie beside the base's weights; in the last bits it paints otherwise.
+
+        In half precision they always do: the sum would be rounded, and small updates lost.
+        """
+        is_fused = self.shared is None and self.hardware.precision == "fp32"
+        return bool(self.subject.adapters) and not is_fused
 
     @cached_property
     def where(self) -> dict[str, Any]:
@@ -86,13 +90,15 @@ class Studio:
 
     def _dressed(self) -> tuple[Base, dict[str, Any]]:
         if self.shared is None:
-            return self._fused
+            return self._own
         return self.shared.worn_by(self.subject), self.shared.scheduler
 
     @cached_property
-    def _fused(self) -> tuple[Base, dict[str, Any]]:
+    def _own(self) -> tuple[Base, dict[str, Any]]:
         from lcm_lora.painting.dressed import fuse
 
         own = SharedBase(self.subject.base, self.hardware)
+        if self.wears:
+            return own.worn_by(self.subject), own.scheduler
         fuse(own.loaded, self.subject)
         return own.loaded, own.scheduler

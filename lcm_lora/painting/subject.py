@@ -12,7 +12,7 @@ from lcm_lora.errors import UserError
 from lcm_lora.families.found import BaseInventory
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.base import check_base_stands, read_base
-from lcm_lora.inventory.painters import PainterInventory, adapter_file
+from lcm_lora.inventory.painters import PainterInventory, adapter_file, check_suits
 from lcm_lora.model_files import identity
 from lcm_lora.params.generate import ADAPTER, CHAMPION, Generate
 from lcm_lora.recipe import read_recipe
@@ -63,13 +63,15 @@ def subject_of(name: str, params: Generate, places: Places, hashes: Hashes) -> S
 
     Raises:
         UserError: The base or an adapter is missing, damaged or changed since the first look, or
-            the adapter was distilled from another base.
+            the adapter was distilled from another base, or the champion from one of other noise.
     """
     base = read_base(places.inventory / "base.json", hashes)
     if name == CHAMPION:
-        if read_champion(places.champion) is None:
+        champion, folder = read_champion(places.champion), places.champion / "adapter"
+        if champion is None:
             return None
-        return carrying(base, places.champion / "adapter")
+        check_suits(f"registry.name: {champion.version}", read_recipe(folder), base)
+        return carrying(base, folder)
     if name == ADAPTER:
         return with_adapter(base, places.adapter)
     return read_subject(base, places.inventory / "painters" / f"{name}.json", hashes)

@@ -33,21 +33,22 @@ def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = sorted(chr(c) for c in range(33, 127))
+    # Given as they are, else the trainer numbers them as they come out of a hash table, which
+    # decides between merges that are equally frequent.
+    letters = [chr(c) for c in range(33, 127)]
     trainer = trainers.BpeTrainer(
         vocab_size=4096,
         min_frequency=1,
         show_progress=False,
-        initial_alphabet=letters,
+        special_tokens=letters + [letter + "</w>" for letter in letters],
         end_of_word_suffix="</w>",
     )
     learner.train_from_iterator(captions, trainer)
-    learned = sorted(learner.get_vocab().items(), key=lambda item: item[1])
-    pieces = [piece for piece, _ in learned]
-    pieces += [letter + "</w>" for letter in letters if letter + "</w>" not in set(pieces)]
+    learned = json.loads(learner.to_str())["model"]
+    pieces = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     # The end token has the highest id: text encoders of Stable Diffusion's age pool at the maximum.
     vocab = {piece: i for i, piece in enumerate([*pieces, _START, _END])}
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    merges = [tuple(pair) for pair in learned["merges"]]
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TOKENS, pad_token=_END)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcm_lora import layout
 from lcm_lora.code import code_sha256
+from lcm_lora.commit import working_commit
 from lcm_lora.data.cache import CacheIndex
 from lcm_lora.data.shard import INDEX
 from lcm_lora.hashes import Hashes
@@ -54,18 +55,5 @@ def _open_base(found: BaseInventory, hardware: Hardware, number: int) -> Base:
 
 
 def _origin() -> Origin:
-    """Return the commit of the working folder, `unknown` outside a repository.
-
-    Parameters and dvc.lock may differ from it, since both are kept beside each adapter.
-    """
-    dirty = _git("status", "--porcelain", "--", ".", ":!dvc.lock", f":!{layout.PARAMS}")
-    return Origin(
-        git_commit=_git("rev-parse", "--verify", "--quiet", "HEAD") or "unknown",
-        git_dirty=bool(dirty),
-        code_sha256=code_sha256(__name__),
-    )
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    commit, dirty = working_commit(Path())
+    return Origin(git_commit=commit, git_dirty=dirty, code_sha256=code_sha256(__name__))

@@ -11,6 +11,7 @@ from lcm_lora.data.batches import LatentCache
 from lcm_lora.data.shard import INDEX
 from lcm_lora.files import sha256
 from lcm_lora.hashes import Hashes
+from lcm_lora.locks import locked
 from lcm_lora.params.distill import Distill
 from lcm_lora.params.hardware import Hardware
 from lcm_lora.recipe import RecipeData
@@ -44,7 +45,10 @@ def distill(job: Job) -> None:
     """Distil a base on cached latents, with all GPUs or as many processes as the parameters say.
 
     Writes the folders `candidates` and `training`. Each candidate is a whole adapter, and a
-    function of what went in; who made them, `origin`, lies beside the curve.
+    function of what went in; who made them, `origin`, lies beside the curve. Of two at once in a
+    folder the second waits, and goes on where the first has ended. On two machines that share a
+    store of checkpoints neither does: each makes all steps, and what one replaced while the other
+    wrote it is known by its hash and passed over.
 
     Raises:
         UserError: As `train` does, or there are not as many GPUs as wanted.
@@ -52,11 +56,12 @@ def distill(job: Job) -> None:
     count = processes(job.params, job.hardware)
     if elsewhere := kept_elsewhere(job.params):
         elsewhere.check()
-    if count == 1:
-        work(Ranks(), job)
-    else:
-        LatentCache(job.cache, job.hashes)  # so that each file is hashed once, not by each process
-        launch(count, work, job)
+    with locked(job.checkpoints.with_suffix(".lock"), "another training in this folder to end"):
+        if count == 1:
+            work(Ranks(), job)
+        else:
+            LatentCache(job.cache, job.hashes)  # each file is hashed once, not by each process
+            launch(count, work, job)
 
 
 def work(ranks: Ranks, job: Job) -> None:

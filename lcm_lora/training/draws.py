@@ -2,6 +2,9 @@
 
 A sample's place is its number in the endless sequence of samples that the run consumes. So draws do
 not depend on the batch size, on the number of processes, or on where a run was resumed.
+
+Of a seed of 63 bits torch's generator of the CPU keeps the low 32: of n samples about n^2 / 2^33
+pairs draw the same, one among 100,000.
 """
 
 from __future__ import annotations

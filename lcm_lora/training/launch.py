@@ -28,7 +28,7 @@ from lcm_lora.training.ranks import Ranks
 _HERE = "127.0.0.1"
 _FOREVER = datetime.timedelta(days=365)
 """A dead process is noticed by the launcher; who waits for a long write must not give up."""
-_SECONDS_TO_BLAME = 2.0
+_SECONDS_TO_BLAME = 10.0
 """The launcher looks ten times a second. Who fails for another's death waits to be ended by it."""
 
 _Handler = Callable[..., Any] | int | signal.Handlers | None

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +31,6 @@ from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
 
 _TENSORS, _RECORD = "state.safetensors", "state.json"
-_NEW = "candidate.safetensors"
-"""A candidate before its hash is known, and with it its name."""
 _KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one to fall back on if it is damaged."""
 
@@ -98,18 +97,28 @@ def save_checkpoint(state: State, store: Store) -> None:
 def keep_candidate(state: State, store: Store) -> None:
     """Keep the weights of this step; the next checkpoint names them."""
     weights = {name: value.detach() for name, value in state.parameters.items()}
-    digest = state.candidates[state.step] = _keep(store, _NEW, weights)
-    if (name := _candidate(state.step, digest)) not in store.names():  # older checkpoints name it
-        store.move(_NEW, name)
+    new = f"new-{uuid.uuid4().hex}.safetensors"  # its name has its hash; others may write theirs
+    digest = state.candidates[state.step] = _keep(store, new, weights)
+    if (name := _candidate(state.step, digest)) in store.names():  # older checkpoints name it
+        store.remove(new)
+    else:
+        store.move(new, name)
 
 
 def take_candidate(state: State, step: int, store: Store) -> None:
-    """Give the parameters the values that they had after `step`."""
+    """Give the parameters the values that they had after `step`.
+
+    Raises:
+        UserError: They are gone or damaged since the run went on from them.
+    """
     name, digest = _candidate(step, state.candidates[step]), state.candidates[step]
-    with _whole(store, name, digest) as path, torch.no_grad():
-        weights = load_file(path)
-        for name, parameter in state.parameters.items():
-            parameter.copy_(weights[name])
+    try:
+        with _whole(store, name, digest, "run the same command again") as path, torch.no_grad():
+            weights = load_file(path)
+            for name, parameter in state.parameters.items():
+                parameter.copy_(weights[name])
+    except _DamagedError as error:
+        raise UserError(str(error)) from None
 
 
 def keep_only(store: Store, name: str) -> None:
@@ -122,18 +131,15 @@ def keep_only(store: Store, name: str) -> None:
 def restore(state: State, store: Store, params: Distill) -> None:
     """Put `state` where the newest checkpoint of a run left it that is whole and of use.
 
-    One past the end is of no use, nor is one before which a candidate that is wanted was not kept.
-    A damaged one is named, set aside, and the one before it is taken. If there is none, `state`
-    stays as it is.
+    One past the end is of no use, nor is one before which a candidate that is wanted was not kept,
+    or is lost: that one stays. A damaged one is named, set aside, and the one before it is taken.
+    If there is none, `state` stays as it is.
     """
     for step in _steps(store, params.steps):
         place = _place(step)
         try:
             record = _record(store, place)
-            if _has_candidates(record, params.candidates):
-                for kept, digest in record.candidates.items():
-                    with _whole(store, _candidate(kept, digest), digest):
-                        pass  # it is
+            if _has_candidates(record, store, params.candidates):
                 _go_on(state, store, record)
                 return
         except _DamagedError as error:
@@ -180,10 +186,25 @@ def _steps(store: Store, most: int) -> list[int]:
     return sorted((step for step in steps if step <= most), reverse=True)
 
 
-def _has_candidates(record: Checkpoint, wanted: Candidates) -> bool:
-    """Tell whether all candidates were kept that are wanted until the checkpoint."""
-    steps = range(1, len(record.curve) + 1)
-    return all(step in record.candidates for step in steps if wanted.at(step))
+def _has_candidates(record: Checkpoint, store: Store, wanted: Candidates) -> bool:
+    """Tell whether all candidates that are wanted until the checkpoint were kept, and are whole."""
+    steps = [step for step in range(1, len(record.curve) + 1) if wanted.at(step)]
+    return all(step in record.candidates for step in steps) and all(
+        _is_there(store, _candidate(step, record.candidates[step]), record.candidates[step])
+        for step in steps
+    )
+
+
+def _is_there(store: Store, name: str, digest: str) -> bool:
+    """Tell whether a candidate is whole; a damaged one makes room for that which is made anew."""
+    try:
+        with _whole(store, name, digest, "an earlier checkpoint is taken"):
+            return True
+    except _DamagedError as error:
+        sys.stderr.write(f"distill: {error}\n")
+        if name in store.names():
+            store.move(name, f"damaged-{name}")
+        return False
 
 
 def _record(store: Store, place: str) -> Checkpoint:
@@ -198,16 +219,18 @@ def _record(store: Store, place: str) -> Checkpoint:
 
 
 @contextlib.contextmanager
-def _whole(store: Store, name: str, digest: str) -> Iterator[Path]:
-    """Yield where a file can be read that is as its hash says."""
+def _whole(
+    store: Store, name: str, digest: str, then: str = "the one before it is taken"
+) -> Iterator[Path]:
+    """Yield where a file can be read that is as its hash says; else `then` ends the message."""
     place = store.place(name)
     try:
         with store.fetched(name) as path:
             if sha256(path) != digest:
-                raise _DamagedError(f"{place}: damaged; the one before it is taken")
+                raise _DamagedError(f"{place}: damaged; {then}")
             yield path
     except FileNotFoundError:
-        raise _DamagedError(f"{place}: no such file; the one before it is taken") from None
+        raise _DamagedError(f"{place}: no such file; {then}") from None
 
 
 def _keep(store: Store, name: str, tensors: Mapping[str, Tensor]) -> str:

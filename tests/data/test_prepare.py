@@ -308,9 +308,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize(("kind", "machines"), [("folder", 1), ("tars", 1), ("folder", 3)])
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=12
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(steps=STEPS)
 def test_whatever_happened_before_the_result_is_that_of_a_run_from_nothing(
     kind: str,
@@ -448,7 +446,7 @@ def test_the_shares_are_what_was_asked_for(tmp_path: Path) -> None:
     assert abs(counts["selection"] - 200) < 5 * (2000 * 0.1 * 0.9) ** 0.5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(8, 90), st.integers(8, 90), st.sampled_from((8, 16, 32)))
 def test_a_crop_is_the_centre_of_the_resized_picture(
     width: int, height: int, resolution: int

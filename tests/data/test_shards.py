@@ -32,7 +32,7 @@ NAMES = st.text(alphabet="abcdefgh0123._", min_size=1, max_size=30).filter(lambd
 MEMBERS = st.dictionaries(NAMES, st.binary(max_size=2000), max_size=8)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(MEMBERS)
 def test_members_come_back_in_order(tmp_path: Path, members: dict[str, bytes]) -> None:
     tar = tmp_path / "a.tar"

@@ -16,9 +16,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from lcm_lora.demo.wish import MOST_PICTURES
 
-_PATIENCE = 60_000
-"""Milliseconds until something that never comes is given up."""
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -30,7 +27,6 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     """The page, after its first pictures; it fails the test if it complains or asks elsewhere."""
     with quiet_page(browser, f"{server.url}/", "data:") as opened:
-        opened.set_default_timeout(_PATIENCE)
         # Nothing is painted until the slowest are left out.
         opened.route("**/paint", lambda route: route.fulfill(body='{"event": "done"}\n'))
         opened.goto(server.url)
@@ -39,13 +35,13 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
         finished(opened, "6 pictures")
         opened.unroute("**/paint")
         opened.get_by_role("button", name="Paint", exact=True).click()
-        expect(pictures(opened)).to_have_count(6, timeout=_PATIENCE)
+        expect(pictures(opened)).to_have_count(6)
         finished(opened, "6 pictures")
         yield opened
 
 
 def finished(page: Page, words: str) -> None:
-    expect(page.get_by_role("status")).to_contain_text(f"{words} in", timeout=_PATIENCE)
+    expect(page.get_by_role("status")).to_contain_text(f"{words} in")
 
 
 def pictures(page: Page) -> Locator:
@@ -146,7 +142,9 @@ def test_whom_a_negative_prompt_reaches_is_said(page: Page) -> None:
 
 def test_an_example_is_painted_and_escape_stops_it(page: Page) -> None:
     page.get_by_label("As I type").uncheck()
-    page.get_by_label("Teacher").check()
+    for chip in page.locator("[name=painter]").all():  # enough to be stopped in the middle
+        chip.check()
+    page.get_by_label("8", exact=True).check()
     example = page.locator("[data-example]").last
     example.click()
     words = example.inner_text()

@@ -63,7 +63,7 @@ def _python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         raise _ParsedError
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-    monkeypatch.setattr("tasks.process.run_attached", _begin)  # of those without arguments
+    monkeypatch.setattr("tasks.running.process.run_attached", _begin)  # of those without arguments
     monkeypatch.setattr(sys, "argv", words[1:])
     with pytest.raises(_ParsedError):
         runpy.run_module(words[1], run_name="__main__")
@@ -199,7 +199,7 @@ def _said() -> Iterator[str]:
 
 
 def test_request_of_the_guide_is_one_that_versions_take() -> None:
-    from tasks.registry import signature
+    from tasks.registry.versions import signature
 
     (asked,) = re.findall(r"--data '(\{.*?\})' --output", "".join(blocks("serving")), re.S)
     schema = signature(SimpleNamespace(steps=[4], guidance=1.0)).params  # type: ignore[arg-type]

@@ -16,8 +16,8 @@ from scene_shards import scenes
 
 from lcm_lora.errors import UserError
 from lcm_lora.params.drift import Drift
-from tasks import drift
-from tasks.run_cache import RunCache
+from tasks.champions import drift
+from tasks.running.run_cache import RunCache
 
 ROOT = Path(__file__).parents[2]
 SHARDS = Path("data/shards")

@@ -222,6 +222,16 @@ def test_a_configuration_counts_as_far_as_it_is_read(hashes: Hashes, tmp_path: P
         look_at_base(params, hashes)
 
 
+@pytest.mark.parametrize("marks", [("edm_mean", "edm_std"), ("edm_vpred.sigma_max",)])
+def test_a_file_of_other_noise_is_refused_before_anything_loads(
+    marks: tuple[str, ...], hashes: Hashes, tmp_path: Path
+) -> None:
+    file = tmp_path / "edm.safetensors"
+    save_single_file(tiny_pipeline("sdxl"), file, extra={name: torch.ones(1) for name in marks})
+    with pytest.raises(UserError, match=r"edm\.safetensors: is an EDM model, .*; name another"):
+        look_at_base(BaseParams(model=str(file)), hashes)
+
+
 def broken(tmp_path: Path, kind: str) -> Path:
     """Return a file that is no base, in one way."""
     path = tmp_path / f"{kind}.safetensors"

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import diffusers
 import pytest
 from presets import Change, cell, preset
+from tiny_bases import autoencoder, tiny_pipeline
 
 from lcm_lora.consistency.prediction import PredictionType
 from lcm_lora.errors import UserError
@@ -102,7 +104,12 @@ def folder(tmp_path: Path) -> Path:
     """A base as published ones are: what is as usual is left out."""
     contents: dict[str, dict[str, Any]] = {
         "model_index.json": {"_class_name": "StableDiffusionXLPipeline", "unet": ["a", "b"]},
-        "scheduler/scheduler_config.json": {"_class_name": "PNDMScheduler"},
+        "scheduler/scheduler_config.json": {
+            "_class_name": "PNDMScheduler",
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+        },
         "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
         "unet/config.json": {"sample_size": 128},
     }
@@ -128,7 +135,7 @@ def test_what_a_configuration_leaves_out_is_as_usual(folder: Path) -> None:
         ("unet/config.json", "\xff", "unet/config.json: damaged"),
         (
             "scheduler/scheduler_config.json",
-            '{"num_train_timesteps": 0}',
+            '{"_class_name": "PNDMScheduler", "num_train_timesteps": 0}',
             "scheduler_config.json: damaged .*num_train_timesteps: .*greater than or equal to 1",
         ),
         ("scheduler/scheduler_config.json", None, "scheduler_config.json: no such file; let base"),
@@ -144,3 +151,88 @@ def test_a_damaged_base_is_one_line_that_names_the_file(
     with pytest.raises(UserError, match=message) as error:
         structure_of_folder(folder)
     assert len(str(error.value).splitlines()) == 1
+
+
+SCHEDULERS = [
+    "PNDM",
+    "DDIM",
+    "DDPM",
+    "LMSDiscrete",
+    "EulerDiscrete",
+    "EulerAncestralDiscrete",
+    "DPMSolverMultistep",
+    "DPMSolverSinglestep",
+    "HeunDiscrete",
+    "KDPM2Discrete",
+    "KDPM2AncestralDiscrete",
+    "UniPCMultistep",
+    "LCM",
+    "TCD",
+    "DEISMultistep",
+]
+
+
+def of(scheduler: str) -> Any:
+    return getattr(diffusers, f"{scheduler}Scheduler")
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_whatever_scheduler_of_ddpm_a_base_comes_with_it_is_the_same(
+    scheduler: str, folder: Path
+) -> None:
+    own = tiny_pipeline("sd1", "v_prediction").scheduler
+    of(scheduler).from_config(own.config).save_pretrained(folder / "scheduler")
+    found = structure_of_folder(folder)
+    assert found == SD.model_copy(update={"family": "sdxl", "prediction_type": "v_prediction"})
+
+
+@pytest.mark.parametrize("left_out", ["beta_schedule", "beta_start", "beta_end"])
+def test_a_base_that_leaves_its_noise_to_a_schedulers_defaults_is_refused(
+    left_out: str, folder: Path
+) -> None:
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    del config[left_out]
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"\(PNDMScheduler\) is not DDPM's by its betas"):
+        structure_of_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "settings"),
+    [
+        ("EDMDPMSolverMultistep", {}),
+        ("EDMEuler", {}),
+        ("FlowMatchEulerDiscrete", {}),
+        ("EulerDiscrete", {"timestep_type": "continuous", "prediction_type": "v_prediction"}),
+        ("UniPCMultistep", {"use_flow_sigmas": True}),
+        ("DDPM", {"beta_schedule": "sigmoid"}),
+    ],
+)
+def test_a_base_of_other_noise_is_refused(
+    scheduler: str, settings: dict[str, Any], folder: Path
+) -> None:
+    of(scheduler)(**settings).save_pretrained(folder / "scheduler")
+    message = rf"^base\.model: the noise of \S+ \({scheduler}Scheduler\) is not DDPM's .*no EDM"
+    with pytest.raises(UserError, match=message) as error:
+        structure_of_folder(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"latents_mean": [0.0] * 4}, {"latents_std": [8.0] * 4}, {"shift_factor": 0.1}],
+)
+def test_an_autoencoder_that_shifts_its_latents_is_refused(
+    settings: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    other = autoencoder()
+    other.save_config(tmp_path / "other")
+    assert structure_of_folder(folder, tmp_path / "other").downsampling == 2
+    other.register_to_config(**settings)
+    other.save_config(tmp_path / "other")
+    with pytest.raises(UserError, match=r"^base\.vae: .*other shifts its latents .*; name one"):
+        structure_of_folder(folder, tmp_path / "other")
+    other.save_config(folder / "vae")
+    with pytest.raises(UserError, match=r"^base\.model: the autoencoder of .* shifts its latents"):
+        structure_of_folder(folder)

@@ -73,7 +73,7 @@ def hold_until_curve_is_seen(project: Project, uri: str) -> tuple[list[int], str
     hold, started = notes / "hold", notes / "started"
     notes.mkdir(exist_ok=True)
     hold.touch()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     try:
         while time.monotonic() < end:
             time.sleep(0.5)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import ROOT, Project, copy_of
+from processes import with_word
 
 DEPLOYED = {
     "retrain/nightly": "cpu",
@@ -36,6 +38,7 @@ CRONS = {
     "drift/daily": "0 1 * * *",
     "watch/hourly": "30 * * * *",
 }
+QUEUES = {"retrain": "nightly", "transfer": "nightly", "drift": "daily"}
 LOST = "lcm-lora: lost runs are crashed"
 PUBLISHED = "lcm-lora: retrain on a published data set"
 
@@ -64,6 +67,11 @@ def deploy(
     return run
 
 
+def queues(client: Any) -> list[Any]:
+    """Return the queues that the project has made."""
+    return [client.read_work_queue_by_name(name, "cpu") for name in QUEUES]
+
+
 def everything(client: Any) -> dict[str, Any]:
     """Return the ids of all that is on the server."""
     schedules = {
@@ -75,6 +83,7 @@ def everything(client: Any) -> dict[str, Any]:
         **{name: client.read_deployment_by_name(name).id for name in DEPLOYED},
         **{one.name: (one.id, one.enabled) for one in client.read_automations()},
         **{one.name: one.id for one in client.read_work_pools()},
+        **{f"{one.name}'s queue": (one.id, one.concurrency_limit) for one in queues(client)},
     }
 
 
@@ -83,7 +92,7 @@ def test_deployed_again_nothing_changes_and_what_is_paused_stays_so(
 ) -> None:
     from prefect.client.schemas.actions import DeploymentUpdate
 
-    from tasks import automations
+    from tasks.servers import automations
 
     deploy()
     deployed = {name: client.read_deployment_by_name(name) for name in DEPLOYED}
@@ -99,7 +108,7 @@ def test_deployed_again_nothing_changes_and_what_is_paused_stays_so(
     assert {line.split()[0] for line in deploy().splitlines()} == {"unchanged"}
     # Somebody changed something, and two made the same at once.
     client.update_deployment(nightly.id, DeploymentUpdate(description="mine"))
-    client.create_automation(automations.lost_runs())
+    client.create_automation(automations.lost_runs(automations.LOST_AFTER, begin_at_once=True))
     said = deploy().splitlines()
     changed = [line for line in said if not line.startswith("unchanged")]
     assert [line.split(maxsplit=1) for line in changed] == [
@@ -110,6 +119,32 @@ def test_deployed_again_nothing_changes_and_what_is_paused_stays_so(
     assert client.read_deployment(nightly.id).description != "mine"
     client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=True)
     client.resume_automation(client.read_automations_by_name(LOST)[0].id)
+
+
+@pytest.mark.parametrize("flow", QUEUES)
+def test_one_runs_and_one_too_many_waits_in_the_queue(
+    flow: str, client: Any, deploy: Callable[..., str]
+) -> None:
+    """Without a lease, which the server forgets when it is restarted."""
+    from prefect.states import Completed, Pending, Running
+
+    def due() -> list[Any]:
+        """Return what a worker would get now."""
+        now = datetime.now(UTC)
+        found = client.get_scheduled_flow_runs_for_work_pool("cpu", [flow], now)
+        return [each.flow_run.id for each in found]
+
+    deploy()
+    deployment = client.read_deployment_by_name(f"{flow}/{QUEUES[flow]}")
+    first, second = (client.create_flow_run_from_deployment(deployment.id).id for _ in range(2))
+    for run, waiting in ((first, [second]), (second, [])):
+        assert due() == [run]
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(run, state)
+            assert due() == []
+        assert client.read_flow_run(run).state.state_details.deployment_concurrency_lease_id is None
+        client.set_flow_run_state(run, Completed())
+        assert due() == waiting
 
 
 def test_prefects_own_command_takes_the_same_file_and_doubles_nothing(
@@ -169,7 +204,7 @@ def test_the_server_refuses_what_no_worker_could_do(
 
 def asked_for(client: Any, revision: str) -> list[Any]:
     """Return the runs that a revision was asked for in, once there is one."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         runs = [
             run
@@ -221,7 +256,7 @@ def test_announced_data_are_trained_on(
 def test_a_team_is_told_through_its_own_block(client: Any, deploy: Callable[..., str]) -> None:
     from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
-    from tasks import events
+    from tasks.servers import events
 
     heard: list[str] = []
 
@@ -248,7 +283,7 @@ def test_a_team_is_told_through_its_own_block(client: Any, deploy: Callable[...,
     assert {line.split()[0] for line in deploy().splitlines()} == {"unchanged"}
     payload = {"version": "3", "reason": "better at 4 steps"}
     events.post(client, "adapter.promoted", events.model("shapes"), payload)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not heard and time.monotonic() < end:
         time.sleep(0.2)
     server.shutdown()
@@ -325,7 +360,7 @@ def test_a_workers_signal_ends_the_stages(
     code = "from flows.retrain import retrain; retrain()"
     server = {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     with project.standing_training("-c", code, **server) as (run, family):
-        assert any("toy.py" in one.cmdline() for one in family)
+        assert with_word(family, "toy.py")
         run.terminate()
         run.communicate(timeout=60)
         assert run.returncode == -signal.SIGTERM

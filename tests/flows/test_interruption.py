@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 from conftest import Project, copy_of
 from mlflow import MlflowClient
+from processes import with_word
 
 COMMAND = ("-m", "flows.retrain")
 
@@ -17,11 +19,6 @@ COMMAND = ("-m", "flows.retrain")
 def project(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project whose runs every test here interrupts."""
     return copy_of(fresh, tmp_path_factory.mktemp("interrupted") / "project")
-
-
-def member(family: list[psutil.Process], word: str) -> psutil.Process:
-    """Return the last member whose command has this word; of a chain of wrappers, the innermost."""
-    return [one for one in family if word in one.cmdline()][-1]
 
 
 def alive(family: list[psutil.Process]) -> list[psutil.Process]:
@@ -33,6 +30,12 @@ def statuses(project: Project) -> list[str]:
     """Return the states of all MLflow runs, the latest first."""
     client = MlflowClient(f"sqlite:///{project.root / '.mlflow' / 'mlflow.db'}")
     return [run.info.status for run in client.search_runs(["1"])]
+
+
+def wait_for_its_run(project: Project, flow: subprocess.Popen[str]) -> None:
+    """Wait for the run in MLflow, which is made while the training goes on."""
+    while statuses(project)[:1] != ["RUNNING"] and flow.poll() is None:
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,9 @@ def test_no_signal_leaves_survivors(
     project: Project, number: signal.Signals, status: int, last: str | None
 ) -> None:
     with project.standing_training(*COMMAND) as (run, family):
-        assert member(family, "uvicorn")
-        assert member(family, "toy.py")
+        assert with_word(family, "uvicorn")
+        assert with_word(family, "toy.py")
+        wait_for_its_run(project, run)
         run.send_signal(number)
         printed, _ = run.communicate(timeout=60)
         assert run.returncode == status
@@ -61,9 +65,9 @@ def test_no_signal_leaves_survivors(
 
 def test_a_killed_flow_leaves_no_survivors_and_the_next_run_goes_on(project: Project) -> None:
     with project.standing_training(*COMMAND) as (run, family):
-        while statuses(project)[:1] != ["RUNNING"] and run.poll() is None:
-            time.sleep(0.1)  # its run in MLflow is made while the training goes on
-        member(family, "flows.command").kill()
+        wait_for_its_run(project, run)
+        *_, flow = with_word(family, "flows.command")  # the guard comes before it
+        flow.kill()
         printed, _ = run.communicate(timeout=60)
         assert run.returncode == 128 + signal.SIGKILL
         assert alive(family) == []
@@ -73,7 +77,7 @@ def test_a_killed_flow_leaves_no_survivors_and_the_next_run_goes_on(project: Pro
 
     project.started()
     again = project.start(*COMMAND)
-    printed, _ = again.communicate(timeout=120)
+    printed, _ = again.communicate(timeout=600)
     assert again.returncode == 0, printed
     started = project.started()
     assert "prepare" not in started

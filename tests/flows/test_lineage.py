@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from flows import retrain as retraining
 from flows.cli import app
 from flows.retrain import retrain
+from tasks.registry.evidence import shown_origin
 
 NAME = "lcm-lora-shapes"
 WEIGHTS = "artifacts/adapter/pytorch_lora_weights.safetensors"
@@ -167,6 +168,20 @@ def test_a_version_of_a_dirty_tree_is_not_reproducible(project: Project) -> None
     assert commands(lineage()) == []
 
 
+@pytest.mark.parametrize(
+    ("origin", "kept"),
+    [
+        ("https://token@example.com/o/r", "https://example.com/o/r"),
+        ("https://anna:secret@example.com/o/r", "https://example.com/o/r"),
+        ("ssh://git@example.com/o/r", "ssh://git@example.com/o/r"),
+        ("ssh://git:secret@example.com/o/r", "ssh://git@example.com/o/r"),
+        ("git@example.com:o/r", "git@example.com:o/r"),
+    ],
+)
+def test_an_origin_is_told_without_what_may_be_secret(origin: str, kept: str) -> None:
+    assert shown_origin(origin) == kept
+
+
 def test_nothing_is_registered_whose_data_cannot_be_pushed(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,10 +231,10 @@ def test_parameters_in_no_commit_are_not_overwritten(project: Project) -> None:
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("champion", "is no version; name one as models:/NAME/3"),
-        (f"models:/{NAME}/9", "the registry has no such version"),
-        (f"models:/{NAME}@nobody", "the registry has no such version"),
-        ("models:/nothing@champion", "the registry has no such version"),
+        ("champion", "names no version; write models:/NAME/3"),
+        (f"models:/{NAME}/9", "the registry does not have it"),
+        (f"models:/{NAME}@nobody", "the registry does not have it"),
+        ("models:/nothing@champion", "the registry does not have it"),
     ],
 )
 def test_a_wrong_name_is_one_line(

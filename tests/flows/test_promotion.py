@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,13 +20,15 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
+from prefect.input.actions import read_flow_run_input
 
+from flows import consent
 from flows import promote as promoting
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.rollback import rollback
 from flows.watch import watch
-from tasks import journal
+from tasks.history import journal
 
 NAME = "lcm-lora-shapes"
 Enter = Callable[[Project], None]
@@ -81,6 +84,11 @@ def paused() -> FlowRun | None:
         return next(iter(server.read_flow_runs(flow_run_filter=waiting)), None)
 
 
+def has_form(run: FlowRun) -> bool:
+    """Tell whether the form of the answer is there: it comes a moment after the pause."""
+    return read_flow_run_input("paused-approval-schema", run.id) is not None
+
+
 def answered(answers: list[dict[str, Any]]) -> tuple[State[Any], list[str]]:
     """Promote, give the answers one after another; return how it ended, and what became of each."""
     said = []
@@ -91,9 +99,8 @@ def answered(answers: list[dict[str, Any]]) -> tuple[State[Any], list[str]]:
             while (found := paused()) is None and not run.done() and time.monotonic() < end:
                 time.sleep(0.2)
             assert found is not None, run.result().message
-            # The form of the answer is there a moment after the pause.
             with get_client(sync_client=True) as server:
-                while "form" not in said and not server.read_flow_run(found.id).state:
+                while not has_form(found):
                     time.sleep(0.1)
                 said.append(server.resume_flow_run(found.id, run_input=answer).status.value)
         return run.result(), said
@@ -157,13 +164,24 @@ def test_whoever_is_silent_for_too_long_has_refused(project: Project) -> None:
     assert run.name.startswith("version 2: nobody answered within")
 
 
-def test_silence_refuses_nothing_that_somebody_has_approved_elsewhere(project: Project) -> None:
-    project.set("registry.approval.days", 15 / 86_400)
+def test_silence_refuses_nothing_that_somebody_has_approved_elsewhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks, approved, answer = threading.Event(), threading.Event(), promoting._answer
+
+    def silence(kind: Any, seconds: int) -> Any:
+        asks.set()
+        assert approved.wait(600)
+        return answer(kind, 1)
+
+    monkeypatch.setattr(promoting, "_answer", silence)
     with ThreadPoolExecutor() as pool:
         silent: Future[State[Any]] = pool.submit(promote, return_state=True)
-        while paused() is None and not silent.done():
-            time.sleep(0.2)
-        state = promote("2", by="Anna", why="rings are rounder", return_state=True)
+        assert asks.wait(600)
+        try:
+            state = promote("2", by="Anna", why="rings are rounder", return_state=True)
+        finally:
+            approved.set()
         assert state.is_completed(), state.message
         assert silent.result().is_failed()
     assert told(project) == [*FIRST, "intent 2 by Anna", "champion 2 by Anna"]
@@ -194,8 +212,9 @@ def test_what_cannot_be_promoted_or_rolled_back_is_one_line(project: Project) ->
     word = ("Anna", "rings are rounder")
     bare = client(project).create_model_version(NAME, project.root.as_uri())
     for state, line in {
-        promote("7", *word, return_state=True): "version 7: the registry has no such version",
-        promote("1", *word, return_state=True): "version 1: is the champion already",
+        promote("7", *word, return_state=True): f"models:/{NAME}/7: the registry does not have it",
+        promote("01", *word, return_state=True): "version 1: is the champion already",
+        promote("2", *word, "0" * 64, return_state=True): "version 2: was judged anew since it was",
         promote(str(bare.version), *word, return_state=True): "version 3: has no evidence",
         rollback(*word, return_state=True): ": there is no champion before to return to",
         rollback(*word, "2", return_state=True): "version 2: was never champion; name one of: 1",
@@ -205,6 +224,48 @@ def test_what_cannot_be_promoted_or_rolled_back_is_one_line(project: Project) ->
         assert "\n" not in str(state.message)
     assert aliases(project) == WAITING
     assert told(project) == FIRST
+
+
+@pytest.mark.parametrize("answer", ["y", "no", None])
+def test_a_word_on_the_terminal_is_about_what_was_shown(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str | None,
+) -> None:
+    def typed(question: str) -> str:
+        if answer is None:
+            raise EOFError
+        return answer
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", typed)
+    shown = consent.asked(None)
+    said = capsys.readouterr()
+    assert f"{NAME} version 2, in the place of version 1" in said.out
+    if answer != "y":
+        assert (shown, said.err) == (None, "error: not promoted, and nothing has changed\n")
+        return
+    assert shown is not None
+    version, decision = shown.split()
+    state = promote(version, "Anna", "rings are rounder", decision, return_state=True)
+    assert state.message == f"{NAME} version 2: champion, approved by Anna"
+
+
+def test_a_version_of_another_experiment_keeps_its_evidence(project: Project) -> None:
+    project.set("registry.experiment", "another")
+    project.set("score.seed", 1)  # judged anew
+    again = retrain(return_state=True)
+    assert again.is_completed(), again.message
+    state = promote("2", "Anna", "rings are rounder", return_state=True)
+    assert state.message == f"{NAME} version 2: champion, approved by Anna"
+
+
+def test_a_watch_before_anything_is_registered_finds_nothing(
+    fresh: Project, prefect_server: None, enter: Enter, tmp_path: Path
+) -> None:
+    enter(copy_of(fresh, tmp_path / "project"))
+    assert watch(return_state=True).message == f"{NAME}: nothing is registered yet"
 
 
 def test_what_is_done_by_hand_is_noticed(project: Project) -> None:

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import Done, Project, copy_of
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from flows import retrain as retraining
+from flows import workspace
 from flows.retrain import retrain
-from tasks.graph import plan
+from lcm_lora.errors import UserError
+from tasks.isolated.request import Request
+from tasks.running.graph import plan
 
 NAME = "lcm-lora-shapes"
 Enter = Callable[[Project], None]
@@ -84,7 +88,9 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
     }
     stored = {file.path for file in mlflow.list_artifacts(run.info.run_id, "report")}
     assert stored == {"report/index.html", "report/grid.png", "report/model_card.md"}
-    assert version.description == "# Toy"
+    first, *_, last = version.description.splitlines()
+    assert (first, last) == ("# Toy", "And more, in the report.")
+    assert 4900 < len(version.description) <= 5000
     assert run.info.run_name == "version 1: new champion, fd_shapes:real 20.0 in 4 steps"
     assert run.data.tags["mlflow.source.git.commit"] == version.tags["git_sha"]
     assert {"params.yaml", "dvc.lock", "scores"} <= {
@@ -95,7 +101,9 @@ def test_version_leads_back_to_all_that_went_in(done: Done) -> None:
 def test_second_run_only_looks_and_registers_nothing(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert retrain(return_state=True).is_completed()
+    state = retrain(return_state=True)
+    assert state.is_completed()
+    assert state.message == f"no new champion: {NAME} version 1 is the champion already"
     assert project.started() == ["inventory"]
     table = capfd.readouterr().out
     assert table.count("Unchanged") == 9
@@ -345,4 +353,10 @@ def test_unreachable_mlflow_is_one_line_before_any_work(
     last = capfd.readouterr().err.rstrip().splitlines()[-1]
     assert last.startswith("error: MLflow at http://127.0.0.1:9 does not answer")
     assert project.started() == []
+
+
+def test_mlflow_that_is_lost_in_the_middle_is_one_line(project: Project) -> None:
+    line = r"^MLflow did not take or give something \(MlflowException: gone\); run again$"
+    with pytest.raises(UserError, match=line), workspace.opened(Request()):
+        raise MlflowException("gone")
     shutil.rmtree(project.root)

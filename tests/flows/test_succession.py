@@ -65,7 +65,7 @@ def promote_while_it_trains(project: Project, version: str) -> None:
     hold = project.root / ".checkpoints" / "hold"
     hold.touch()
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while "distill" not in project.noted() and time.monotonic() < end:
             time.sleep(0.1)
         client(project).set_registered_model_alias(NAME, "champion", version)

@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from declared import COMPOSE, INFRA, SERVICES, drawn, resolved, settings, variables
+from declared import COMPOSE, INFRA, ROOT, SERVICES, drawn, resolved, settings, variables
 
 from infra.local.settings import clients, settle
 
 EXAMPLE = (INFRA / ".env.example").read_text()
-EMPTY = {name for name, value in settings(EXAMPLE).items() if not value} - {"COMPOSE_PROFILES"}
+EMPTY = {name for name, value in settings(EXAMPLE).items() if not value}
 """The secrets: what the example leaves out."""
 OFFERED = set(re.findall(r"^#?([A-Z][A-Z_]+)=", EXAMPLE, flags=re.MULTILINE))
 WORKERS = {"cpu-worker", "gpu-worker"}
@@ -64,7 +64,7 @@ def test_secrets_are_drawn_anew_each_time_and_all_differ() -> None:
     assert [len(base64.urlsafe_b64decode(key)) for key in keys] == [32, 32]
     assert {name: word for name, word in one.items() if name not in EMPTY} == {
         name: word for name, word in settings(EXAMPLE).items() if word
-    } | {"COMPOSE_PROFILES": one["COMPOSE_PROFILES"]}
+    }
 
 
 def test_every_variable_is_in_the_example_and_each_there_is_used() -> None:
@@ -183,11 +183,24 @@ def test_a_worker_is_told_what_one_of_the_local_stack_is_told(tmp_path: Path) ->
         }
 
 
+@pytest.mark.parametrize("pool", ["cpu", "gpu"])
+def test_a_container_of_a_run_takes_the_secrets_that_the_guide_makes(pool: str) -> None:
+    template = (INFRA / "pools" / f"docker-{pool}.json").read_text()
+    made = re.findall(
+        r"getpass\('(\w+): '\)\)\.save\('([\w-]+)'", (ROOT / "docs" / "scale-out.md").read_text()
+    )
+    assert {word for word, _ in made} <= EMPTY
+    named = {block for _, block in made}
+    assert set(re.findall(r"prefect\.blocks\.secret\.([\w-]+)", template)) == named
+
+
 def test_a_gpu_is_reserved_by_whom_it_is_for() -> None:
     asked = {name for name, one in SERVICES.items() if "deploy" in one}
-    assert asked == {"gpu-worker", "serve"}
+    own = {"gpu-worker": "LCM_LORA_GPUS", "serve": "LCM_LORA_SERVE_GPUS"}
+    assert asked == own.keys()
     for name in asked:
         (device,) = SERVICES[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert variables(device["device_ids"]) == [(own[name], ":-")]
         assert device["driver"] == "nvidia"
         assert device["capabilities"] == ["gpu"]
         assert SERVICES[name]["profiles"], "a machine without one starts the rest"

@@ -2,18 +2,20 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 from declared import INFRA, SERVICES, drawn
 
-from infra.local import database, parts
-from infra.local.settings import settle
+from infra.local import backup, database, parts
+from infra.local.settings import known, settle, take_over
 from infra.local.waiting import wait_for
+from lcm_lora.errors import UserError
 
 BACKUP, RESTORE = (INFRA / "backup" / f"{name}.sh" for name in ("backup", "restore"))
 NAMES = ("prefect", "mlflow", "mlflow_auth")
@@ -24,6 +26,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         settings = settle(folder)
+        self.folder, self.settings = folder, settings
         database.make(folder, settings)
         part = database.part(folder, settings)
         parts.start(folder, part)
@@ -76,9 +79,9 @@ class Server:
         finally:
             idle.communicate()
 
-    def text(self) -> list[str]:
+    def told(self, names: Iterable[str] = NAMES) -> list[str]:
         """Return what each database was last told."""
-        return [self.ask(name, "SELECT what FROM said") for name in NAMES]
+        return [self.ask(name, "SELECT what FROM said") for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +167,7 @@ def test_a_restore_brings_back_what_was_and_keeps_what_is(server: Server, dump: 
         server.ask(name, "UPDATE said SET what = 'two'")
     done = server.run(RESTORE, dump)
     assert done.returncode == 0, done.stderr
-    assert server.text() == ["one"] * 3
+    assert server.told() == ["one"] * 3
     kept = server.ask(
         "postgres", "SELECT datname FROM pg_database WHERE datname LIKE '%before%' ORDER BY 1"
     ).splitlines()
@@ -197,3 +200,77 @@ def test_a_restore_under_a_running_server_changes_nothing(server: Server, dump: 
     assert done.returncode != 0
     assert done.stderr == ("restore.sh: somebody is connected to mlflow; stop the servers first\n")
     assert server.ask("postgres", "SELECT oid, datname FROM pg_database ORDER BY 1") == before
+
+
+def test_a_restore_that_fails_halfway_changes_nothing(
+    server: Server, dump: Path, tmp_path: Path
+) -> None:
+    psql = shutil.which("psql", path=server.environment["PATH"])
+    # The second owner is not to be had, as if the server were gone for that moment.
+    failing = "case $* in *\"datname = 'mlflow'\"*) exit 2 ;; esac"
+    (tmp_path / "psql").write_text(f'#!/bin/sh\n{failing}\nexec {psql} "$@"\n')
+    (tmp_path / "psql").chmod(0o755)
+    named = "SELECT oid, datname FROM pg_database WHERE datname NOT LIKE '%restoring' ORDER BY 1"
+    before = server.ask("postgres", named)
+    done = server.run(RESTORE, dump, PATH=f"{tmp_path}:{server.environment['PATH']}")
+    assert done.returncode != 0
+    assert server.ask("postgres", named) == before
+    assert server.run(RESTORE, dump).returncode == 0
+
+
+@pytest.fixture
+def pair(server: Server, tmp_path: Path) -> Iterator[dict[str, Path]]:
+    """Two databases of the local stack that were told `one`, dumped, then told `two`."""
+    dumps = {name: tmp_path / name for name in ("first", "second")}
+    for name, file in dumps.items():
+        server.ask("postgres", f"CREATE DATABASE {name}")
+        server.ask(name, "CREATE TABLE said AS SELECT 'one' AS what")
+        database.dump(file, name, server.folder, server.settings)
+        server.ask(name, "UPDATE said SET what = 'two'")
+    yield dumps
+    for name in dumps:
+        for suffix in ("", "_new", "_old"):
+            server.ask("postgres", f"DROP DATABASE IF EXISTS {name}{suffix}")
+
+
+def test_a_local_restore_changes_all_of_the_databases_or_none(
+    server: Server, pair: dict[str, Path]
+) -> None:
+    database.fill_beside(pair, server.folder, server.settings)
+    server.ask("postgres", "ALTER DATABASE second_new RENAME TO away")
+    with pytest.raises(UserError, match='"second_new" does not exist'):
+        database.swap(pair, server.settings)
+    server.ask("postgres", "ALTER DATABASE away RENAME TO second_new")
+    assert server.told(pair) == ["two", "two"]
+    with server.session("second"):  # which is cut off
+        database.swap(pair, server.settings)
+    assert server.told(pair) == ["one", "one"]
+
+
+def test_a_local_restore_that_was_cut_short_can_be_run_again(
+    server: Server, pair: dict[str, Path]
+) -> None:
+    database.fill_beside(pair, server.folder, server.settings)
+    server.ask("postgres", "CREATE DATABASE first_old")
+    with server.session("first_new"):  # of a restore whose starter was killed
+        database.fill_beside(pair, server.folder, server.settings)
+    database.swap(pair, server.settings)
+    assert server.told(pair) == ["one", "one"]
+    left = server.ask("postgres", "SELECT datname FROM pg_database WHERE datname ~ '_(old|new)$'")
+    assert left == ""
+
+
+def test_a_new_stack_reads_what_the_one_of_the_backup_has_kept(
+    server: Server, tmp_path: Path
+) -> None:
+    file, folder, old = tmp_path / "backup.tar", tmp_path / "new", server.settings.secrets
+    backup.save(file, server.folder, server.settings)
+    assert file.stat().st_mode & 0o077 == 0
+    own = settle(folder)
+    with backup.unpacked(file) as (dumps, kept):
+        assert dumps.keys() == set(NAMES)
+        take_over(folder, kept)
+    theirs = {"paths": old.paths, "webhooks": old.webhooks}
+    assert known(folder) == own.model_copy(
+        update={"secrets": own.secrets.model_copy(update=theirs)}
+    )

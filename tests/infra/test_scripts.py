@@ -75,6 +75,21 @@ def test_a_worker_has_the_newest_commit_whenever_it_starts(repository: Path, wor
     assert (worker / "lost+found").exists()
 
 
+@pytest.mark.parametrize("pool", ["cpu", "gpu"])
+def test_a_worker_starts_where_the_folders_are_another_users(
+    repository: Path, worker: Path, tmp_path: Path, pool: str
+) -> None:
+    """As on a cluster, where the root of a volume stays root's."""
+    image = (INFRA / "docker" / f"{pool}.Dockerfile").read_text()
+    trusted = re.findall(r"git config --system --add safe.directory (\S+)", image)
+    system = tmp_path / "gitconfig"
+    for place in trusted:
+        here = place.replace("/project", str(worker)).replace("/repository", str(repository))
+        git(tmp_path, "config", "--file", str(system), "--add", "safe.directory", here)
+    others = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_SYSTEM": str(system)}
+    assert start(worker, repository, **others).stdout == "one"
+
+
 def test_a_worker_has_the_commit_that_it_is_told(repository: Path, worker: Path) -> None:
     first = git(repository, "rev-parse", "HEAD")
     commit(repository, "two")

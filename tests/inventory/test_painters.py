@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import torch
 from making import shapes_inventory
+from recipes import recipe_of
 
-from lcm_lora.adapter_files import WEIGHTS
+from lcm_lora.adapter_files import KOHYA, RECIPE, WEIGHTS
+from lcm_lora.champion import write_champion
+from lcm_lora.champion_record import Champion
 from lcm_lora.combining.opened import adapter_files
 from lcm_lora.errors import UserError
 from lcm_lora.families.family import FAMILIES
-from lcm_lora.files import write_tensors
+from lcm_lora.files import sha256, write_tensors
 from lcm_lora.hashes import Hashes
 from lcm_lora.inventory.painters import PainterInventory, look_at_painters
 from lcm_lora.painting.subject import Places, subject_of
@@ -107,6 +110,54 @@ def test_other_layers_say_nothing_of_the_width(tmp_path: Path, hashes: Hashes) -
         )
     ):
         look(hashes, **with_adapters(lora(tmp_path / f"{number}.safetensors", name, 320)))
+
+
+def with_recipe(folder: Path, **trained: Any) -> Path:
+    """Write an adapter of this project that was trained over a noise of its own."""
+    lora(folder / WEIGHTS)
+    shutil.copy(folder / WEIGHTS, folder / KOHYA)
+    scheduler = {"class": "LCMScheduler", "config": trained}
+    recipe = recipe_of(sha256(folder / WEIGHTS), scheduler=scheduler)
+    (folder / RECIPE).write_text(json.dumps(recipe))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "own"),
+    [
+        ("prediction_type", "v_prediction", "epsilon"),
+        ("rescale_betas_zero_snr", True, False),
+        ("num_train_timesteps", 500, 1000),
+    ],
+)
+def test_an_adapter_that_was_trained_over_another_noise_is_refused(
+    setting: str, value: Any, own: Any, tmp_path: Path, hashes: Hashes
+) -> None:
+    look(hashes, **with_adapters(with_recipe(tmp_path / "own", **{setting: own})))
+    other = with_recipe(tmp_path / "other", **{setting: value})
+    says = rf"{other}: was trained where {setting} is {value}, of shapes it is {own}; name another"
+    refused(hashes, says, **with_adapters(other))
+    tuned = shutil.copytree(places.BASE, tmp_path / "tuned")
+    config = tuned / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {setting: value}))
+    look(hashes, base=str(tuned), **with_adapters(other))
+
+
+def test_a_champion_that_was_trained_over_another_noise_paints_nothing(
+    tmp_path: Path, hashes: Hashes
+) -> None:
+    write_record(tmp_path / "inventory" / "base.json", shapes_inventory())
+    where = Places(tmp_path / "inventory", tmp_path / "adapter", tmp_path / "champion")
+    for value in ("epsilon", "v_prediction"):
+        made = with_recipe(tmp_path / value, prediction_type=value)
+        champion = Champion(version="shapes version 3", weights_sha256=sha256(made / WEIGHTS))
+        write_champion(where.champion, champion, made)
+        if value == "epsilon":
+            assert subject_of("champion", generate(), where, hashes) is not None
+    says = r"^registry\.name: shapes version 3: was trained where prediction_type is v_pred"
+    with pytest.raises(UserError, match=says) as error:
+        subject_of("champion", generate(), where, hashes)
+    assert "\n" not in str(error.value)
 
 
 def test_an_adapter_that_is_none_is_refused(tmp_path: Path, hashes: Hashes) -> None:

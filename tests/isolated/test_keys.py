@@ -8,8 +8,9 @@ import pytest
 from small_project import Project, entries
 
 from lcm_lora.errors import UserError
-from tasks.checkout import checkout, resolve
-from tasks.run_cache import RunCache, key_of, take
+from tasks.isolated.checkout import checkout, resolve
+from tasks.isolated.desk import desk
+from tasks.running.run_cache import RunCache, key_of, take
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +90,40 @@ def test_an_entry_counts_only_with_all_that_it_names(made: Project) -> None:
             if file.is_file() and file.read_text() == "b\n":
                 file.unlink()
         assert cache.find("prepare", key) is None
+
+
+def test_a_folder_that_the_remote_lost_is_one_line_and_its_stage_is_known_no_more(
+    made: Project,
+) -> None:
+    lock, remote = entries(made.root), made.root.parent / "remote"
+    value = lock["prepare"]["outs"][0]["md5"]
+    (remote / "files" / "md5" / value[:2] / value[2:]).unlink()
+    with RunCache(made.root) as cache:
+        for lost in (lambda: cache.pull([Path("data/shards")]), lambda: cache.fetch(["data/*/b"])):
+            with pytest.raises(UserError, match=f"^data/shards {value}: neither in DVC's cache"):
+                lost()
+        assert cache.find("prepare", key_of(lock["prepare"])) is None
+
+
+def test_a_desk_starts_anew_where_the_remote_lost_what_it_looks_at_again(made: Project) -> None:
+    graph, command = made.root / "dvc.yaml", "cmd: mkdir -p data && "
+    out = "      - data/look.txt: {persist: true}\n"
+    text = graph.read_text().replace(out, out + "      - data/looks: {persist: true}\n")
+    more = "mkdir -p data/looks && cp source.txt data/looks && "
+    graph.write_text(text.replace(command, command + more))
+    made.call("dvc", "repro", "--quiet", "--single-item", "inventory")
+    made.call("rm", "-r", "data", ".dvc/cache")
+    commit = made.commit("A folder that is looked at again, and never was pushed")
+    with checkout(made.root, commit) as root, desk(root, commit, None):
+        assert not (root / "dvc.lock").exists()
+
+
+def test_a_password_in_the_address_of_a_remote_is_in_no_line(made: Project) -> None:
+    address = "http://worker:secret@127.0.0.1:9/remote"
+    made.call("dvc", "remote", "modify", "store", "url", address)
+    with RunCache(made.root) as cache, pytest.raises(UserError) as caught:
+        cache.pull([Path("data/look.txt")])
+    assert str(caught.value).startswith("DVC remote store (http://127.0.0.1:9/remote): ")
 
 
 def test_a_remote_that_cannot_be_used_or_is_damaged_is_one_line(made: Project) -> None:

@@ -10,7 +10,7 @@ from small_project import PRESET
 from flows import command
 from lcm_lora.errors import UserError
 from lcm_lora.params.file import load_params
-from tasks.request import Request, overridden, value_of
+from tasks.isolated.request import Request, overridden, value_of
 
 
 def test_overrides_change_their_values_and_no_other_letter(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from small_project import Project, entries
 
 from lcm_lora.errors import UserError
 from lcm_lora.store import ENVIRONMENT
-from tasks.checkout import CHECKOUTS, checkout, resolve
-from tasks.cost import of_shares
-from tasks.desk import desk
-from tasks.request import Order
-from tasks.run_cache import RunCache, take
-from tasks.stage import StageError
-from tasks.station import carry_out
+from tasks.isolated.checkout import CHECKOUTS, checkout, resolve
+from tasks.isolated.desk import desk
+from tasks.isolated.request import Order
+from tasks.isolated.station import carry_out
+from tasks.running.cost import of_shares
+from tasks.running.run_cache import RunCache, take
+from tasks.running.stage import StageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,7 +119,7 @@ def test_what_a_worker_cannot_do_is_one_line_and_nothing_is_handed_over(looked: 
 FULL = """
 import logging, resource, sys
 from flows import run_stage
-from tasks.request import Order
+from tasks.isolated.request import Order
 order = Order.model_validate_json(sys.stdin.read())
 run_stage.get_run_logger = logging.getLogger
 resource.setrlimit(resource.RLIMIT_FSIZE, (8000, resource.RLIM_INFINITY))

@@ -21,9 +21,10 @@ from lcm_lora.combining.write import write_lora
 from lcm_lora.errors import UserError
 from lcm_lora.painting.dressed import Wardrobe
 from lcm_lora.painting.paint import paint
+from lcm_lora.painting.studio import SharedBase, Studio
 from lcm_lora.painting.subject import Subject, Weighted
 from lcm_lora.params.base import Base as BaseParams
-from lcm_lora.params.generate import Cell
+from lcm_lora.params.generate import Cell, Sampling
 
 ONE = Cell(steps=1, guidance=1.0)
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -109,6 +110,20 @@ def test_what_is_published_paints_as_diffusers_loads_its_file(base: Base, folder
     base.pipeline.set_adapters(["by-hand"], [1.0])
     assert here == painted(base)
     assert here != bare
+
+
+def test_in_half_precision_adapters_stay_beside_weights_that_would_round_them_away(
+    base: Base, folder: Path
+) -> None:
+    subject = wearing(base, folder / "good.safetensors")
+    half = CPU.model_copy(update={"precision": "bf16"})
+    how = Sampling(sampler="ddim", cells=(ONE,))
+    own, shared = Studio(subject, half), Studio(subject, half, SharedBase(base.found, half))
+    assert painted(own.take(how)) == painted(shared.take(how))
+    assert own.wears
+    fused = Studio(subject, CPU)
+    assert not fused.wears
+    assert not added(fused.take(how).unet)
 
 
 def write_bad(path: Path, kind: str, good: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDIMScheduler, LCMScheduler
 from making import make_adapter
 from numpy.typing import NDArray
 from plain_diffusers import paint_plainly
@@ -68,6 +70,18 @@ def test_every_sampler_starts_at_the_noisiest_level(
     scheduler.set_timesteps(steps)
     assert int(scheduler.timesteps[0]) == 999
     assert len(scheduler.timesteps) == steps
+
+
+def test_an_adapters_recipe_tells_its_grid_and_the_base_all_else() -> None:
+    told = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    told |= {"beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+    base = DDIMScheduler(**told)
+    recipe = dict(LCMScheduler(original_inference_steps=25, timestep_scaling=9.0).config)
+    found = scheduler_of("lcm", dict(base.config), recipe)
+    assert {name: found.config[name] for name in told} == told
+    assert torch.equal(found.alphas_cumprod, base.alphas_cumprod)
+    assert found.config.original_inference_steps == 25
+    assert found.config.timestep_scaling == 9.0
 
 
 def test_fresh_noise_in_each_step_changes_the_picture_only_where_asked(base: Base) -> None:

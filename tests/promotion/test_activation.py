@@ -11,9 +11,9 @@ import pytest
 from promoting import AFTER, BEFORE, WEIGHTS, Dying, Model
 
 from lcm_lora.errors import UserError
-from tasks import journal
-from tasks.activation import OvertakenError, activate, opened
-from tasks.entry import Entry, Note
+from tasks.champions.activation import OvertakenError, activate, opened
+from tasks.history import journal
+from tasks.history.entry import Entry, Note
 
 
 def note(version: str, before: str | None = None, **more: Any) -> Note:
@@ -59,6 +59,26 @@ def test_a_promotion_is_an_intent_and_an_entry(pair: Model) -> None:
     assert pair.client.get_model_version(pair.name, "2").tags["approval"] == "approved"
     assert go(pair, note("2", "1")) is None
     assert journal.verify(pair.client, pair.name) == []
+
+
+@pytest.mark.parametrize("cost", ["12 EUR", "7", '{"eur": 3}'])
+def test_a_cost_that_somebody_altered_is_not_entered(pair: Model, cost: str) -> None:
+    pair.client.set_model_version_tag(pair.name, "2", "cost", cost)
+    entry = go(pair, note("2", "1"))
+    assert entry is not None
+    assert entry.cost is None
+
+
+def test_a_word_on_what_was_refused_meanwhile_comes_too_late(pair: Model) -> None:
+    known = journal.read(pair.client, pair.name)[-1].number
+    refused = note("2", "1", by="Bert", why="squares look dull", decision="of 2")
+    with opened(pair.client, pair.name) as office:
+        office.journal.append("refused", refused)
+    word = note("2", "1", decision="of 2")
+    with pytest.raises(OvertakenError, match=r"too late; version 2 was refused at .*look dull"):
+        activate(pair.client, pair.name, word, 0, known)
+    assert pair.aliases == BEFORE
+    assert activate(pair.client, pair.name, word, 0, known + 1), "who knew of it may say so"
 
 
 @pytest.mark.parametrize("harm", ["other weights", "gone", "other tag"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.chain import Head, Stored, chained
-from tasks.entry import Entry, hash_of
+from tasks.history.chain import Head, Stored, chained
+from tasks.history.entry import Entry, hash_of
 
 
 def entry(number: int, previous: str, why: str = "so it is") -> Entry:
@@ -34,6 +34,10 @@ def journal(length: int) -> tuple[list[Stored], Head]:
     return made, (length, previous)
 
 
+def unproved(number: int) -> str:
+    return f", so entry {number - 1} cannot be proved" if number > 1 else ""
+
+
 lengths = st.integers(1, 9)
 
 
@@ -56,9 +60,22 @@ def test_one_that_is_changed_is_named(length: int, data: st.DataObject) -> None:
     number = data.draw(st.integers(1, length))
     made[number - 1] = stored(made[number - 1].entry.model_copy(update={"by": "Bert"}))
     chain = chained(made, head)
-    assert chain.damages == [f"entry {number} was changed (run run-{number})"]
+    assert chain.damages == [f"entry {number} was changed (run run-{number}){unproved(number)}"]
     assert number not in [one.entry.number for one in chain.sound]
     assert len(chain.sound) == length - 1
+
+
+@given(st.integers(2, 9), st.data())
+def test_of_two_neighbours_that_are_changed_both_are_named(
+    length: int, data: st.DataObject
+) -> None:
+    made, head = journal(length)
+    number = data.draw(st.integers(2, length))
+    for place in (number - 2, number - 1):
+        made[place] = stored(made[place].entry.model_copy(update={"by": "Bert"}))
+    said = "\n".join(chained(made, head).damages)
+    assert f"entry {number} was changed" in said
+    assert f"entry {number - 1} cannot be proved" in said
 
 
 @given(lengths, st.data())
@@ -66,7 +83,7 @@ def test_one_that_is_removed_is_named(length: int, data: st.DataObject) -> None:
     made, head = journal(length)
     number = data.draw(st.integers(1, length))
     del made[number - 1]
-    assert chained(made, head).damages == [f"entry {number} was removed"]
+    assert chained(made, head).damages == [f"entry {number} was removed{unproved(number)}"]
 
 
 @given(lengths, st.data())
@@ -92,4 +109,5 @@ def test_what_was_changed_and_hashed_anew_does_not_hang_together(
         made[later - 1] = stored(entry(later, previous, why="forged"))
         previous = made[later - 1].sha256
     chain = chained(made, head)
-    assert chain.damages[-1] == f"entry {length} was changed (run run-{length})"
+    said = f"entry {length} was changed (run run-{length}){unproved(length)}"
+    assert chain.damages[-1] == said

@@ -7,9 +7,9 @@ from mlflow.entities import Run
 from promoting import Model
 
 from lcm_lora.errors import UserError
-from tasks import journal
-from tasks.entry import Note
-from tasks.journal import Journal
+from tasks.history import journal
+from tasks.history.entry import Note
+from tasks.history.journal import Journal
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def test_a_changed_entry_is_seen(model: Model, kept: Journal) -> None:
     altered = run.data.tags["journal.entry"].replace("Anna", "Bert")
     model.client.set_tag(run.info.run_id, "journal.entry", altered)
     assert journal.verify(model.client, model.name) == [
-        f"entry 2 was changed (run {run.info.run_id})"
+        f"entry 2 was changed (run {run.info.run_id}), so entry 1 cannot be proved"
     ]
     model.client.set_tag(run.info.run_id, "journal.entry", "nonsense")
     assert journal.verify(model.client, model.name) == [
-        "entry 2 was removed",
+        "entry 2 was removed, so entry 1 cannot be proved",
         f"run {run.info.run_id} holds no entry",
     ]
 
@@ -83,8 +83,20 @@ def test_after_damage_the_journal_goes_on_and_the_damage_stays_seen(
     )
     assert entry.number == 4
     assert journal.verify(model.client, model.name) == [
-        f"entry 3 was changed (run {last.info.run_id})"
+        f"entry 3 was changed (run {last.info.run_id}), so entry 2 cannot be proved"
     ]
+
+
+def test_who_slept_while_another_entered_something_enters_nothing(
+    model: Model, kept: Journal
+) -> None:
+    """As one whose machine stood still for so long that it was taken for dead."""
+    word = Note(version="2", before="1", by="Anna", why="so it is")
+    Journal(model.client, model.name).append("failed", word)
+    with pytest.raises(UserError, match="have changed the champion meanwhile; run again"):
+        kept.append("champion", word)
+    assert journal.verify(model.client, model.name) == []
+    assert [entry.kind for entry in journal.read(model.client, model.name)][3:] == ["failed"]
 
 
 def test_a_journal_that_was_thrown_away_is_one_line(model: Model, kept: Journal) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.entry import Entry, Kind
-from tasks.succession import champion_of, champions, is_rolled_back, outcome_of, predecessor
+from tasks.history.entry import Entry, Kind
+from tasks.history.succession import champion_of, champions, is_rolled_back, outcome_of, predecessor
 
 
 def told(*steps: str) -> list[Entry]:
@@ -55,7 +55,10 @@ def test_who_was_rolled_back_is_until_somebody_returns_to_it() -> None:
     assert is_rolled_back(told("1", "2", "<1"), "2")
     assert is_rolled_back(told("1", "2", "<1", "3"), "2")
     assert not is_rolled_back(told("1", "2", "<1", "2"), "2")
-    assert not is_rolled_back(told("1", "2", "!1"), "2")
+    assert is_rolled_back(told("1", "2", "3", "!1"), "3")
+    assert is_rolled_back(told("1", "2", "!"), "2")
+    assert not is_rolled_back(told("1", "2", "!1", "!2"), "2")
+    assert not is_rolled_back(told("1", "!")[1:], "1"), "another had its number"
 
 
 def test_a_decision_ends_once() -> None:

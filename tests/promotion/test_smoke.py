@@ -27,10 +27,11 @@ from lcm_lora.recipe import read_recipe
 from lcm_lora.records import write_record
 from lcm_lora.smoke import Smoke, pixels_sha256, read_smoke
 from lcm_lora.stages import smoke as stage
-from tasks import repaint, served_model, smoke
-from tasks.activation import activate
-from tasks.entry import Note
-from tasks.registry import signature
+from tasks.champions import repaint, smoke
+from tasks.champions.activation import activate
+from tasks.history.entry import Note
+from tasks.registry import served_model
+from tasks.registry.versions import signature
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 

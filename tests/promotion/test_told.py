@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from promoting import Model, mlflow_in
 
 from flows.journal import reigns, told
-from tasks import journal
-from tasks.cost import Spent
-from tasks.entry import Note, Scores
-from tasks.journal import Journal
+from tasks.history import journal
+from tasks.history.entry import Note, Scores
+from tasks.history.journal import Journal
+from tasks.running.cost import Spent
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 
@@ -55,7 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     version=version,
                     before=before,
                     by=by,
-                    why=f"so says {by}",
+                    why=f"so says {by}, [see 12] [/b]",
                     scores=scores,
                     cost=SPENT.model_dump(mode="json"),
                     is_rollback=is_rollback,
@@ -79,7 +79,7 @@ def test_the_terminal_has_the_newest_first_and_no_intent_that_has_ended(project:
     lines = [line.split() for line in done.stdout.splitlines()[2:]]
     assert [line[0] for line in lines] == ["5", "4", "3", "2"]
     assert lines[1][3:6] == ["rolled", "back", "1"]
-    assert "so says Bert" in done.stdout
+    assert "so says Bert, [see 12] [/b]" in done.stdout
 
 
 def test_a_page_says_who_was_champion_when_and_why_and_fetches_nothing(project: Path) -> None:
@@ -104,7 +104,8 @@ def test_an_altered_journal_is_said_everywhere(project: Path) -> None:
         done = run(project, "--page", "journal.html", "--verify")
         client.set_tag(run_2.info.run_id, "journal.entry", before)
     assert done.returncode == 1
-    assert f"altered: entry 2 was changed (run {run_2.info.run_id})" in done.stdout
+    said = f"entry 2 was changed (run {run_2.info.run_id}), so entry 1 cannot be proved"
+    assert f"altered: {said}" in done.stdout
     assert done.stderr == f"error: journal of {NAME}: 1 alterations; see above\n"
     assert "The journal was altered:" in (project / "journal.html").read_text()
 

@@ -20,7 +20,7 @@ def test_scenes_are_a_function_of_seed_and_index() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_figures_keep_apart_and_inside(seed: int, index: int) -> None:
     scene = draw_scene(seed, index)
     assert 1 <= len(scene.figures) <= 3

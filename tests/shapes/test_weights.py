@@ -174,6 +174,16 @@ def test_every_word_of_the_world_is_one_token() -> None:
     }
 
 
+def test_a_vocabulary_is_learned_the_same_each_time_whatever_the_order() -> None:
+    captions = [scene.caption for scene in draw_scenes(HELD_OUT, range(300))]
+    first = architecture.tokenizer(captions)
+    for order in (captions, captions[::-1]):
+        assert architecture.tokenizer(order).get_vocab() == first.get_vocab()
+    assert first.tokenize("a small red ring on a navy background") == [
+        f"{word}</w>" for word in ("a", "small", "red", "ring", "on", "a", "navy", "background")
+    ]
+
+
 def test_the_recipe_runs_and_gives_a_loadable_pipeline(tmp_path: Path) -> None:
     from lcm_lora.shapes import teacher
 

@@ -15,8 +15,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 import psutil
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from processes import variable
 from team_stack import Stack
 from toy_project import ROOT, Project, toy
 
@@ -82,20 +84,22 @@ class Team:
             self.project.call("git", "clone", "--quiet", origin, str(folder / worker))
             self.clones[worker] = Project(folder / worker)
 
-    def deploy(self) -> None:
+    def deploy(self, *options: str) -> None:
         """Bring the server to what the project wants, and take the schedules off: no clock here."""
-        self.done(sys.executable, "-m", "flows.deploy", place=ROOT)
+        self.done(sys.executable, "-m", "flows.deploy", *options, place=ROOT)
         for deployment in self.ask("deployments/filter", {}):
             if deployment["schedules"]:
                 self.ask(f"deployments/{deployment['id']}/pause_deployment", None)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[Self]:
-        """Deploy the project, and keep all workers at work in the block."""
+        """Deploy the project, and keep all workers at work in the block; we are clients too."""
         self.deploy()
         for name in self.clones:
             self.employ(name)
-        yield self
+        with pytest.MonkeyPatch.context() as patch:
+            self.stack.admit(patch)
+            yield self
         for name in self.clones:
             self.stack.dismiss(name)
 
@@ -186,9 +190,16 @@ class Team:
         found = awaited(lambda: self.is_(run, *FINAL), f"the end of {run['name']}")
         return found["state_type"], found["state"]["message"]
 
+    def page(self, run: Run) -> str:
+        """Return the verdict on a run's page, in Markdown."""
+        of_it = {"flow_run_id": {"any_": [run["id"]]}, "type": {"any_": ["markdown"]}}
+        (found,) = self.ask("artifacts/filter", {"artifacts": of_it})
+        return str(found["data"])
+
     def answer(self, run: Run, **word: Any) -> str:
         """Answer a run that waits for a person; return what the server says to it."""
-        awaited(lambda: self.is_(run, "PAUSED"), f"{run['name']} to ask")
+        form = f"flow_runs/{run['id']}/input/paused-approval-schema"
+        awaited(lambda: self._server.get(form).is_success, f"{run['name']} to ask")
         return str(self.ask(f"flow_runs/{run['id']}/resume", {"run_input": word})["status"])
 
     # --- MLflow ---
@@ -244,22 +255,19 @@ class Team:
 
     def engine(self, run: Run) -> psutil.Process:
         """Return the process in which a worker of the pool `cpu` runs a flow."""
-        return next(
+        (engine,) = (
             one
             for one in self.stack.process("worker-cpu").children()
-            if one.environ().get("PREFECT__FLOW_RUN_ID") == run["id"]
+            if variable(one, "PREFECT__FLOW_RUN_ID") == run["id"]
         )
+        return engine
 
     def processes(self) -> set[psutil.Process]:
         """Return all processes that workers are or have started, orphans too."""
         return {one for one in psutil.process_iter() if self._is_ours(one)}
 
     def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            place = process.environ().get("LCM_LORA_PROJECT", "")
-            return place.startswith(str(self.folder)) and process.status() != "zombie"
-        except psutil.Error:
-            return False
+        return variable(process, "LCM_LORA_PROJECT").startswith(str(self.folder))
 
 
 def gone(family: list[psutil.Process]) -> bool:

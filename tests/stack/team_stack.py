@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import pytest
 
 from infra.local import parts, settings
 from infra.local import stack as whole
@@ -24,6 +25,11 @@ class Stack:
     folder: Path
     environment: dict[str, str]
     said: list[str] = field(default_factory=list)
+
+    def admit(self, patch: pytest.MonkeyPatch) -> None:
+        """Make this process, and all that it starts, a client of the stack."""
+        for name, value in self.environment.items():
+            patch.setenv(name, value)
 
     def mend(self) -> None:
         """Start whatever server does not run, and wait until all work."""

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import with_word
 from team import Team, gone
 from team_stack import Stack
 
-from tasks.checkout import CHECKOUTS, checkout
+from tasks.isolated.checkout import CHECKOUTS, checkout
 
 GPUS = ("worker-gpu", "worker-gpu-2")
 ISOLATED = (sys.executable, "-m", "flows.retrain", "--isolated")
@@ -41,7 +42,8 @@ def test_only_what_nobody_has_made_is_made_in_shares_and_again_after_a_crash(tea
     team.hold(*GPUS)
     run = team.begun(*ISOLATED)
     family = team.family(team.training(team.new("retrain", []), *GPUS))
-    next(one for one in family if "prefect.engine" in " ".join(one.cmdline())).kill()
+    engine, *_ = with_word(family, "prefect.engine")
+    engine.kill()
     assert gone(family)
     team.release(*GPUS)
     shares = ["prepare --share 1/2", "prepare --share 2/2"]

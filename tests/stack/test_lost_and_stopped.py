@@ -14,6 +14,8 @@ import pytest
 from team import FINAL, Run, Team, awaited, gone
 from team_stack import Stack
 
+LOST = 90
+"""Seconds without a sign of life."""
 GPUS = ("worker-gpu", "worker-gpu-2")
 SUBJECT = """
   transfer:
@@ -45,9 +47,8 @@ def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tea
     assert looked in graph.read_text()
     graph.write_text(graph.read_text().replace(looked, looked + subjects) + SUBJECT)
     team.first = team.publish("A subject", transfer__subjects={"plain": {}}, transfer__map=None)
-    with pytest.MonkeyPatch.context() as patch, team.at_work():
-        for name, value in stack.environment.items():
-            patch.setenv(name, value)
+    with team.at_work():
+        team.deploy("--lost-after", str(LOST))
         yield team
 
 
@@ -64,10 +65,22 @@ def stages(team: Team) -> list[Run]:
     return [run for run in team.runs("run-stage") if run["state_type"] not in FINAL]
 
 
+def taken(team: Team) -> Run:
+    """Return a run that a worker has taken, who died before it began."""
+    (deployment,) = team.ask("deployments/filter", {"deployments": {"name": {"any_": ["hourly"]}}})
+    details = {"scheduled_time": "2100-01-01T00:00:00Z"}  # for a worker that lives
+    later = {"state": {"type": "SCHEDULED", "state_details": details}}
+    run: Run = team.ask(f"deployments/{deployment['id']}/create_flow_run", later)
+    team.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "PENDING"}, "force": True})
+    return run
+
+
 def test_a_run_whose_machine_dies_is_found_and_its_training_is_taken_up(team: Team) -> None:
     run, _ = standing(team, team.first)
+    unbegun = taken(team)
     team.stack.kill("worker-cpu")  # with all that it runs: nobody is left who could say so
-    assert team.end(run) == ("CRASHED", "no sign of life for 90 s: its machine is gone")
+    for lost in (run, unbegun):
+        assert team.end(lost) == ("CRASHED", f"no sign of life for {LOST} s: its machine is gone")
     team.employ("worker-cpu")
     again = team.retraining(team.first)
     awaited(lambda: team.is_(again, "RUNNING"), "the run after")
@@ -116,9 +129,9 @@ def test_a_training_ends_at_its_deadline_and_is_not_sent_again(team: Team) -> No
     graph = team.project.root / "dvc.yaml"
     meta = "    meta: {pool: gpu}\n"
     assert graph.read_text().count(meta) == 1
-    graph.write_text(graph.read_text().replace(meta, "    meta: {pool: gpu, deadline: 5}\n"))
-    run, family = standing(team, team.publish("In five seconds", distill__seed=32))
-    assert team.end(run) == ("FAILED", "distill: still running after 5 s")
+    graph.write_text(graph.read_text().replace(meta, "    meta: {pool: gpu, deadline: 60}\n"))
+    run, family = standing(team, team.publish("In a minute", distill__seed=32))
+    assert team.end(run) == ("FAILED", "distill: still running after 60 s")
     assert gone(family)
     assert team.started().count("distill") == 1
     team.release(*GPUS)

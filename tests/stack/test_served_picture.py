@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -26,8 +27,7 @@ PROMPT = "a small red ring on a navy background"
 @pytest.fixture
 def address(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server of the champion, which has ended afterwards."""
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
+    stack.admit(monkeypatch)
     (tmp_path / "project").mkdir()
     _, (version, _) = register_champion(tmp_path / "project")
     with socket.create_server(("127.0.0.1", 0)) as door:
@@ -41,7 +41,8 @@ def address(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     yield f"http://127.0.0.1:{port}"
     family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
     for one in family:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
     psutil.wait_procs(family, timeout=30)
 
 

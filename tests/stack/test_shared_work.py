@@ -22,8 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture
 def store(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     """A folder of the test's own in the store of the stack."""
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
+    stack.admit(monkeypatch)
     shared = shared_store()
     assert shared is not None
     shared.check()

@@ -23,11 +23,13 @@ from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled
 from ruamel.yaml import YAML
 from team_stack import Stack
 from toy_project import ROOT, Project, toy
 
 NAME = "guides"
+UNDER_WAY = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PENDING", "RUNNING"]}}})
 WAITING = FlowRunFilter.model_validate({"state": {"type": {"any_": ["PAUSED"]}}})
 """Runs that wait for a person."""
 NOT_TYPED = {
@@ -131,7 +133,8 @@ def project(stack: Stack, tmp_path: Path) -> Iterator[Project]:
 def others(stack: Stack) -> Iterator[set[UUID]]:
     """This process is a client of the stack, where others' runs may wait; yield which.
 
-    What was deployed there is gone afterwards.
+    What was deployed there is gone afterwards, and nothing of it runs: else it would hold the
+    queue, in which other teams' runs wait for their turn, until it is found to be lost.
     """
     there = {
         PREFECT_API_URL: stack.environment["PREFECT_API_URL"],
@@ -139,6 +142,8 @@ def others(stack: Stack) -> Iterator[set[UUID]]:
     }
     with temporary_settings(there), get_client(sync_client=True) as client:
         yield {run.id for run in client.read_flow_runs(flow_run_filter=WAITING)}
+        for run in client.read_flow_runs(flow_run_filter=UNDER_WAY):
+            client.set_flow_run_state(run.id, Cancelled(), force=True)
         for deployment in client.read_deployments():
             client.delete_deployment(deployment.id)
 
@@ -187,8 +192,7 @@ def test_a_team_follows_the_guides(
     for name in ("when-it-breaks", "scale-out", "serving"):
         reader.follow(name)
     reader.type(iter(["prefect work-pool clear-concurrency-limit gpu"]))
-    for name, value in stack.environment.items():
-        monkeypatch.setenv(name, value)
+    stack.admit(monkeypatch)
     client = MlflowClient()
     assert client.get_registered_model(NAME).aliases["champion"] == "2"
     assert "Anna" in (project.root / "journal.html").read_text()

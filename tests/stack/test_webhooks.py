@@ -84,8 +84,8 @@ def test_another_system_hears_of_versions_and_aliases(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, said = heard
-    for name, value in {**stack.environment, "MLFLOW_TRACKING_URI": mlflow}.items():
-        monkeypatch.setenv(name, value)
+    stack.admit(monkeypatch)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow)
 
     def deploy() -> list[str]:
         command = [sys.executable, "-m", "flows.deploy", "--webhook", url]

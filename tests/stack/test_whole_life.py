@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from mlflow.artifacts import download_artifacts
+from processes import with_word
 from team import FINAL, Team, awaited, gone
 from team_stack import Stack
 
-from tasks import journal
+from tasks.history import journal
 
 NAME = "whole-life"
 GPUS = ("worker-gpu", "worker-gpu-2")
@@ -26,16 +27,13 @@ YES = {"approve": True, "by": "Ada", "why": "rings are rounder"}
 
 @pytest.fixture(scope="module")
 def team(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in stack.environment.items():
-            patch.setenv(name, value)
-        with Team(stack, tmp_path_factory.mktemp("team"), NAME).at_work() as team:
-            yield team
+    with Team(stack, tmp_path_factory.mktemp("team"), NAME).at_work() as team:
+        yield team
 
 
 def test_a_revision_that_no_worker_can_follow_ends_in_one_line(team: Team) -> None:
-    other = team.project.root / "tasks" / "slots.py"
-    other.parent.mkdir()
+    other = team.project.root / "tasks" / "running" / "slots.py"
+    other.parent.mkdir(parents=True)
     other.write_text("other = 1\n")
     foreign = team.publish("Other code than the workers have")
     other.unlink()
@@ -66,7 +64,9 @@ def test_another_worker_takes_up_the_training_of_one_that_is_killed(team: Team) 
     assert gone(family)
     team.training(run, other)
     team.release(*GPUS)
-    assert team.end(run)[0] == "COMPLETED"
+    kind, message = team.end(run)
+    asks = "version 1 waits for a person to approve it, as the flow run 'version 1: approval' asks"
+    assert (kind, asks in message) == ("COMPLETED", True), message
     once = ["decide", *PAINTS, "prepare", "report", "score", "select"]
     assert team.started() == sorted([*once, "distill", "distill"])
     assert [version.version for version in team.versions()] == ["1"]
@@ -75,6 +75,9 @@ def test_another_worker_takes_up_the_training_of_one_that_is_killed(team: Team) 
 
 def test_a_persons_word_and_no_other_answer_makes_it_champion(team: Team) -> None:
     (run,) = team.runs("promote")
+    assert run["name"] == "version 1: approval"
+    (trained,) = (one for one in team.runs("retrain") if one["state_type"] == "COMPLETED")
+    assert f"/runs/flow-run/{run['id']})" in team.page(trained)
     for wrong in ({"approve": True}, YES | {"why": "good"}, YES | {"approve": "perhaps"}):
         assert team.answer(run, **wrong) == "REJECT"
     assert team.aliases() == {"challenger": 1}
@@ -90,7 +93,8 @@ def test_a_worse_adapter_is_kept_out_though_its_stage_and_engine_are_killed(team
     team.hold("worker-gpu")
     run = team.retraining(worse)
     team.training(run, "worker-gpu")
-    next(p for p in reversed(team.family("worker-gpu")) if "distill" in p.cmdline()).kill()
+    *_, stage = with_word(team.family("worker-gpu"), "distill")
+    stage.kill()
     assert team.end(run) == ("FAILED", "distill: killed by signal 9 (SIGKILL); out of memory?")
     assert "distill" in team.started()
 
@@ -128,7 +132,7 @@ def test_servers_start_anew_under_a_run_which_loses_nothing(team: Team) -> None:
 def test_a_question_outlives_the_servers_and_is_answered(team: Team) -> None:
     run = team.runs("promote")[-1]
     assert run["parameters"] == {"version": "3"}
-    awaited(lambda: team.is_(run, "PAUSED"), "the question")
+    awaited(lambda: team.is_(run, "PAUSED"), "the question")  # and not yet its form
     team.stack.restart("prefect")
     assert team.answer(run, **YES) == "ACCEPT"
     assert team.end(run) == ("COMPLETED", f"{NAME} version 3: champion, approved by Ada")

@@ -11,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from lcm_lora.params.file import Params
-    from tasks.tracking import Tracker
+    from tasks.tracking.tracker import Tracker
 
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
@@ -54,7 +54,8 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tracker(mlflow_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
     """A project's folder of its own, where one is, at an MLflow that all share."""
-    from tasks.tracking import Tracker, connect
+    from tasks.tracking.connecting import connect
+    from tasks.tracking.tracker import Tracker
 
     monkeypatch.chdir(tmp_path)
     known = connect(mlflow_folder, "modules")

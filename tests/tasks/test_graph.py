@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lcm_lora.errors import UserError
-from tasks.graph import is_due, locked, plan
+from tasks.running.graph import is_due, locked, plan
 
 PIPELINE = """
 stages:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from tasks.mending import mend
+from tasks.running.mending import mend
 
 
 def dvc(root: Path, *arguments: str) -> str:

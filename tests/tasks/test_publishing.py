@@ -14,8 +14,8 @@ from lcm_lora.errors import UserError
 from lcm_lora.files import sha256
 from lcm_lora.params.base import Base
 from lcm_lora.params.file import Params
-from tasks.publishing import Published, publish_finetune, publish_style
-from tasks.tracking import Tracker
+from tasks.registry.publishing import Published, publish_finetune, publish_style
+from tasks.tracking.tracker import Tracker
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 
@@ -53,7 +53,7 @@ def test_a_finetune_is_a_reference_with_what_is_small(
     tags = tracker.client.get_model_version(first.model, "1").tags
     assert tags["sha256"] == found.sha256
     assert tags["base_model"] == str(bases / "dusk")
-    monkeypatch.setattr("tasks.carried._LARGEST", 1)
+    monkeypatch.setattr("tasks.registry.carried._LARGEST", 1)
     elsewhere = Path(shutil.copytree(bases / "dusk", tracker.root / "elsewhere"))
     moved = publish_finetune(tracker, params, "dusk", str(elsewhere))
     assert moved.is_new  # the same content, but a reference to another place

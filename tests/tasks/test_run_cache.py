@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks.run_cache import key_of
+from tasks.running.run_cache import key_of
 
 
 def test_a_key_is_where_dvc_keeps_the_entry(tmp_path: Path) -> None:

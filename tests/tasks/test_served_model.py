@@ -52,11 +52,11 @@ from lcm_lora.params.hardware import Hardware
 from lcm_lora.precision import compute_in
 from lcm_lora.recipe import Recipe
 from lcm_lora.report.templates import render
-from tasks import served_model
-from tasks.publishing import publish_style
-from tasks.registry import Registered
-from tasks.tracking import Tracker
-from tasks.training import read_training
+from tasks.registry import served_model
+from tasks.registry.publishing import publish_style
+from tasks.registry.versions import Registered
+from tasks.tracking.tracker import Tracker
+from tasks.tracking.training import read_training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 README = PRESET.parents[2] / "README.md"
@@ -167,7 +167,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reference(project: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What a version of it carries, were its base large."""
-    monkeypatch.setattr("tasks.carried._LARGEST", 1)
+    monkeypatch.setattr("tasks.registry.carried._LARGEST", 1)
     artifacts = artifacts_of(project)
     assert artifacts.keys() == {"adapter"}
     return artifacts

@@ -21,10 +21,10 @@ from lcm_lora.combining.read import read_lora
 from lcm_lora.combining.write import Format, write_lora
 from lcm_lora.params.base import Base as BaseParams
 from lcm_lora.params.file import Params
-from tasks import served_model
-from tasks.publishing import publish_finetune, publish_style
-from tasks.served_model import FewStepPictures
-from tasks.tracking import Tracker
+from tasks.registry import served_model
+from tasks.registry.publishing import publish_finetune, publish_style
+from tasks.registry.served_model import FewStepPictures
+from tasks.tracking.tracker import Tracker
 
 PROMPT = "a small red ring on a navy background"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from tasks.slots import Slots
+from tasks.running.slots import Slots
 
 
 def served(*turns: tuple[int, int]) -> list[tuple[int, int]]:
@@ -32,7 +32,7 @@ def test_the_highest_priority_is_next_and_of_equals_the_first_by_position() -> N
 
 
 def test_a_better_one_that_comes_in_the_pause_is_served_first() -> None:
-    slots, order = Slots(1, pause=0.5), list[int]()
+    slots, order = Slots(1, pause=600.0), list[int]()
 
     def work(priority: int) -> None:
         with slots.place(priority):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.graph import Stage, plan
-from tasks.stage import Outcome, StageError, Workshop, reproduce
+from tasks.running.graph import Stage, plan
+from tasks.running.stage import Outcome, StageError, Workshop, reproduce
 
 pytestmark = pytest.mark.usefixtures("warm_starts")
 

@@ -23,9 +23,11 @@ from lcm_lora.params.file import load_params
 from lcm_lora.params.generate import Cell
 from lcm_lora.recipe import Recipe
 from lcm_lora.training.origin import Origin
-from tasks.metrics import difference_metrics, score_metrics, transfer_metrics
-from tasks.tracking import DvcSource, Tracker, connect, flatten, log_results
-from tasks.training import Training
+from tasks.tracking.connecting import connect
+from tasks.tracking.metrics import difference_metrics, score_metrics, transfer_metrics
+from tasks.tracking.results import DvcSource, flatten, log_results
+from tasks.tracking.tracker import Tracker
+from tasks.tracking.training import Training
 
 PRESET = Path(__file__).parents[2] / "lcm_lora" / "presets" / "shapes.yaml"
 CELLS = {
@@ -200,7 +202,7 @@ def test_parameters_of_a_run_are_those_that_made_its_adapter(tracker: Tracker) -
 def die_training(root: Path) -> None:
     """Have a process begin a run and die of it."""
     code = (
-        "import os, sys; from pathlib import Path; from tasks.tracking import connect\n"
+        "import os, sys; from pathlib import Path; from tasks.tracking.connecting import connect\n"
         "with connect(Path(sys.argv[1]), 'dead').follow_training(): os._exit(9)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

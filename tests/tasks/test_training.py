@@ -11,7 +11,7 @@ from recipes import recipe_of, write_choice
 from lcm_lora import layout
 from lcm_lora.errors import UserError
 from lcm_lora.files import sha256, write_json
-from tasks.training import read_course, read_training
+from tasks.tracking.training import read_course, read_training
 
 CURVE = layout.TRAINING / "curve.jsonl"
 ORIGIN = layout.TRAINING / "origin.json"

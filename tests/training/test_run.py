@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def steps_made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     monkeypatch.setattr(loop.Run, "step", counting)
     return ask
+
+
+def test_two_at_once_in_a_folder_train_once(
+    whole: Path, cache: Path, tmp_path: Path, steps_made: Callable[[], int]
+) -> None:
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: run(tmp_path, cache), range(2)))
+    assert steps_made() == 5
+    for made in ("candidates", "curve"):
+        assert sha256(tmp_path / made) == sha256(whole / made)
 
 
 class Killed(BaseException):

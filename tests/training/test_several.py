@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from making import CPU, shapes_inventory
+from processes import command_of
 from rank_work import complain, exhaust, notes, work_and_note
 from safetensors.torch import load_file
 from torch import Tensor
@@ -73,7 +74,7 @@ def project(data: Path, tmp_path: Path) -> Path:
 def workers(pid: int) -> list[psutil.Process]:
     """Return the processes of a training that the process `pid` leads."""
     children = psutil.Process(pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if "spawn_main" in " ".join(command_of(child))]
 
 
 def newest(checkpoints: Path) -> int:

@@ -12,7 +12,14 @@ from lcm_lora.errors import UserError
 from lcm_lora.store import Store, open_store
 from lcm_lora.training.curve import CurveRow
 from lcm_lora.training.origin import Origin
-from lcm_lora.training.state import State, follow, keep_candidate, restore, save_checkpoint
+from lcm_lora.training.state import (
+    State,
+    follow,
+    keep_candidate,
+    restore,
+    save_checkpoint,
+    take_candidate,
+)
 
 PARAMS = params(candidates={"first": 2, "every": 9})
 
@@ -82,18 +89,59 @@ def test_only_the_main_process_sets_a_damaged_checkpoint_aside(
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
-def test_a_checkpoint_whose_candidate_is_damaged_is_damaged(
+def test_a_checkpoint_whose_wanted_candidate_is_lost_is_passed_over_and_stays(
+    damage: Callable[[Path], object],
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (candidate,) = tmp_path.glob("candidate-*")
+    whole = candidate.read_bytes()
+    damage(candidate)
+    state = fresh()
+    restore(state, store, PARAMS)
+    assert state.step == 0
+    assert f"{candidate.name}: " in capsys.readouterr().err
+    assert {"step-00000002", "step-00000003"} <= set(store.names())
+    for _ in range(2):
+        step(state)
+    keep_candidate(state, store)
+    assert candidate.read_bytes() == whole
+    restore(state, store, PARAMS)
+    assert state.step == 3
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_lost_candidate_that_is_wanted_no_more_costs_no_step(
     damage: Callable[[Path], object], store: Store, tmp_path: Path
 ) -> None:
     (candidate,) = tmp_path.glob("candidate-*")
     damage(candidate)
     state = fresh()
+    restore(state, store, params(candidates={"first": 9, "every": 9}))
+    assert state.step == 3
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_candidate_that_is_lost_at_the_end_is_told_in_a_line(
+    damage: Callable[[Path], object], store: Store, tmp_path: Path
+) -> None:
+    state = fresh()
     restore(state, store, PARAMS)
-    assert state.step == 0
-    assert [name for name in store.names() if "step" in name] == [
-        "damaged-step-00000002",
-        "damaged-step-00000003",
-    ]
+    take_candidate(state, 2, store)
+    (candidate,) = tmp_path.glob("candidate-*")
+    damage(candidate)
+    with pytest.raises(UserError, match=rf"{candidate}: .*; run the same command again$") as error:
+        take_candidate(state, 2, store)
+    assert "\n" not in str(error.value)
+
+
+def test_of_a_candidate_that_is_kept_twice_nothing_is_left_over(store: Store) -> None:
+    names, state = store.names(), fresh()
+    restore(state, store, params(steps=2, candidates=PARAMS.candidates.model_dump()))
+    assert state.step == 2
+    keep_candidate(state, store)
+    assert store.names() == names
 
 
 @pytest.mark.parametrize(("first", "found"), [(9, 3), (3, 2), (1, 0)])

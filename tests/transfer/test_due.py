@@ -17,7 +17,7 @@ from styles import write_style_of
 
 from lcm_lora.shapes import places
 from lcm_lora.stages import inventory
-from tasks.graph import TRANSFER_FLOW, Stage, but, of_flow, plan
+from tasks.running.graph import TRANSFER_FLOW, Stage, but, of_flow, plan
 
 WEIGHTS = Path("tuned") / "unet" / "diffusion_pytorch_model.safetensors"
 STYLE = Path("style.safetensors")

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 _SCRIPTS = ("lcm-lora", "dvc")
-_MODULES = ("dvc", "flows.command", "tasks.repaint")
+_MODULES = ("dvc", "flows.command", "tasks.champions.repaint")
 """Those that load what takes seconds."""
 
 _, _first, _second, *_ = *sys.orig_argv, "", ""

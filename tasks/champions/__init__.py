@@ -1,0 +1,1 @@
+"""Who is champion, how a version becomes it, and how it is no more."""

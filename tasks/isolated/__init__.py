@@ -1,0 +1,1 @@
+"""Runs and stages on others' machines: orders, checkouts, and what is handed over."""

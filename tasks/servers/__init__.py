@@ -1,0 +1,1 @@
+"""What Prefect's and MLflow's servers are told to do by themselves."""

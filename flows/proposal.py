@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.client.schemas import FlowRun
-from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 
@@ -23,7 +23,9 @@ def title(number: str) -> str:
 
 
 def propose(version: Registered, decision: Decision) -> FlowRun | None:
-    """Ask for a run of the deployment that promotes, where the server has it; once a decision.
+    """Ask for a run of the deployment that promotes, where the server has it.
+
+    Once for a version and a decision, however often it is called.
 
     Returns:
         The run, which asks a person; None if nobody is asked.
@@ -42,17 +44,18 @@ def propose(version: Registered, decision: Decision) -> FlowRun | None:
 
 
 def _run(version: Registered, decision: Decision) -> FlowRun:
-    """Return the run that asks; another one if the one before died."""
-    for attempt in count():
-        run = run_deployment(
-            DEPLOYMENT,
-            parameters={"version": version.version},
-            flow_run_name=title(version.version),
-            timeout=0,
-            idempotency_key=f"{decision_sha256(decision)} {attempt}",
-            as_subflow=False,
-        )
-        assert isinstance(run, FlowRun)
-        if run.state is None or not run.state.is_final() or run.state.is_completed():
-            return run
+    """Return the run that asks; another one if the one before died, or its deployment has gone."""
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(DEPLOYMENT).id
+        # The server may hold other projects' questions, and decisions of equal content.
+        about = f"{deployment} {version} {decision_sha256(decision)}"
+        for attempt in count():
+            run = client.create_flow_run_from_deployment(
+                deployment,
+                parameters={"version": version.version},
+                name=title(version.version),
+                idempotency_key=f"{about} {attempt}",
+            )
+            if run.state is None or not run.state.is_final() or run.state.is_completed():
+                return run
     raise AssertionError

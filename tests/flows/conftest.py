@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import warm_start
 from mlflow.tracking._tracking_service import utils
 from toy_project import ROOT as ROOT
 from toy_project import Project, copy_of, toy
+
+
+@pytest.fixture
+def client(prefect_server: None) -> Iterator[Any]:
+    """Yield a client of the tests' own Prefect server."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

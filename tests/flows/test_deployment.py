@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -41,14 +41,6 @@ CRONS = {
 QUEUES = {"retrain": "nightly", "transfer": "nightly", "drift": "daily"}
 LOST = "lcm-lora: lost runs are crashed"
 PUBLISHED = "lcm-lora: retrain on a published data set"
-
-
-@pytest.fixture
-def client(prefect_server: None) -> Iterator[Any]:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as opened:
-        yield opened
 
 
 @pytest.fixture

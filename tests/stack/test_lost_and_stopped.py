@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -135,3 +136,11 @@ def test_a_training_ends_at_its_deadline_and_is_not_sent_again(team: Team) -> No
     assert gone(family)
     assert team.started().count("distill") == 1
     team.release(*GPUS)
+
+
+def test_a_question_is_not_lost_though_nobody_answers(team: Team) -> None:
+    (asked,) = team.runs("promote")
+    since = datetime.fromisoformat(asked["start_time"])
+    long = timedelta(seconds=LOST + 30)
+    awaited(lambda: datetime.now(UTC) - since > long, "a question to be old")
+    assert team.is_(asked, "PAUSED")

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from lcm_lora.errors import UserError
@@ -35,6 +35,10 @@ def reached() -> Iterator[SyncPrefectClient]:
             yield client
     except PrefectHTTPStatusError as error:
         raise refusal(error) from None
+    except ObjectAlreadyExists:
+        raise UserError(
+            f"Prefect at {url}: somebody else makes the same at this moment; run this again"
+        ) from None
     except (httpx.HTTPError, RuntimeError) as error:
         raise UserError(
             f"Prefect at {url}: does not answer: {' '.join(str(error).split())[:160]}; start it, "

@@ -303,6 +303,20 @@ def test_without_a_server_one_line_says_so(url: str, words: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_what_two_make_at_the_same_moment_is_one_line_to_the_second(client: Any) -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    from lcm_lora.errors import UserError
+    from tasks.servers import prefect_server
+
+    pool = WorkPoolCreate(name="of two", type="process")
+    client.create_work_pool(pool)
+    words = r"^Prefect at http.*: somebody else .*; run this again$"
+    with pytest.raises(UserError, match=words), prefect_server.reached() as second:
+        second.create_work_pool(pool)
+    client.delete_work_pool("of two")
+
+
 def test_a_pool_of_another_kind_is_left_alone(client: Any, deploy: Callable[..., str]) -> None:
     deploy()
     assert "pool cpu: is of kind process" in deploy("--pools", "docker")
